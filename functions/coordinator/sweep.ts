@@ -1,0 +1,61 @@
+import type { InvokeFunction } from '../../shared/management/ports.ts';
+import { type ConnectorState, readStates } from '../../shared/management/status.ts';
+import type { Log } from '../../shared/runtime/run.ts';
+import { flipTasks, readConnector } from '../../shared/state/connectors.ts';
+import { wakeKey } from '../../shared/state/keys.ts';
+import { isHeld, readTask, restartTask, type TaskRow } from '../../shared/state/lease.ts';
+import type { Table } from '../../shared/state/table.ts';
+
+const minuteMs = 60_000;
+
+/** The wait before restart n of a failed task: n² + n minutes, at most an hour (Strimzi's rule). */
+export const restartBackoffMs = (failures: number): number => Math.min(failures * failures + failures, 60) * minuteMs;
+
+/**
+ * The liveness guarantee (invariant 9): every minute, whatever a lost trigger, a dead process or a restart left behind is found by
+ * reading, and woken. Stateless; two at once are harmless. A connector that can't be swept does not stop the others.
+ */
+export const sweep = async (table: Table, functions: InvokeFunction, nowMs: number, log: Log): Promise<void> => {
+  for (const state of await readStates(table, nowMs)) {
+    try {
+      await sweepConnector(table, functions, state, nowMs, log);
+    } catch (thrown) {
+      log('error', `sweep of ${state.row.name}: ${(thrown as Error).message}`, { connector: state.row.name });
+    }
+  }
+};
+
+const sweepConnector = async (table: Table, functions: InvokeFunction, state: ConnectorState, nowMs: number, log: Log): Promise<void> => {
+  const { row, tasks, lagRecords = 0 } = state;
+  if (row.pendingTasks !== undefined) return flipWhenFree(table, functions, state, nowMs);
+  if (lagRecords > 0) log('info', 'lag', { connector: row.name, records: lagRecords });
+  if (row.target !== 'STARTED') return;
+  for (const { task, row: lease } of tasks) {
+    if (isHeld(lease, nowMs)) continue;
+    const restarted = restartIsDue(lease, nowMs) && (await restartTask(table, row.name, task, false));
+    if (lease.state === 'FAILED' && !restarted) continue;
+    const died = lease.owner !== undefined;
+    if (restarted || died || lagRecords > 0 || (await wakeWasLost(table, row.name, lease)))
+      await functions.event(row.functionName, { connector: row.name, task, reason: 'sweep' });
+  }
+};
+
+/** What a retry can mend is retried; a lost position, a poison record or a bad config waits for an operator. */
+const restartIsDue = (lease: TaskRow, nowMs: number): boolean =>
+  lease.state === 'FAILED' && lease.retriable === true && nowMs - (lease.lastRunAtMs ?? 0) >= restartBackoffMs(lease.failures);
+
+/** A WAKE row that is younger than the task's last run: the run that should have followed it did not happen. */
+const wakeWasLost = async (table: Table, connector: string, lease: TaskRow): Promise<boolean> => {
+  const wake = await table.get(wakeKey(connector, lease.task));
+  return wake !== undefined && Number(wake.atMs) >= (lease.lastRunAtMs ?? 0);
+};
+
+/** Hazard B3: the new task set becomes current when no lease of the old one is held; none is taken while it is pending. */
+const flipWhenFree = async (table: Table, functions: InvokeFunction, { row }: ConnectorState, nowMs: number): Promise<void> => {
+  // Read after the row was seen pending: a run that took its lease before, shows here; one that takes it later, sees the row.
+  for (let task = 0; task < row.tasks; task++) if (isHeld(await readTask(table, row.name, task), nowMs)) return;
+  await flipTasks(table, row.name, row.pendingTasks!);
+  const flipped = await readConnector(table, row.name);
+  if (flipped?.target !== 'STARTED') return;
+  for (let task = 0; task < flipped.tasks; task++) await functions.event(flipped.functionName, { connector: row.name, task, reason: 'sweep' });
+};

@@ -1,0 +1,76 @@
+import { subscriptionPrefix, topicPk } from '../../shared/state/keys.ts';
+import { readConnector } from '../../shared/state/connectors.ts';
+import { isHeld, readTask } from '../../shared/state/lease.ts';
+import type { Table } from '../../shared/state/table.ts';
+import type { InvokeFunction, Reason } from '../../shared/management/ports.ts';
+
+/** The keys of a stream record; the stream carries no more. */
+export interface ChangedKey {
+  readonly pk: string;
+  readonly sk: string;
+  readonly sequenceNumber: string;
+}
+
+interface Target {
+  readonly connector: string;
+  readonly task: number;
+  readonly reason: Reason;
+}
+
+/** A holder whose lease lasts this much longer will look again after it releases (invariant 9), so it need not be woken. */
+const skipHeldMs = 5_000;
+
+/**
+ * Wakes the tasks that a window of changes concerns, once each: the readers of a topic for a new segment, the task itself for its WAKE
+ * row. Returns the sequence numbers of the changes whose task could not be invoked: the stream brings them again.
+ */
+export const dispatch = async (table: Table, functions: InvokeFunction, changes: readonly ChangedKey[], nowMs: number): Promise<readonly string[]> => {
+  const wanted = new Map<string, Target & { sequences: string[] }>();
+  const readers = new Map<string, Promise<readonly string[]>>();
+  for (const change of changes)
+    for (const target of await targetsOf(table, change, readers)) {
+      const id = `${target.connector}#${target.task}`;
+      const entry = wanted.get(id) ?? { ...target, sequences: [] };
+      entry.sequences.push(change.sequenceNumber);
+      wanted.set(id, entry);
+    }
+  const failed = await Promise.all(
+    [...wanted.values()].map(async ({ sequences, ...target }) => {
+      try {
+        await wake(table, functions, target, nowMs);
+        return [];
+      } catch {
+        // Not swallowed: the stream re-delivers what is named here, and gives up to the sweep.
+        return sequences;
+      }
+    }),
+  );
+  return failed.flat();
+};
+
+const targetsOf = async (table: Table, { pk, sk }: ChangedKey, readers: Map<string, Promise<readonly string[]>>): Promise<readonly Target[]> => {
+  const [kind, name, , queue] = pk.split('#');
+  if (name === undefined) return [];
+  if (kind === 'connector') return sk.startsWith('WAKE#') ? [{ connector: name, task: Number(sk.slice(5)), reason: 'wake' }] : [];
+  if (kind !== 'log') return [];
+  if (!readers.has(name)) readers.set(name, subscribers(table, name));
+  const connectors = await readers.get(name)!;
+  const targets = connectors.map(async (connector) => {
+    const row = await readConnector(table, connector);
+    return row === undefined ? [] : [{ connector, task: Number(queue) % row.tasks, reason: 'data' as const }];
+  });
+  return (await Promise.all(targets)).flat();
+};
+
+const subscribers = async (table: Table, topic: string): Promise<readonly string[]> => {
+  const items = await table.query(topicPk(topic), { from: subscriptionPrefix, to: `${subscriptionPrefix}\uffff` });
+  return items.map((item) => String(item.connector));
+};
+
+const wake = async (table: Table, functions: InvokeFunction, { connector, task, reason }: Target, nowMs: number): Promise<void> => {
+  const row = await readConnector(table, connector);
+  if (row === undefined || row.target !== 'STARTED' || task >= row.tasks) return;
+  const lease = await readTask(table, connector, task);
+  if (lease.state === 'FAILED' || isHeld(lease, nowMs + skipHeldMs)) return;
+  await functions.event(row.functionName, { connector, task, reason });
+};

@@ -1,0 +1,3 @@
+import { processorHandler } from '../../shared/lambda/handlers.ts';
+
+export const handler = processorHandler();

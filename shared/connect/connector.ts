@@ -1,0 +1,253 @@
+import type * as z from 'zod';
+import type { RecordBatch } from './batch.ts';
+import { batchOf, type RecordInput } from './build.ts';
+import { type ConnectError, toConnectError } from './errors.ts';
+import { canonicalJson } from './json.ts';
+import type { Value } from './schema.ts';
+
+/** What one poll may take, and when it must stop. All limits are soft by at most one record: a single larger record still passes. */
+export interface Budget {
+  readonly maxRecords: number;
+  /** Bytes of column data, uncompressed. */
+  readonly maxBytes: number;
+  /** Aborts a margin before the function's deadline. Pass it on to every wait. */
+  readonly signal: AbortSignal;
+}
+
+/** An upstream slice that is read in order: a flat object, as in Kafka Connect (`{ file: 'a.json' }`). */
+export type Partition = { readonly [name: string]: string | number | boolean | null };
+
+/** The string form of a partition: JSON with sorted keys. Equal partitions have equal keys. */
+export const partitionKey = (partition: Partition): string => canonicalJson(partition);
+
+/** A place to resume after, in one partition. */
+export interface Position<Offset> {
+  readonly partition: Partition;
+  readonly offset: Offset;
+}
+
+/** The offsets a poll resumes after. */
+export interface Offsets<Offset> {
+  get(partition: Partition): Offset | undefined;
+  all(): Iterable<Position<Offset>>;
+}
+
+/** A record that could not be made or was refused: a row error and what is known of the record. */
+export interface Rejected {
+  /** Its index in the batch; for a poll, the number of good records of the batch that came before it. */
+  readonly index: number;
+  readonly error: ConnectError;
+  /** The raw record, where there is no good one (a line that does not parse). */
+  readonly raw?: Uint8Array;
+}
+
+export interface RejectedSourceRecord<Offset> extends Rejected, Position<Offset> {
+  readonly topic: string;
+}
+
+export interface Poll<Offset> {
+  readonly batch: RecordBatch;
+  /**
+   * The partition of record `index`, and the offset to resume after it. Each record's identity is (incarnation, partition,
+   * offset, ordinal among records of that offset): it must not depend on how batches are cut. Records that share an offset are
+   * never separated.
+   */
+  position(index: number): Position<Offset>;
+  /** Where each partition stands after the whole poll; partitions that did not move may be left out. */
+  readonly offsets: readonly Position<Offset>[];
+  /** Nothing more is there now. */
+  readonly caughtUp: boolean;
+  /** Bytes of upstream log passed without a record; after enough of them the offset alone is committed. */
+  readonly moved?: number;
+  /** Records that are row errors, in order. They go to the dead letters before the batch is committed. */
+  readonly rejected?: readonly RejectedSourceRecord<Offset>[];
+}
+
+/**
+ * One task of a source, open for one run. Batching, committing and retrying are the runner's job, not yours.
+ * After an error the task is closed and never polled again.
+ */
+export interface SourceTask<Offset> {
+  /**
+   * Reads at most one budget of records after the given offsets, in order within each partition, then returns. It may be called
+   * while the previous batch is still being written: `offsets` are then that batch's. Empty and caught up means nothing to do;
+   * it must be cheap then. A position that the upstream no longer has, or that belongs to another upstream, is a `LOST_POSITION`.
+   */
+  poll(offsets: Offsets<Offset>, budget: Budget): Promise<Poll<Offset>>;
+  /** The offsets are durable downstream (invariant 2): the upstream may forget what is behind them. Repeated if it was lost. */
+  commit?(offsets: readonly Position<Offset>[]): Promise<void>;
+  /** Whether there is more behind these offsets, by a strong read. Asked after the lease is released (invariant 9). */
+  more?(offsets: Offsets<Offset>): Promise<boolean>;
+  close(): Promise<void>;
+}
+
+/** An offset as it is committed: from `seq` to `seq + 1`, only where `seq` is unchanged (invariant 1). */
+export interface OffsetCommit {
+  /** The canonical string form of the partition. */
+  readonly key: string;
+  readonly partition: Partition;
+  /** JSON. */
+  readonly offset: unknown;
+  /** The number of commits before this one; 0: there is none yet. */
+  readonly seq: number;
+  /** Unique per commit. Where `seq` has moved and the stored `writeId` is this one, the commit had succeeded. */
+  readonly writeId: string;
+}
+
+/** An offset as a destination that owns it stores it. */
+export interface StoredOffset {
+  readonly key: string;
+  readonly partition: Partition;
+  readonly offset: unknown;
+  readonly seq: number;
+  readonly writeId: string;
+}
+
+export interface PutContext {
+  /** What to commit with the batch, for sinks that do. */
+  readonly offsets: readonly OffsetCommit[];
+  /** The lease's fencing token: grows with every takeover. */
+  readonly epoch: number;
+  readonly signal: AbortSignal;
+  /**
+   * Records of this batch that are row errors and will not be written. Await it BEFORE the offsets are committed: it resolves when
+   * the dead letters are durable, so that no crash can lose one. It throws where `errors.tolerance` is none: then write nothing,
+   * roll back and let the error through. To be called at most once per put.
+   */
+  reject(rejected: readonly Rejected[]): Promise<void>;
+  /**
+   * Commits the offsets in the state table, with a prepared row in the same transaction: the middle of a two-phase sink
+   * (stage, commit, promote). Throws FENCED, and then nothing was committed.
+   */
+  commit(prepared: Prepared): Promise<void>;
+}
+
+/** A staged batch whose offset is committed and which has yet to be promoted. */
+export interface Prepared {
+  /** Unique per attempt. */
+  readonly id: string;
+  /** JSON: whatever `promote` needs (stage name, final name, size, checksum). */
+  readonly data: unknown;
+}
+
+export interface PutResult {
+  /** The offsets were committed by this put (in the destination, the log, or by `context.commit`). Otherwise the runner does it. */
+  readonly committed: boolean;
+}
+
+/**
+ * One task of a sink, open for one run. `put` resolves only when every record that it did not give to `context.reject` is durable;
+ * it throws a system error otherwise, or a row error if it can't tell which record is bad and wrote nothing: the runner then
+ * bisects the batch. An empty batch commits offsets alone.
+ */
+export interface SinkTask {
+  put(batch: RecordBatch, context: PutContext): Promise<PutResult>;
+  /** How many records, from the batch's start, one put can take (at least 1). Absent: any batch within the budget. */
+  take?(batch: RecordBatch): number;
+  /** Present: the destination owns the offsets, these are the truth, and `put` commits them with the rows. */
+  offsets?(): Promise<readonly StoredOffset[]>;
+  /** For a destination that owns them: sets offsets by an operator's order, once per `id`, raising `seq`. A null offset starts over. */
+  reset?(id: string, offsets: readonly { readonly partition: Partition; readonly offset: unknown }[]): Promise<void>;
+  /** Finishes a batch that was prepared and perhaps not promoted. Called on open, in order, before anything is put; idempotent. */
+  promote?(prepared: Prepared): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** What a pair of source and sink can give, weakest first. */
+export const deliveries = ['at-least-once', 'effectively-once', 'exactly-once'] as const;
+export type Delivery = (typeof deliveries)[number];
+
+/**
+ * Whether a source gives the same records again after the same offset: `exact` (files, binlog, WAL, Kafka, the log), `shifting`
+ * (a query by timestamp) or `none` (a queue whose messages have no position).
+ */
+export type Replay = 'exact' | 'shifting' | 'none';
+
+export interface Identity {
+  /** The connector's name. */
+  readonly connector: string;
+  /** Made when the connector is created; part of every offset key, so that a re-created name never meets its past. */
+  readonly incarnation: string;
+  /** One deployment's name; tells two platforms apart that write to one destination. */
+  readonly deployment: string;
+}
+
+export interface OpenContext<Config> extends Identity {
+  readonly config: Config;
+  readonly taskId: number;
+  readonly signal: AbortSignal;
+}
+
+/** A problem that `check` found, in the operator's words: what is wrong and the statement or setting that mends it. */
+export type Problem = string;
+
+export interface Lag {
+  readonly records?: number;
+  readonly bytes?: number;
+}
+
+interface ConnectorCommon<Schema extends z.ZodType> {
+  /** The plugin's name: `file`, `postgres`. */
+  readonly type: string;
+  readonly config: Schema;
+  /** Every problem at once; [] is healthy. Runs in the connector's own function: it has the network and the secrets. */
+  check?(context: OpenContext<z.output<Schema>>): Promise<readonly Problem[]>;
+  /** Upstream leftovers (slots, publications, queues) are made and removed here. */
+  created?(context: OpenContext<z.output<Schema>>): Promise<void>;
+  deleted?(context: OpenContext<z.output<Schema>>): Promise<void>;
+}
+
+export interface SourceConnector<Schema extends z.ZodType = z.ZodType, Offset = unknown>
+  extends ConnectorCommon<Schema> {
+  readonly offset: z.ZodType<Offset>;
+  readonly replay: Replay;
+  /** The topics it writes to, known from its config. */
+  topics(config: z.output<Schema>): readonly string[];
+  /** One config per task, at most `maxTasks`. Absent: one task. Must be deterministic. */
+  tasks?(config: z.output<Schema>, maxTasks: number): readonly z.output<Schema>[];
+  open(context: OpenContext<z.output<Schema>>): Promise<SourceTask<Offset>>;
+  lag?(context: OpenContext<z.output<Schema>>, offsets: Offsets<Offset>): Promise<Lag>;
+}
+
+export interface SinkConnector<Schema extends z.ZodType = z.ZodType> extends ConnectorCommon<Schema> {
+  readonly delivery: Delivery | ((config: z.output<Schema>) => Delivery);
+  open(context: OpenContext<z.output<Schema>>): Promise<SinkTask>;
+}
+
+/** A source connector is a value; its config's and offset's types are inferred from the zod schemas. */
+export const defineSource = <Schema extends z.ZodType, Offset>(
+  connector: SourceConnector<Schema, Offset>,
+): SourceConnector<Schema, Offset> => connector;
+
+export const defineSink = <Schema extends z.ZodType>(connector: SinkConnector<Schema>): SinkConnector<Schema> =>
+  connector;
+
+/** A record and where to resume after it. */
+export interface SourceRecord<Offset> extends RecordInput, Position<Offset> {}
+
+/** A poll's answer from plain records: the short way for a connector that need not be fast. A misfit becomes a rejected record. */
+export const pollOf = <Offset>(
+  records: readonly SourceRecord<Offset>[],
+  rest: Pick<Poll<Offset>, 'caughtUp'> & Partial<Pick<Poll<Offset>, 'offsets' | 'moved'>>,
+): Poll<Offset> => {
+  const rejected: RejectedSourceRecord<Offset>[] = [];
+  const bad = new Set<number>();
+  const batch = batchOf(records, (index, error) => {
+    const { topic, partition, offset, value } = records[index]!;
+    const raw = Buffer.from(canonicalJson(value as Value));
+    rejected.push({ index: index - bad.size, error: toConnectError(error), raw, topic, partition, offset });
+    bad.add(index);
+  });
+  const good = bad.size === 0 ? records : records.filter((_, index) => !bad.has(index));
+  const last = new Map<string, Position<Offset>>();
+  for (const { partition, offset } of [...records, ...(rest.offsets ?? [])])
+    last.set(partitionKey(partition), { partition, offset });
+  return {
+    batch,
+    position: (index) => good[index]!,
+    offsets: [...last.values()],
+    caughtUp: rest.caughtUp,
+    ...(rest.moved === undefined ? {} : { moved: rest.moved }),
+    ...(rejected.length === 0 ? {} : { rejected }),
+  };
+};

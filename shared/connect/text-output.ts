@@ -1,0 +1,81 @@
+/** A growing buffer that the text kernels append to. `data` moves when it grows: read it after the last append. */
+export interface TextOutput {
+  data: Buffer;
+  length: number;
+}
+
+export const createTextOutput = (capacity = 64 * 1024): TextOutput => ({
+  data: Buffer.allocUnsafe(capacity),
+  length: 0,
+});
+
+/** Makes room for `more` bytes after `length`. Every writer calls it before it writes. */
+export const reserve = (out: TextOutput, more: number): void => {
+  const needed = out.length + more;
+  if (needed <= out.data.length) return;
+  const grown = Buffer.allocUnsafe(Math.max(out.data.length * 2, needed));
+  out.data.copy(grown, 0, 0, out.length);
+  out.data = grown;
+};
+
+/** What was written, over the same memory. */
+export const written = (out: TextOutput): Uint8Array => out.data.subarray(0, out.length);
+
+export const writeByte = (out: TextOutput, byte: number): void => {
+  reserve(out, 1);
+  out.data[out.length++] = byte;
+};
+
+/** Below this many bytes a loop beats making a view. */
+const shortCopy = 48;
+
+export const writeBytes = (out: TextOutput, data: Uint8Array, start: number, end: number): void => {
+  reserve(out, end - start);
+  if (end - start > shortCopy) {
+    out.data.set(data.subarray(start, end), out.length);
+    out.length += end - start;
+    return;
+  }
+  const target = out.data;
+  let at = out.length;
+  for (let i = start; i < end; i++) target[at++] = data[i]!;
+  out.length = at;
+};
+
+export const writeAscii = (out: TextOutput, text: string): void => {
+  reserve(out, text.length);
+  const target = out.data;
+  let at = out.length;
+  for (let i = 0; i < text.length; i++) target[at++] = text.charCodeAt(i);
+  out.length = at;
+};
+
+const ZERO = 0x30;
+const MINUS = 0x2d;
+
+/** The digits of an integer, |value| at most 2^31. */
+export const writeInt32 = (out: TextOutput, value: number): void => {
+  reserve(out, 11);
+  const target = out.data;
+  if (value < 0) target[out.length++] = MINUS;
+  let rest = Math.abs(value);
+  let digits = 1;
+  for (let power = 10; rest >= power; power *= 10) digits++;
+  for (let at = out.length + digits - 1; at >= out.length; at--) {
+    const tens = (rest / 10) >>> 0;
+    target[at] = ZERO + rest - tens * 10;
+    rest = tens;
+  }
+  out.length += digits;
+};
+
+const int32Max = 2 ** 31 - 1;
+
+export const writeInt64 = (out: TextOutput, value: bigint): void => {
+  const number = Number(value);
+  if (number >= -int32Max && number <= int32Max) writeInt32(out, number);
+  else writeAscii(out, value.toString());
+};
+
+/** The shortest decimal text of a double. `String` drops the sign of -0. */
+export const floatText = (value: number): string => (Object.is(value, -0) ? '-0' : String(value));

@@ -1,0 +1,72 @@
+import type * as z from 'zod';
+import type { OpenContext, SinkConnector, SinkTask, SourceConnector, SourceTask } from '../connect/connector.ts';
+import { ConnectError } from '../connect/errors.ts';
+import { logSink } from '../log/append.ts';
+import { logSource } from '../log/read.ts';
+import { openChecked } from '../runtime/checked-source.ts';
+import { resolveSecrets } from './secrets.ts';
+import type { End } from './task-handler.ts';
+
+/** The topic log, as what a sink connector and a processor read from. */
+export const fromLog: End<SourceTask<unknown>> = {
+  open: async (row, { taskId }, { table, objects }) =>
+    logSource({ table, objects, topics: row.from ?? [], task: taskId, tasks: row.tasks }) as SourceTask<unknown>,
+};
+
+/** The topic log, as what a source connector and a processor write to. */
+export const toLog: End<SinkTask> = {
+  open: async (_row, context, { table, objects }) => logSink({ table, objects, owner: context }),
+};
+
+/** A source connector: its config checked, its secrets resolved, its share of the work taken. */
+export const fromSystem = (connector: SourceConnector): End<SourceTask<unknown>> => ({
+  async open(row, context) {
+    const config = await readConfig(connector.config, row.config, row.name);
+    const shares = connector.tasks?.(config, row.tasks) ?? [config];
+    const share = shares[context.taskId];
+    return share === undefined ? undefined : openChecked(connector, { ...context, config: share });
+  },
+  lifecycle: {
+    check: async (row, context) => (await connector.check?.(await withConfig(connector, row.config, context))) ?? [],
+    created: async (row, context) => {
+      await connector.created?.(await withConfig(connector, row.config, context));
+      return [];
+    },
+    deleted: async (row, context) => {
+      await connector.deleted?.(await withConfig(connector, row.config, context));
+      return [];
+    },
+  },
+});
+
+/** A sink connector. In a direct connector its config stands beside the source's. */
+export const toSystem = (connector: SinkConnector): End<SinkTask> => ({
+  async open(row, context) {
+    return connector.open({ ...context, config: await readConfig(connector.config, row.sinkConfig ?? row.config, row.name) });
+  },
+  lifecycle: {
+    check: async (row, context) => (await connector.check?.(await withConfig(connector, row.sinkConfig ?? row.config, context))) ?? [],
+    created: async (row, context) => {
+      await connector.created?.(await withConfig(connector, row.sinkConfig ?? row.config, context));
+      return [];
+    },
+    deleted: async (row, context) => {
+      await connector.deleted?.(await withConfig(connector, row.sinkConfig ?? row.config, context));
+      return [];
+    },
+  },
+});
+
+const withConfig = async (
+  connector: SourceConnector | SinkConnector,
+  config: unknown,
+  context: Omit<OpenContext<never>, 'config'>,
+): Promise<OpenContext<unknown>> => ({ ...context, config: await readConfig(connector.config, config, context.connector) });
+
+/** Every problem at once, by the path of its key; values are not shown, because some are secrets. */
+const readConfig = async (schema: z.ZodType, config: unknown, name: string): Promise<unknown> => {
+  const parsed = schema.safeParse(await resolveSecrets(config ?? {}));
+  if (parsed.success) return parsed.data;
+  const problems = parsed.error.issues.map((issue) => `config.${issue.path.join('.')}: ${issue.message}`);
+  throw new ConnectError('CONFIG_INVALID', `connector ${name}: ${problems.join('; ')}`);
+};

@@ -1,0 +1,220 @@
+import { randomUUID } from 'node:crypto';
+import { backoffMs, delay } from '../connect/backoff.ts';
+import type { RecordBatch } from '../connect/batch.ts';
+import type { OffsetCommit, SinkTask } from '../connect/connector.ts';
+import { ConnectError } from '../connect/errors.ts';
+import { headKey, segmentKey } from '../state/keys.ts';
+import { type OffsetOwner, offsetWrites, settleOffsets } from '../state/offsets.ts';
+import { checkShape, shapes } from '../state/shape.ts';
+import type { Table, Write, WriteResult } from '../state/table.ts';
+import { queueOf } from './murmur2.ts';
+import type { ObjectStore } from './objects.ts';
+import { type Body, encodeBody } from './segment.ts';
+import { type QueueGroups, splitQueues } from './split.ts';
+import { ensureTopic, maxQueuesPerCommit, type Topic, type TopicDefaults } from './topics.ts';
+
+/**
+ * A commit's bodies go into their segment items when they are this small together (compressed): an object's PUT and GET cost as much
+ * as 8.6 write units (DESIGN §4).
+ */
+const inlineBytes = 5 * 1024;
+
+/** Tries of a transaction that lost the race for a head; each re-reads the head and re-issues the transaction alone (hazard A8). */
+const headTries = 16;
+
+const dayMs = 24 * 3_600_000;
+
+export interface AppendOptions {
+  readonly table: Table;
+  readonly objects: ObjectStore;
+  /** Whose offsets are committed with the records, and the prefix that its objects live under. */
+  readonly owner: OffsetOwner;
+  readonly topicDefaults?: Partial<TopicDefaults>;
+  readonly now?: () => number;
+  readonly newId?: () => string;
+}
+
+/**
+ * Appends batches to the topic log: segments, heads and the source's offsets in ONE transaction (DESIGN §4). Exactly once: a batch
+ * whose offset moved is FENCED whole; one whose answer was lost is recognised by its writeId.
+ */
+export const logAppender = ({
+  table,
+  objects,
+  owner,
+  topicDefaults,
+  now = Date.now,
+  newId = randomUUID,
+}: AppendOptions) => {
+  const topics = new Map<string, Topic>();
+  /** Where each head was last seen: a guess, checked by the transaction. */
+  const heads = new Map<string, number>();
+
+  const loadTopics = async (batch: RecordBatch): Promise<void> => {
+    for (const name of new Set(batch.groups.map((group) => group.topic)))
+      if (!topics.has(name)) topics.set(name, await ensureTopic(table, name, topicDefaults));
+  };
+
+  /** Splits, encodes and uploads; the result can be re-issued until a head is sealed. */
+  const stage = async (batch: RecordBatch, commits: readonly OffsetCommit[]): Promise<readonly Staged[]> => {
+    await loadTopics(batch);
+    const sticky = Buffer.from(`${commits[0]?.key ?? ''}#${commits[0]?.seq ?? 0}`);
+    const targets = splitQueues(
+      batch,
+      (name) => topics.get(name)!.queues,
+      (queues) => queueOf(sticky, queues),
+    );
+    const bodies = await Promise.all(targets.map((target) => encodeBody(target.groups)));
+    const total = bodies.reduce((sum, body) => sum + body.bytes.length, 0);
+    const staged = targets.map((target, i) => ({ ...target, topic: topics.get(target.topic)!, body: bodies[i]! }));
+    if (total <= inlineBytes) return staged.map((one) => ({ ...one, place: { body: one.body.bytes } }));
+    const days = Math.ceil(Math.max(...staged.map((one) => one.topic.retentionMs)) / dayMs) + 7;
+    // Invariant 3: write-once under an attempt-unique name; hazard A6: the class of its life is the longest retention in it.
+    const object = `r${days}/${owner.connector}/${new Date(now()).toISOString().slice(0, 10)}/${newId()}`;
+    await objects.put(object, Buffer.concat(bodies.map((body) => body.bytes)));
+    let start = 0;
+    return staged.map((one) => {
+      const place = { object, start };
+      start += one.body.bytes.length;
+      return { ...one, place };
+    });
+  };
+
+  const headName = ({ topic, queue }: Staged) => `${topic.name}#${topic.generation}#${queue}`;
+
+  /** Reads the heads that no append of this task has seen yet. */
+  const readHeads = async (staged: readonly Staged[]): Promise<void> => {
+    const unknown = staged.filter((one) => !heads.has(headName(one)));
+    const items = await table.getMany(unknown.map(({ topic, queue }) => headKey(topic.name, topic.generation, queue)));
+    for (const [i, one] of unknown.entries()) {
+      const item = items[i];
+      if (item === undefined)
+        throw new ConnectError('CORRUPT', `the head of ${headName(one)} is missing: was the topic deleted by hand?`);
+      checkShape('head', item.v, `the head of ${headName(one)}`);
+      heads.set(headName(one), Number(item.next));
+    }
+  };
+
+  const segmentWrites = (one: Staged): readonly Write[] => {
+    const { topic, queue, count, body, place } = one;
+    const base = heads.get(headName(one))!;
+    const atMs = now();
+    const [minMs, maxMs] = timeRange(one, atMs);
+    const segment = {
+      ...segmentKey(topic.name, topic.generation, queue, base),
+      v: shapes.segment,
+      count,
+      bytes: body.bytes.length,
+      rawLength: body.rawLength,
+      crc32: body.crc32,
+      minMs,
+      maxMs,
+      producer: owner.connector,
+      expires: Math.ceil((atMs + topic.retentionMs) / 1000),
+      ...place,
+    };
+    return [
+      // The fence of the log: an append lands at the head or not at all, whatever retention has removed (hazard A1).
+      {
+        update: headKey(topic.name, topic.generation, queue),
+        set: { next: base + count },
+        when: { next: base, sealed: false },
+      },
+      { put: segment, when: 'absent' },
+    ];
+  };
+
+  /** Takes in what a lost race says of the heads. `sealed`: the topic has a new generation, so everything is split again. */
+  const learnHeads = (staged: readonly Staged[], result: WriteResult & { ok: false }): 'sealed' | 'moved' => {
+    let sealed = false;
+    for (const { index, found } of result.failed) {
+      const one = staged[index >> 1];
+      if (one === undefined) continue;
+      heads.delete(headName(one));
+      if (found?.sealed !== true) continue;
+      topics.delete(one.topic.name);
+      sealed = true;
+    }
+    return sealed ? 'sealed' : 'moved';
+  };
+
+  /** Appends a batch and commits the offsets with it. Throws FENCED. */
+  const append = async (batch: RecordBatch, commits: readonly OffsetCommit[]): Promise<void> => {
+    let staged = await stage(batch, commits);
+    for (let attempt = 1; attempt <= headTries; attempt++) {
+      await readHeads(staged);
+      const writes = [...staged.flatMap(segmentWrites), ...offsetWrites(owner, commits)];
+      if (writes.length === 0) return;
+      const result = await table.write(writes);
+      if (result.ok) {
+        for (const one of staged) heads.set(headName(one), heads.get(headName(one))! + one.count);
+        return;
+      }
+      // Offsets first: when they were moved by this commit itself, its lost answer also moved the heads.
+      if (settleOffsets(commits, result, staged.length * 2) === 'committed') {
+        heads.clear();
+        return;
+      }
+      if (learnHeads(staged, result) === 'sealed') staged = await stage(batch, commits);
+      else await delay(backoffMs(attempt, 2, 200));
+    }
+    throw new ConnectError(
+      'UNAVAILABLE',
+      `lost the race for a head of ${batch.groups[0]?.topic} ${headTries} times: too many writers for its queues`,
+      {
+        retriable: true,
+      },
+    );
+  };
+
+  /** How much of a batch one commit can hold: whole groups, up to the queues that a transaction has room for. */
+  const take = (batch: RecordBatch): number => {
+    const names = new Set<string>();
+    let queues = 0;
+    let records = 0;
+    for (const group of batch.groups) {
+      if (!names.has(group.topic)) {
+        names.add(group.topic);
+        // A topic that is not known yet may have any number of queues: it counts as full. The first one always fits.
+        queues += topics.get(group.topic)?.queues ?? maxQueuesPerCommit;
+        if (names.size > 1 && queues > maxQueuesPerCommit) break;
+      }
+      records += group.count;
+    }
+    return records;
+  };
+
+  return { append, take };
+};
+
+interface Staged extends Omit<QueueGroups, 'topic'> {
+  readonly topic: Topic;
+  readonly body: Body;
+  /** In the segment item, or a byte range of the commit's object. */
+  readonly place: { readonly body: Uint8Array } | { readonly object: string; readonly start: number };
+}
+
+/** The earliest and the latest record timestamp of a segment; records without one count as of now. */
+const timeRange = ({ groups }: Staged, nowMs: number): readonly [number, number] => {
+  let min = Number.POSITIVE_INFINITY;
+  let max = Number.NEGATIVE_INFINITY;
+  for (const { timestampsMs } of groups)
+    for (const ms of timestampsMs ?? []) {
+      if (ms < min) min = ms;
+      if (ms > max) max = ms;
+    }
+  return min <= max ? [min, max] : [nowMs, nowMs];
+};
+
+/** The topic log as a sink: what a source connector and a processor write to. */
+export const logSink = (options: AppendOptions): SinkTask => {
+  const { append, take } = logAppender(options);
+  return {
+    async put(batch, { offsets }) {
+      await append(batch, offsets);
+      return { committed: true };
+    },
+    take,
+    close: async () => {},
+  };
+};

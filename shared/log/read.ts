@@ -1,0 +1,266 @@
+import { concatBatches, emptyBatch, type RecordBatch, sliceBatch } from '../connect/batch.ts';
+import type { Budget, Offsets, Poll, Position, SourceTask } from '../connect/connector.ts';
+import { ConnectError } from '../connect/errors.ts';
+import { headKey, logPk, segmentSk } from '../state/keys.ts';
+import { checkShape } from '../state/shape.ts';
+import type { Item, Table } from '../state/table.ts';
+import type { ObjectStore } from './objects.ts';
+import { decodeBody } from './segment.ts';
+import { type Generation, readTopic, type Topic } from './topics.ts';
+
+/** A place in a queue: the base of a segment and how many of its records are done (hazard A3). */
+export type LogOffset = { readonly base: number; readonly index: number };
+
+export type LogPartition = { readonly topic: string; readonly generation: number; readonly queue: number };
+
+export interface LogSourceOptions {
+  readonly table: Table;
+  readonly objects: ObjectStore;
+  readonly topics: readonly string[];
+  /** This task reads the queues i with i mod tasks = task. */
+  readonly task: number;
+  readonly tasks: number;
+  readonly now?: () => number;
+}
+
+/** One queue that the task reads, and where it stands. */
+interface Lane {
+  readonly partition: LogPartition;
+  readonly offset: LogOffset;
+  readonly head: Item;
+}
+
+/** Segments that one query may bring: their bodies are read before the batch is handed on. */
+const segmentsPerQuery = 64;
+
+/** The topic log as a source. Exact: the same offset gives the same records. */
+export const logSource = ({
+  table,
+  objects,
+  topics,
+  task,
+  tasks,
+  now = Date.now,
+}: LogSourceOptions): SourceTask<LogOffset> => {
+  const lanesOf = async (offsets: Offsets<LogOffset>): Promise<readonly Lane[]> => {
+    const found = await Promise.all(topics.map((name) => readTopic(table, name)));
+    const lanes = await Promise.all(found.map((topic) => (topic === undefined ? [] : topicLanes(topic, offsets))));
+    return lanes.flat();
+  };
+
+  /** The oldest generation that this connector has not drained in every queue; the next one is not looked at before (hazard A10). */
+  const topicLanes = async (topic: Topic, offsets: Offsets<LogOffset>): Promise<readonly Lane[]> => {
+    for (const [i, generation] of topic.generations.entries()) {
+      const lanes = await generationLanes(topic, generation, offsets);
+      const isLast = i === topic.generations.length - 1;
+      if (isLast || !lanes.every((lane) => lane.head.sealed === true && isDrained(lane)))
+        return lanes.filter((lane) => lane.partition.queue % tasks === task);
+    }
+    return [];
+  };
+
+  const generationLanes = async (
+    topic: Topic,
+    { generation, queues }: Generation,
+    offsets: Offsets<LogOffset>,
+  ): Promise<readonly Lane[]> => {
+    const partitions = Array.from({ length: queues }, (_, queue) => ({ topic: topic.name, generation, queue }));
+    const heads = await table.getMany(partitions.map((p) => headKey(p.topic, p.generation, p.queue)));
+    return Promise.all(
+      partitions.map(async (partition, i) => {
+        const head = heads[i];
+        if (head === undefined) throw new ConnectError('CORRUPT', `the head of ${laneName(partition)} is missing`);
+        checkShape('head', head.v, laneName(partition));
+        return { partition, head, offset: offsets.get(partition) ?? (await earliest(partition, head)) };
+      }),
+    );
+  };
+
+  /** Where a new reader starts: the first segment that has not expired. Expired ones may still be there, in holes. */
+  const earliest = async (partition: LogPartition, head: Item): Promise<LogOffset> => {
+    const next = Number(head.next);
+    if (next === Number(head.start)) return { base: next, index: 0 };
+    const nowSeconds = now() / 1000;
+    let base = Number(head.start);
+    for (;;) {
+      const items = await segments(partition, base, segmentsPerQuery);
+      const live = items.find((item) => Number(item.expires) > nowSeconds);
+      if (live !== undefined) return { base: Number(live.sk), index: 0 };
+      if (items.length < segmentsPerQuery) return { base: next, index: 0 };
+      base = endOf(items.at(-1)!);
+    }
+  };
+
+  const segments = (p: LogPartition, base: number, limit: number) =>
+    table.query(logPk(p.topic, p.generation, p.queue), {
+      from: segmentSk(base),
+      to: segmentSk(Number.MAX_SAFE_INTEGER),
+      limit,
+    });
+
+  /** The next records of one queue, up to the budget. */
+  const readLane = async (lane: Lane, budget: Budget): Promise<LaneRead> => {
+    const where = laneName(lane.partition);
+    const next = Number(lane.head.next);
+    let { base, index } = lane.offset;
+    const taken: Taken[] = [];
+    let records = 0;
+    let bytes = 0;
+    while (base < next && records < budget.maxRecords && bytes < budget.maxBytes && !budget.signal.aborted) {
+      const items = await segments(lane.partition, base, segmentsPerQuery);
+      for (const item of items.length === 0 ? [undefined] : items) {
+        // Invariant 7: the log has no holes; a segment that is not where the last one ended was lost.
+        if (item === undefined || Number(item.sk) !== base) throw lostPosition(where, { base, index }, item, next);
+        const segment = await readSegment(item, lane.partition.topic, where);
+        const end = Math.min(segment.count, index + budget.maxRecords - records);
+        taken.push({
+          base,
+          from: index,
+          to: end,
+          end: endOf(item),
+          count: segment.count,
+          batch: sliceBatch(segment, index, end),
+        });
+        records += end - index;
+        bytes += Number(item.rawLength) * ((end - index) / segment.count);
+        ({ base, index } = after(taken.at(-1)!, end));
+        if (
+          index > 0 ||
+          base >= next ||
+          records >= budget.maxRecords ||
+          bytes >= budget.maxBytes ||
+          budget.signal.aborted
+        )
+          break;
+      }
+    }
+    return { lane, taken, offset: { base, index }, drained: base >= next };
+  };
+
+  const readSegment = async (item: Item, topic: string, where: string): Promise<RecordBatch> => {
+    const name = `segment ${Number(item.sk)} of ${where}`;
+    checkShape('segment', item.v, name);
+    const bytes = await bodyBytes(item, name);
+    const batch = await decodeBody(
+      { bytes, rawLength: Number(item.rawLength), crc32: Number(item.crc32) },
+      topic,
+      name,
+    );
+    if (batch.count !== Number(item.count))
+      throw new ConnectError('CORRUPT', `${name} holds ${batch.count} records, its item says ${Number(item.count)}`);
+    return batch;
+  };
+
+  const bodyBytes = async (item: Item, name: string): Promise<Uint8Array> => {
+    if (item.body instanceof Uint8Array) return item.body;
+    const object = String(item.object);
+    const bytes = await objects.get(object, Number(item.start), Number(item.bytes));
+    if (bytes?.length === Number(item.bytes)) return bytes;
+    const what = bytes === undefined ? 'is missing' : `ends after ${bytes.length} of ${Number(item.bytes)} bytes`;
+    if (Number(item.expires) * 1000 > now())
+      throw new ConnectError(
+        'CORRUPT',
+        `${name}: object ${object} ${what} although it has not expired: restore it, or skip it with \`sluice offsets set\``,
+      );
+    throw new ConnectError(
+      'LOST_POSITION',
+      `${name}: object ${object} ${what}; the segment had expired before it was read`,
+    );
+  };
+
+  return {
+    async poll(offsets, budget) {
+      const lanes = await lanesOf(offsets);
+      const behind = lanes.filter((lane) => !isDrained(lane));
+      checkRestored(lanes);
+      // A fair share each, so that one long queue does not starve the others.
+      const share = {
+        ...budget,
+        maxRecords: Math.ceil(budget.maxRecords / Math.max(1, behind.length)),
+        maxBytes: budget.maxBytes / Math.max(1, behind.length),
+      };
+      const reads = await Promise.all(behind.map((lane) => readLane(lane, share)));
+      return pollOfReads(reads);
+    },
+    async more(offsets) {
+      return (await lanesOf(offsets)).some((lane) => !isDrained(lane));
+    },
+    close: async () => {},
+  };
+};
+
+interface Taken {
+  readonly base: number;
+  readonly from: number;
+  readonly to: number;
+  readonly end: number;
+  readonly count: number;
+  readonly batch: RecordBatch;
+}
+
+interface LaneRead {
+  readonly lane: Lane;
+  readonly taken: readonly Taken[];
+  readonly offset: LogOffset;
+  readonly drained: boolean;
+}
+
+const laneName = (p: LogPartition): string => `${p.topic}#${p.generation}#${p.queue}`;
+
+const endOf = (segment: Item): number => Number(segment.sk) + Number(segment.count);
+
+const isDrained = ({ offset, head }: Lane): boolean => offset.index === 0 && offset.base === Number(head.next);
+
+const after = (taken: Pick<Taken, 'base' | 'end' | 'count'>, index: number): LogOffset =>
+  index === taken.count ? { base: taken.end, index: 0 } : { base: taken.base, index };
+
+/** Invariant 7: a reader ahead of the head has seen records that this log does not have: it was restored from a backup. */
+const checkRestored = (lanes: readonly Lane[]): void => {
+  for (const { offset, head, partition } of lanes)
+    if (offset.base > Number(head.next))
+      throw new ConnectError(
+        'LOST_POSITION',
+        `the offset ${offset.base} of ${laneName(partition)} is ahead of its head ${Number(head.next)}: was the table restored? Choose with \`sluice offsets reset\``,
+      );
+};
+
+const lostPosition = (where: string, offset: LogOffset, found: Item | undefined, next: number): ConnectError =>
+  new ConnectError(
+    'LOST_POSITION',
+    `${where}: segment ${offset.base} is gone, ${found === undefined ? `nothing is left before the head ${next}` : `the next one is ${Number(found.sk)}`}: it expired before it was read. Go on from what is left with \`sluice offsets reset\`, or read the source again`,
+  );
+
+const pollOfReads = (reads: readonly LaneRead[]): Poll<LogOffset> => {
+  const parts = reads.flatMap((read) => read.taken.map((taken) => ({ partition: read.lane.partition, ...taken })));
+  const batch = parts.length === 0 ? emptyBatch : concatBatches(parts.map((part) => part.batch));
+  const starts: number[] = [];
+  let count = 0;
+  for (const part of parts) {
+    starts.push(count);
+    count += part.to - part.from;
+  }
+  return {
+    batch,
+    position(index): Position<LogOffset> {
+      const at = partAt(starts, index);
+      const part = parts[at]!;
+      return { partition: part.partition, offset: after(part, part.from + (index - starts[at]!) + 1) };
+    },
+    offsets: reads
+      .filter((read) => read.taken.length > 0)
+      .map((read) => ({ partition: read.lane.partition, offset: read.offset })),
+    caughtUp: reads.every((read) => read.drained),
+  };
+};
+
+/** The last start that is not after the index. */
+const partAt = (starts: readonly number[], index: number): number => {
+  let low = 0;
+  let high = starts.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (starts[middle]! <= index) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+};

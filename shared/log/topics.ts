@@ -1,0 +1,106 @@
+import { ConnectError } from '../connect/errors.ts';
+import { namePattern } from '../connect/spec.ts';
+import { headKey, metaKey } from '../state/keys.ts';
+import { checkShape, shapes } from '../state/shape.ts';
+import type { Table, Write } from '../state/table.ts';
+
+/**
+ * A commit holds at most 90 items (DynamoDB takes 100): two per queue that it touches, a head and a segment, and one per source
+ * partition. The runner cuts batches to fit.
+ */
+export const maxQueuesPerCommit = 32;
+export const maxPartitionsPerCommit = 26;
+
+export type Generation = { readonly generation: number; readonly queues: number };
+
+/** A topic's row. Its queues are fixed per generation; readers enter a generation when the one before it is drained (hazard A10). */
+export interface Topic extends Generation {
+  readonly name: string;
+  readonly retentionMs: number;
+  /** All generations that may still hold records, oldest first; the last is the current one. */
+  readonly generations: readonly Generation[];
+}
+
+export interface TopicDefaults {
+  readonly queues: number;
+  readonly retentionMs: number;
+}
+
+export const topicDefaults: TopicDefaults = { queues: 1, retentionMs: 7 * 24 * 3_600_000 };
+
+export const readTopic = async (table: Table, name: string): Promise<Topic | undefined> => {
+  const item = await table.get(metaKey(name));
+  if (item === undefined) return undefined;
+  checkShape('topic', item.v, `topic ${name}`);
+  const generations = item.generations as readonly Generation[];
+  return { name, retentionMs: Number(item.retentionMs), generations, ...generations.at(-1)! };
+};
+
+export const requireTopic = async (table: Table, name: string): Promise<Topic> => {
+  const topic = await readTopic(table, name);
+  if (topic === undefined)
+    throw new ConnectError(
+      'NOT_FOUND',
+      `there is no topic ${name}: a source makes it with its first record, or a pipeline declares it`,
+    );
+  return topic;
+};
+
+const checkQueues = (name: string, queues: number): void => {
+  if (Number.isInteger(queues) && queues >= 1 && queues <= maxQueuesPerCommit) return;
+  throw new ConnectError('CONFIG_INVALID', `topic ${name}: queues must be 1 to ${maxQueuesPerCommit}, got ${queues}`);
+};
+
+/** The topic, made where it is missing: by a pipeline that declares it, or by the first record for it. */
+export const ensureTopic = async (table: Table, name: string, options: Partial<TopicDefaults> = {}): Promise<Topic> => {
+  if (!namePattern.test(name))
+    throw new ConnectError(
+      'CONFIG_INVALID',
+      `topic name ${JSON.stringify(name)}: use letters, digits, ".", "_" and "-", at most 200`,
+    );
+  const found = await readTopic(table, name);
+  if (found !== undefined) return found;
+  const { queues, retentionMs } = { ...topicDefaults, ...options };
+  checkQueues(name, queues);
+  const generations = [{ generation: 0, queues }];
+  const meta = { ...metaKey(name), kind: 'topic', name, v: shapes.topic, retentionMs, generations };
+  const result = await table.write([{ put: meta, when: 'absent' }, ...newHeads(name, 0, queues)]);
+  // Somebody else made it at the same moment: theirs counts.
+  return result.ok ? { name, retentionMs, generations, generation: 0, queues } : requireTopic(table, name);
+};
+
+const newHeads = (topic: string, generation: number, queues: number): readonly Write[] =>
+  Array.from({ length: queues }, (_, queue) => ({
+    put: { ...headKey(topic, generation, queue), v: shapes.head, next: 0, start: 0, sealed: false },
+    when: 'absent' as const,
+  }));
+
+/**
+ * Changes the number of queues: seals every head of the current generation and starts the next, in one transaction, so that no
+ * append can land behind the seal and a key's records stay in order across the change.
+ */
+export const changeQueues = async (table: Table, name: string, queues: number): Promise<Topic> => {
+  checkQueues(name, queues);
+  let topic = await requireTopic(table, name);
+  for (;;) {
+    if (topic.queues === queues) return topic;
+    const sealed = topic.generation;
+    const generation = topic.generation + 1;
+    const generations = [...topic.generations, { generation, queues }];
+    const seals = Array.from({ length: topic.queues }, (_, queue) => ({
+      update: headKey(name, sealed, queue),
+      set: { sealed: true },
+      when: { sealed: false },
+    }));
+    const meta = { update: metaKey(name), set: { generations }, when: { v: shapes.topic } };
+    const result = await table.write([...seals, ...newHeads(name, generation, queues), meta]);
+    if (result.ok) return { ...topic, generations, generation, queues };
+    topic = await requireTopic(table, name);
+    // Only another change seals a head, and it starts a generation in the same transaction.
+    if (topic.generation === sealed)
+      throw new ConnectError(
+        'CORRUPT',
+        `topic ${name}: a head of generation ${sealed} is missing or sealed, but there is no next generation: restore the table`,
+      );
+  }
+};

@@ -1,0 +1,86 @@
+import { randomUUID } from 'node:crypto';
+import { type Partition, partitionKey, type StoredOffset } from '../connect/connector.ts';
+import { ConnectError } from '../connect/errors.ts';
+import { requireConnector } from '../state/connectors.ts';
+import { connectorPk, historyKey, historyPrefix, offsetKey, offsetPrefix, resetKey } from '../state/keys.ts';
+import { loadProgress, type Progress } from '../state/offsets.ts';
+import { shapes } from '../state/shape.ts';
+import type { Item, Table, Write } from '../state/table.ts';
+import { requireQuiet } from './tasks.ts';
+
+export const getOffsets = async (table: Table, name: string): Promise<Progress> => {
+  const { incarnation } = await requireConnector(table, name);
+  return loadProgress(table, { connector: name, incarnation });
+};
+
+export interface OffsetChange {
+  readonly partition: Partition;
+  /** null: from the beginning. */
+  readonly offset: unknown;
+}
+
+/**
+ * Moves offsets, as Kafka Connect's PATCH and DELETE of offsets do; only while nothing runs. Offsets in the state table change here,
+ * by compare-and-set, and their `seq` grows, so that a batch read before is fenced. Those that a destination owns become a pending
+ * reset, which the next run carries out there (DESIGN §3). Returns which of the two happened.
+ */
+export const changeOffsets = async (
+  table: Table,
+  name: string,
+  changes: readonly OffsetChange[],
+  who: string,
+  nowMs: number,
+): Promise<'changed' | 'pending'> => {
+  const row = await requireConnector(table, name);
+  await requireQuiet(table, row, nowMs);
+  const owner = { connector: name, incarnation: row.incarnation };
+  const items = await table.query(connectorPk(name), {
+    from: `${offsetPrefix(row.incarnation)}OFFSET#`,
+    to: `${offsetPrefix(row.incarnation)}OFFSET#\uffff`,
+  });
+  const owned = items.some((item) => item.cache === true);
+  const id = randomUUID();
+  const history = historyWrite(name, nowMs, { who, changes, from: items.map(({ partition, offset }) => ({ partition, offset })) });
+  if (owned) {
+    const reset = { ...resetKey(name, row.incarnation), v: shapes.reset, id, offsets: JSON.stringify(changes) };
+    await table.write([{ put: reset }, history]);
+    return 'pending';
+  }
+  for (const change of changes) {
+    const result = await table.write([changeWrite(owner, change, items, id)]);
+    if (!result.ok) throw new ConnectError('STATE_CONFLICT', `the offset of ${partitionKey(change.partition)} moved meanwhile: try again`, { retriable: true });
+  }
+  await table.write([history]);
+  return 'changed';
+};
+
+/** All offsets back to the beginning. */
+export const resetOffsets = async (table: Table, name: string, who: string, nowMs: number): Promise<'changed' | 'pending'> => {
+  const { offsets } = await getOffsets(table, name);
+  return changeOffsets(table, name, offsets.map(({ partition }: StoredOffset) => ({ partition, offset: null })), who, nowMs);
+};
+
+const changeWrite = (owner: { connector: string; incarnation: string }, change: OffsetChange, items: readonly Item[], id: string): Write => {
+  const key = partitionKey(change.partition);
+  const before = items.find((item) => item.partition === key);
+  const seq = Number(before?.seq ?? 0);
+  const put = {
+    ...offsetKey(owner.connector, owner.incarnation, key),
+    v: shapes.offset,
+    partition: key,
+    offset: JSON.stringify(change.offset),
+    seq: seq + 1,
+    writeId: id,
+  };
+  return { put, when: before === undefined ? 'absent' : { seq } };
+};
+
+/** Who changed what, from what: the last hundred changes, in slots that are written over. */
+const historyWrite = (name: string, nowMs: number, change: object): Write => ({
+  put: { ...historyKey(name, new Date(nowMs).toISOString()), v: shapes.history, change: JSON.stringify(change), expires: Math.floor(nowMs / 1000) + 90 * 86_400 },
+});
+
+export const offsetHistory = async (table: Table, name: string): Promise<readonly unknown[]> => {
+  const items = await table.query(connectorPk(name), { from: historyPrefix, to: `${historyPrefix}\uffff`, descending: true, limit: 100 });
+  return items.map((item) => ({ at: item.sk.slice(historyPrefix.length), ...JSON.parse(String(item.change)) }));
+};

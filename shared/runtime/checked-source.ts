@@ -1,0 +1,26 @@
+import type { OpenContext, Offsets, SourceConnector, SourceTask } from '../connect/connector.ts';
+import { partitionKey } from '../connect/connector.ts';
+import { ConnectError } from '../connect/errors.ts';
+
+/** A source whose stored offsets are checked by its own schema before it sees them (invariant 11). */
+export const openChecked = async (connector: SourceConnector, context: OpenContext<unknown>): Promise<SourceTask<unknown>> => {
+  const task = await connector.open(context);
+  const checked = (offsets: Offsets<unknown>): Offsets<unknown> => ({
+    get(partition) {
+      const offset = offsets.get(partition);
+      if (offset === undefined || offset === null) return undefined;
+      const parsed = connector.offset.safeParse(offset);
+      if (parsed.success) return parsed.data;
+      throw new ConnectError(
+        'SHAPE_TOO_NEW',
+        `the offset of ${partitionKey(partition)} is ${JSON.stringify(offset)}, which this release of ${connector.type} can't read (${parsed.error.issues[0]?.message}): deploy the release that wrote it, or \`sluice offsets reset\``,
+      );
+    },
+    all: () => offsets.all(),
+  });
+  return {
+    ...task,
+    poll: (offsets, budget) => task.poll(checked(offsets), budget),
+    ...(task.more === undefined ? {} : { more: (offsets) => task.more!(checked(offsets)) }),
+  };
+};

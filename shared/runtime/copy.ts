@@ -1,0 +1,258 @@
+import { batchBytes, emptyBatch } from '../connect/batch.ts';
+import {
+  type OffsetCommit,
+  type Poll,
+  type PutContext,
+  partitionKey,
+  type Rejected,
+  type SinkTask,
+  type SourceTask,
+} from '../connect/connector.ts';
+import { ConnectError, toConnectError } from '../connect/errors.ts';
+import { canonicalJson } from '../connect/json.ts';
+import type { Value } from '../connect/schema.ts';
+import { applyChain, type Stage } from '../connect/transform.ts';
+import { maxPartitionsPerCommit } from '../log/topics.ts';
+import { type TaskRow, updateHeld } from '../state/lease.ts';
+import { clearPrepared, commitOffsets } from '../state/offsets.ts';
+import { deadLetters, type Letter } from './dead-letters.ts';
+import type { Ledger } from './ledger.ts';
+import { halve, type Piece, piecesOf } from './pieces.ts';
+import { withRetry } from './retry.ts';
+import type { RunBudget, RunRequest, Totals } from './run.ts';
+
+/** An upstream log that moved this far without a record has its offset committed alone, so that its position is not purged (hazard C5). */
+const movedBytes = 64 * 1024 * 1024;
+
+export const movedIsDue = ({ moved = 0 }: Poll<unknown>): boolean => moved >= movedBytes;
+
+export interface Copy {
+  readonly request: RunRequest;
+  readonly source: SourceTask<unknown>;
+  readonly sink: SinkTask;
+  readonly ledger: Ledger;
+  readonly budget: RunBudget;
+  readonly lease: TaskRow;
+  readonly totals: Totals;
+  /** A poll that was made before the lease and is still good. */
+  readonly first?: Poll<unknown>;
+}
+
+/**
+ * Copies batches until the source is caught up or the run must stop. The next batch is polled while this one is put; commits stay in
+ * order. Any error ends the run, and with it everything that was polled ahead (invariant 6).
+ */
+export const copyBatches = async (copy: Copy): Promise<'drained' | 'more' | 'superseded'> => {
+  const { request, sink, ledger, first, totals } = copy;
+  let next = first === undefined ? startPoll(copy) : Promise.resolve(first);
+  for (;;) {
+    const poll = await next;
+    ledger.advance(poll.offsets);
+    const last = poll.caughtUp || request.stop.aborted;
+    // Started now, awaited after this batch; an error is seen then.
+    if (!last) {
+      next = startPoll(copy);
+      next.catch(() => {});
+    }
+    try {
+      for (const piece of piecesOf(poll, {
+        maxPartitions: maxPartitionsPerCommit,
+        take: (batch) => sink.take?.(batch) ?? batch.count,
+      })) {
+        if (isEmpty(piece) && !movedIsDue(poll)) continue;
+        // Hazard B11: a pause, a stop or a new config ends the run between batches.
+        if (totals.batches > 0 && !(await request.stillCurrent())) return 'superseded';
+        await putPiece(copy, piece);
+        if (request.stop.aborted && piece.to < poll.batch.count) return 'more';
+      }
+    } finally {
+      // No work outlives the run: a poll in flight uses the source that is closed next.
+      if (!last) await next.catch(() => {});
+    }
+    if (poll.caughtUp) return 'drained';
+    if (last || request.stop.aborted) return 'more';
+  }
+};
+
+const isEmpty = (piece: Piece): boolean => piece.batch.count === 0 && piece.rejected.length === 0;
+
+const startPoll = ({ request, source, ledger, budget, totals }: Copy): Promise<Poll<unknown>> =>
+  timed(totals, 'pollMs', request, () => source.poll(ledger.polled, { ...budget, signal: request.stop }));
+
+const timed = async <T>(
+  totals: Totals,
+  name: 'pollMs' | 'putMs' | 'commitMs',
+  { clock }: RunRequest,
+  call: () => Promise<T>,
+): Promise<T> => {
+  const startMs = clock.now();
+  try {
+    return await call();
+  } finally {
+    totals[name] += clock.now() - startMs;
+  }
+};
+
+/** Writes one piece and commits its offsets. A row error that names no record is narrowed down by halves, each committed by itself. */
+const putPiece = async (copy: Copy, piece: Piece): Promise<void> => {
+  try {
+    await putWhole(copy, piece);
+  } catch (thrown) {
+    const error = toConnectError(thrown);
+    if (error.blame !== 'row') throw error;
+    const halves = halve(piece);
+    if (halves === undefined) return putRejected(copy, piece, error);
+    for (const half of halves) await putPiece(copy, half);
+  }
+};
+
+/** Nothing of this piece can be written: its records go to the dead letters, its offsets are committed. */
+const putRejected = async (copy: Copy, piece: Piece, error: ConnectError): Promise<void> => {
+  const rejected = Array.from({ length: piece.batch.count }, (_, index) => ({
+    index,
+    error,
+    stage: 'TASK_PUT' as const,
+  }));
+  await putWhole(copy, piece, rejected);
+};
+
+const putWhole = async (
+  copy: Copy,
+  piece: Piece,
+  allRejected?: readonly (Rejected & { stage: Stage })[],
+): Promise<void> => {
+  const { request, sink, ledger, lease, budget, totals } = copy;
+  const { errors, clock, stop, log } = request;
+  const startMs = clock.now();
+  const chain: ReturnType<typeof applyChain> =
+    allRejected === undefined
+      ? applyChain(request.transforms, piece.batch)
+      : { batch: emptyBatch, rejected: allRejected };
+  totals.transformMs += clock.now() - startMs;
+
+  const reject = rejecter(copy, piece);
+  await reject([...sourceLetters(piece), ...chain.rejected.map((one) => letterOf(piece, one, one.stage))]);
+  if (budget.maxRecords === 1) await nameSuspect(request, lease, piece);
+
+  const commits = ledger.commitsFor(piece.offsets, request.newId());
+  const prepared: string[] = [];
+  const context: PutContext = {
+    offsets: commits,
+    epoch: lease.epoch,
+    signal: request.abort,
+    reject: (rejected) =>
+      reject(
+        rejected.map((one) => letterOf(piece, { ...one, index: chain.origin?.[one.index] ?? one.index }, 'TASK_PUT')),
+      ),
+    async commit(row) {
+      await timed(totals, 'commitMs', request, () =>
+        commitOffsets(request.table, request.identity, commits, { ...row, task: request.taskId }),
+      );
+      prepared.push(row.id);
+    },
+  };
+  checkLease(request, lease);
+  const onRetry = (error: ConnectError, attempt: number) =>
+    log('warn', `retrying put: ${error.message}`, { task: request.taskId, attempt });
+  const { committed } = await timed(totals, 'putMs', request, () =>
+    withRetry(() => sink.put(chain.batch, context), errors, clock, stop, onRetry),
+  );
+  for (const id of prepared) await clearPrepared(request.table, request.identity, { id, task: request.taskId });
+  if (!committed) await timed(totals, 'commitMs', request, () => commitAfterPut(copy, commits));
+  ledger.committed(commits);
+  totals.batches++;
+  totals.records += piece.batch.count;
+  totals.bytes += batchBytes(piece.batch);
+  // Invariant 2: the upstream may forget only what is durable downstream.
+  await copy.source.commit?.(piece.offsets);
+};
+
+/**
+ * Invariant 4: a process that slept past its lease (a laptop's lid, SIGSTOP) may find its work done by another. A sink that joins the
+ * commit is fenced anyway; for the others this is the last look before their effects.
+ */
+const checkLease = ({ clock }: RunRequest, lease: TaskRow): void => {
+  if (clock.now() >= lease.expiresAtMs!)
+    throw new ConnectError(
+      'FENCED',
+      `this run outlived its lease by ${clock.now() - lease.expiresAtMs!} ms: what it holds may have been written by another`,
+    );
+};
+
+/** For a sink that can't join: its effects are durable, now the offsets are (at least once, or effectively once by identity). */
+const commitAfterPut = ({ request }: Copy, commits: readonly OffsetCommit[]): Promise<void> =>
+  withRetry(
+    () => commitOffsets(request.table, request.identity, commits),
+    request.errors,
+    request.clock,
+    request.stop,
+    (error, attempt) => request.log('warn', `retrying commit: ${error.message}`, { task: request.taskId, attempt }),
+  );
+
+const rejecter = ({ request, totals }: Copy, piece: Piece) => {
+  const send = deadLetters({
+    owner: request.identity,
+    taskId: request.taskId,
+    policy: request.errors,
+    ...(request.appendDeadLetters === undefined ? {} : { append: request.appendDeadLetters }),
+    onTolerated: ({ position, stage, error }) => {
+      totals.rejected++;
+      request.log('warn', `record rejected: ${error.message}`, {
+        task: request.taskId,
+        stage,
+        partition: position.partition,
+        offset: position.offset,
+      });
+    },
+  });
+  // A put that is retried rejects the same records again: they are sent once per piece.
+  const sent = new Set<string>();
+  return async (letters: readonly Letter[]): Promise<void> => {
+    const fresh = letters.filter((letter) => !sent.has(letterName(letter, piece)));
+    await send(fresh);
+    for (const letter of fresh) sent.add(letterName(letter, piece));
+  };
+};
+
+const letterName = ({ position, stage, record }: Letter, piece: Piece): string =>
+  canonicalJson([
+    partitionKey(position.partition),
+    position.offset as Value,
+    stage,
+    'index' in record ? record.index - piece.from : -1,
+  ]);
+
+const letterOf = (piece: Piece, { index, error }: Rejected, stage: Stage): Letter => ({
+  position: piece.poll.position(piece.from + index),
+  topic: topicAt(piece, index),
+  stage,
+  error,
+  record: { batch: piece.batch, index },
+});
+
+const topicAt = ({ batch }: Piece, index: number): string => {
+  let start = 0;
+  for (const group of batch.groups) {
+    if (index < start + group.count) return group.topic;
+    start += group.count;
+  }
+  return '';
+};
+
+const sourceLetters = (piece: Piece): readonly Letter[] =>
+  piece.rejected.map(({ partition, offset, topic, error, raw }) => ({
+    position: { partition, offset },
+    topic,
+    stage: 'TASK_POLL',
+    error,
+    record: { raw: raw ?? new Uint8Array() },
+  }));
+
+/** With one record per batch a death is that record's: its position is written down before it is tried. */
+const nameSuspect = async (request: RunRequest, lease: TaskRow, piece: Piece): Promise<void> => {
+  if (piece.batch.count === 0) return;
+  const { partition, offset } = piece.poll.position(piece.from);
+  const suspect = `${partitionKey(partition)} ${canonicalJson(offset as Value)}`;
+  const ours = await updateHeld(request.table, request.identity.connector, lease, { suspect });
+  if (!ours) throw new ConnectError('FENCED', 'the lease was taken over');
+};

@@ -1,0 +1,297 @@
+import type { RecordBatch } from '../connect/batch.ts';
+import type { Identity, Poll, SinkTask, SourceTask } from '../connect/connector.ts';
+import { ConnectError, isCode, toConnectError } from '../connect/errors.ts';
+import type { ErrorPolicy } from '../connect/spec.ts';
+import type { Transform } from '../connect/transform.ts';
+import { wakeKey } from '../state/keys.ts';
+import { type Acquired, acquireLease, type TaskRow, updateHeld } from '../state/lease.ts';
+import { cacheOffsets, clearPrepared, clearReset, loadProgress, type Progress } from '../state/offsets.ts';
+import type { Table } from '../state/table.ts';
+import { budgetAfterDeaths, poisonError } from './budget.ts';
+import type { Clock } from './clock.ts';
+import { copyBatches, movedIsDue } from './copy.ts';
+import { createLedger, type Ledger, sameProgress } from './ledger.ts';
+
+export interface RunBudget {
+  readonly maxRecords: number;
+  readonly maxBytes: number;
+}
+
+/** What a run tells its host about; never a record's content, never a secret. */
+export type Log = (
+  level: 'debug' | 'info' | 'warn' | 'error',
+  message: string,
+  fields?: Readonly<Record<string, unknown>>,
+) => void;
+
+export interface RunRequest {
+  readonly identity: Identity;
+  readonly taskId: number;
+  /** Unique per invocation: the lease's owner. */
+  readonly requestId: string;
+  readonly table: Table;
+  readonly budget: RunBudget;
+  readonly errors: ErrorPolicy;
+  readonly transforms: readonly Transform[];
+  openSource(): Promise<SourceTask<unknown>>;
+  openSink(): Promise<SinkTask>;
+  /** Appends to the dead letter topic. */
+  readonly appendDeadLetters?: (batch: RecordBatch) => Promise<void>;
+  /** Whether the connector is still as it was when this run was started: same generation, started, this task in its set. */
+  stillCurrent(): Promise<boolean>;
+  /** Ends the run after the batch in progress: a margin before the deadline. */
+  readonly stop: AbortSignal;
+  /** Ends a put in progress. */
+  readonly abort: AbortSignal;
+  /** When the lease expires if it is not released: this invocation's deadline, plus its sink's longest request, plus clock skew. */
+  readonly leaseExpiresAtMs: number;
+  readonly clock: Clock;
+  readonly newId: () => string;
+  readonly log: Log;
+}
+
+/**
+ * - `idle`: nothing to do, nothing written. `busy`: another invocation holds the lease.
+ * - `drained`: everything there was is committed. `more`: the budget ended first; the task has woken itself.
+ * - `superseded`: a batch was fenced, or the connector changed meanwhile. `failed`: the task waits for a restart.
+ */
+export type Outcome = 'idle' | 'busy' | 'drained' | 'more' | 'superseded' | 'failed';
+
+export interface RunResult {
+  readonly outcome: Outcome;
+  readonly records: number;
+  readonly bytes: number;
+  readonly rejected: number;
+  readonly batches: number;
+  readonly pollMs: number;
+  readonly transformMs: number;
+  readonly putMs: number;
+  readonly commitMs: number;
+  readonly error?: ConnectError;
+}
+
+/** What a run counts while it goes. */
+export interface Totals {
+  records: number;
+  bytes: number;
+  rejected: number;
+  batches: number;
+  pollMs: number;
+  transformMs: number;
+  putMs: number;
+  commitMs: number;
+}
+
+const newTotals = (): Totals => ({
+  records: 0,
+  bytes: 0,
+  rejected: 0,
+  batches: 0,
+  pollMs: 0,
+  transformMs: 0,
+  putMs: 0,
+  commitMs: 0,
+});
+
+/**
+ * One run of one task: the only code path from a source to a sink (DESIGN §1). An error is the task's: recorded in its row, and in
+ * the result. It throws only where the state table itself can't be read or written.
+ */
+export const runTask = async (request: RunRequest): Promise<RunResult> => {
+  const totals = newTotals();
+  const seen = await loadProgress(request.table, request.identity);
+  let source: SourceTask<unknown> | undefined;
+  try {
+    let first: Poll<unknown> | undefined;
+    try {
+      source = await request.openSource();
+      const found = await look(request, source, seen);
+      if (found === 'idle') return { outcome: 'idle', ...totals };
+      first = found;
+    } catch (thrown) {
+      return await failBeforeLease(request, seen, toConnectError(thrown), totals);
+    }
+    const acquired = await takeLease(request);
+    if ('refused' in acquired) return { outcome: acquired.refused === 'busy' ? 'busy' : 'failed', ...totals };
+    const held = await underLease(request, source, seen, first, acquired.lease, totals);
+    await release(request, held);
+    if (await wakeIsDue(request, source, held)) await wake(request);
+    return { outcome: held.outcome, ...totals, ...(held.error === undefined ? {} : { error: held.error }) };
+  } finally {
+    await source?.close();
+  }
+};
+
+const takeLease = ({ table, identity, taskId, requestId, leaseExpiresAtMs, clock }: RunRequest): Promise<Acquired> =>
+  acquireLease(table, {
+    connector: identity.connector,
+    task: taskId,
+    owner: requestId,
+    expiresAtMs: leaseExpiresAtMs,
+    nowMs: clock.now(),
+  });
+
+/** A source that can't be opened or looked at: the task fails like any other, if it is this run's to fail. */
+const failBeforeLease = async (request: RunRequest, seen: Progress, error: ConnectError, totals: Totals): Promise<RunResult> => {
+  const acquired = await takeLease(request);
+  if ('lease' in acquired)
+    await release(request, { lease: acquired.lease, outcome: 'failed', error, ledger: createLedger(seen.offsets), totals });
+  return { outcome: 'failed', ...totals, error };
+};
+
+/**
+ * The idle check. A source that can say whether there is more is asked, so that nothing is read before the lease is held and what
+ * reading kills is counted; another is polled.
+ */
+const look = async (
+  request: RunRequest,
+  source: SourceTask<unknown>,
+  seen: Progress,
+): Promise<'idle' | Poll<unknown> | undefined> => {
+  const ledger = createLedger(seen.offsets);
+  const unfinished = seen.reset !== undefined || seen.prepared.some((row) => row.task === request.taskId);
+  if (source.more !== undefined) return unfinished || (await source.more(ledger.polled)) ? undefined : 'idle';
+  const poll = await source.poll(ledger.polled, { ...request.budget, signal: request.stop });
+  const nothing = poll.batch.count === 0 && (poll.rejected?.length ?? 0) === 0 && !movedIsDue(poll);
+  return nothing && !unfinished ? 'idle' : poll;
+};
+
+interface Held {
+  readonly lease: TaskRow;
+  readonly outcome: Exclude<Outcome, 'idle' | 'busy'>;
+  readonly error?: ConnectError;
+  readonly ledger: Ledger;
+  /** Set where the destination owns the offsets: what the state table's copy of them said when the lease was taken. */
+  readonly cached?: Progress['offsets'];
+  readonly totals: Totals;
+}
+
+/** Everything between taking the lease and releasing it. Throws nothing. */
+const underLease = async (
+  request: RunRequest,
+  source: SourceTask<unknown>,
+  seen: Progress,
+  first: Poll<unknown> | undefined,
+  lease: TaskRow,
+  totals: Totals,
+): Promise<Held> => {
+  const { identity, table, log } = request;
+  let ledger = createLedger(seen.offsets);
+  let sink: SinkTask | undefined;
+  let now = seen;
+  const held = (outcome: Held['outcome'], error?: ConnectError): Held => ({
+    lease,
+    outcome,
+    ledger,
+    totals,
+    ...(sink?.offsets === undefined ? {} : { cached: now.offsets }),
+    ...(error === undefined ? {} : { error }),
+  });
+  try {
+    const budget = budgetAfterDeaths(request.budget, lease.deaths);
+    if (budget === 'poison') return held('failed', poisonError(lease, ledger.stored()));
+    // Invariant 4 and hazard B3: what the lease protects is read again now that it is held.
+    if (!(await request.stillCurrent())) return held('superseded');
+    now = await loadProgress(table, identity);
+    sink = await request.openSink();
+    const offsets = await finishPast(request, sink, now);
+    ledger = createLedger(offsets);
+    // Invariant 2: an acknowledgement that was lost is repeated.
+    if (offsets.length > 0) await source.commit?.(offsets);
+    const same = sameProgress(seen.offsets, offsets) && lease.deaths === 0;
+    if (!same && first !== undefined)
+      log('info', 'a batch polled before the lease is void: its offsets moved', { task: request.taskId });
+    const outcome = await copyBatches({
+      request,
+      source,
+      sink,
+      ledger,
+      budget,
+      lease,
+      totals,
+      ...(same && first !== undefined ? { first } : {}),
+    });
+    return held(outcome);
+  } catch (thrown) {
+    const error = toConnectError(thrown);
+    if (isCode(error, 'FENCED')) {
+      log('info', error.message, { task: request.taskId });
+      return held('superseded');
+    }
+    if (isCode(error, 'STOPPED')) return held('more');
+    return held('failed', error);
+  } finally {
+    await sink?.close().catch((thrown: unknown) => log('warn', `closing the sink: ${toConnectError(thrown).message}`));
+  }
+};
+
+/** Promotes what was prepared, carries out an operator's reset, and says which offsets are the truth. */
+const finishPast = async (
+  { identity, table, taskId }: RunRequest,
+  sink: SinkTask,
+  progress: Progress,
+): Promise<Progress['offsets']> => {
+  for (const row of progress.prepared.filter((prepared) => prepared.task === taskId)) {
+    if (sink.promote === undefined)
+      throw new ConnectError(
+        'STATE_CONFLICT',
+        `a batch is prepared (${row.id}) but the sink can't promote it: was the connector's plugin changed? Put the old one back until it has run once`,
+      );
+    await sink.promote(row);
+    await clearPrepared(table, identity, row);
+  }
+  if (sink.offsets === undefined) return progress.offsets;
+  if (progress.reset !== undefined) {
+    if (sink.reset === undefined)
+      throw new ConnectError('STATE_CONFLICT', 'offsets were reset, but this sink owns them and has no reset');
+    await sink.reset(progress.reset.id, progress.reset.offsets);
+    await clearReset(table, identity, progress.reset.id);
+  }
+  return sink.offsets();
+};
+
+/** The lease, the state and the totals in one write; before it, the cache of offsets that the destination owns. */
+const release = async (request: RunRequest, { lease, outcome, error, ledger, cached, totals }: Held): Promise<void> => {
+  const { identity, table, clock } = request;
+  // A stale copy, left by a run that died or slept, would look like a backlog for ever.
+  if (cached !== undefined && !sameProgress(cached, ledger.stored()))
+    await cacheOffsets(table, identity, ledger.stored());
+  const failed = outcome === 'failed';
+  const ended = {
+    owner: undefined,
+    expiresAtMs: undefined,
+    suspect: undefined,
+    deaths: outcome === 'drained' || failed ? 0 : lease.deaths,
+    state: failed ? ('FAILED' as const) : ('RUNNING' as const),
+    failures: failed ? lease.failures + 1 : 0,
+    trace: error === undefined ? undefined : `${error.code}: ${error.message}`,
+    retriable: error === undefined ? undefined : error.retriable,
+    lastRunAtMs: clock.now(),
+    records: lease.records + totals.records,
+    bytes: lease.bytes + totals.bytes,
+    runs: lease.runs + 1,
+  };
+  const released = await updateHeld(table, identity.connector, lease, ended as unknown as Partial<TaskRow>);
+  if (!released) request.log('warn', 'the lease was taken over before it was released', { task: request.taskId });
+};
+
+/**
+ * Invariant 9: after the release, with strong reads, look once more: what was appended while the lease was held woke somebody who
+ * found it held. Only after progress, so that a task that can't move does not wake itself for ever.
+ */
+const wakeIsDue = async (
+  _request: RunRequest,
+  source: SourceTask<unknown>,
+  { outcome, ledger, totals }: Held,
+): Promise<boolean> => {
+  if (totals.batches === 0) return false;
+  if (outcome === 'more') return true;
+  return (
+    outcome === 'drained' && source.more !== undefined && (await source.more(createLedger(ledger.stored()).polled))
+  );
+};
+
+/** The stream carries the row to the dispatcher; if this is lost, the sweep finds the backlog. */
+const wake = async ({ identity, table, taskId, clock }: RunRequest): Promise<void> => {
+  await table.write([{ put: { ...wakeKey(identity.connector, taskId), atMs: clock.now() } }]);
+};

@@ -1,0 +1,11 @@
+import { describe, expect, it } from 'vitest';
+import { memoryTable } from '../../../shared/state/memory/table.ts';
+import { crashMatrix } from '../../kit/crash-matrix.ts';
+
+describe('crash matrix on memory', () => {
+  it.each(['owning', 'keyed', 'staged'] as const)('log → %s destination', { timeout: 300_000 }, async (destination) => {
+    const cases = await crashMatrix(destination, async () => memoryTable());
+    process.stdout.write(`crash matrix, memory, ${destination}: ${cases} schedules\n`);
+    expect(cases).toBeGreaterThan(200);
+  });
+});
