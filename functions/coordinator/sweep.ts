@@ -25,7 +25,13 @@ export const sweep = async (table: Table, functions: InvokeFunction, nowMs: numb
   }
 };
 
-const sweepConnector = async (table: Table, functions: InvokeFunction, state: ConnectorState, nowMs: number, log: Log): Promise<void> => {
+const sweepConnector = async (
+  table: Table,
+  functions: InvokeFunction,
+  state: ConnectorState,
+  nowMs: number,
+  log: Log,
+): Promise<void> => {
   const { row, tasks, lagRecords = 0 } = state;
   if (row.pendingTasks !== undefined) return flipWhenFree(table, functions, state, nowMs);
   if (lagRecords > 0) log('info', 'lag', { connector: row.name, records: lagRecords });
@@ -42,7 +48,9 @@ const sweepConnector = async (table: Table, functions: InvokeFunction, state: Co
 
 /** What a retry can mend is retried; a lost position, a poison record or a bad config waits for an operator. */
 const restartIsDue = (lease: TaskRow, nowMs: number): boolean =>
-  lease.state === 'FAILED' && lease.retriable === true && nowMs - (lease.lastRunAtMs ?? 0) >= restartBackoffMs(lease.failures);
+  lease.state === 'FAILED' &&
+  lease.retriable === true &&
+  nowMs - (lease.lastRunAtMs ?? 0) >= restartBackoffMs(lease.failures);
 
 /** A WAKE row that is younger than the task's last run: the run that should have followed it did not happen. */
 const wakeWasLost = async (table: Table, connector: string, lease: TaskRow): Promise<boolean> => {
@@ -51,11 +59,17 @@ const wakeWasLost = async (table: Table, connector: string, lease: TaskRow): Pro
 };
 
 /** Hazard B3: the new task set becomes current when no lease of the old one is held; none is taken while it is pending. */
-const flipWhenFree = async (table: Table, functions: InvokeFunction, { row }: ConnectorState, nowMs: number): Promise<void> => {
+const flipWhenFree = async (
+  table: Table,
+  functions: InvokeFunction,
+  { row }: ConnectorState,
+  nowMs: number,
+): Promise<void> => {
   // Read after the row was seen pending: a run that took its lease before, shows here; one that takes it later, sees the row.
   for (let task = 0; task < row.tasks; task++) if (isHeld(await readTask(table, row.name, task), nowMs)) return;
   await flipTasks(table, row.name, row.pendingTasks!);
   const flipped = await readConnector(table, row.name);
   if (flipped?.target !== 'STARTED') return;
-  for (let task = 0; task < flipped.tasks; task++) await functions.event(flipped.functionName, { connector: row.name, task, reason: 'sweep' });
+  for (let task = 0; task < flipped.tasks; task++)
+    await functions.event(flipped.functionName, { connector: row.name, task, reason: 'sweep' });
 };

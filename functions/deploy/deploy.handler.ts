@@ -29,7 +29,11 @@ export const handler = async (event: ResourceEvent): Promise<void> => {
   } catch (thrown) {
     const { code, message } = toConnectError(thrown);
     log('error', message, { code });
-    await answer(event, { Status: 'FAILED', Reason: `${code}: ${message}`, PhysicalResourceId: event.PhysicalResourceId ?? event.LogicalResourceId });
+    await answer(event, {
+      Status: 'FAILED',
+      Reason: `${code}: ${message}`,
+      PhysicalResourceId: event.PhysicalResourceId ?? event.LogicalResourceId,
+    });
   }
 };
 
@@ -42,6 +46,9 @@ const carryOut = async (event: ResourceEvent, spec: ConnectorSpec): Promise<read
 
 const answer = async (event: ResourceEvent, result: object): Promise<void> => {
   const { StackId, RequestId, LogicalResourceId } = event;
-  const response = await fetch(event.ResponseURL, { method: 'PUT', body: JSON.stringify({ StackId, RequestId, LogicalResourceId, ...result }) });
+  const response = await fetch(event.ResponseURL, {
+    method: 'PUT',
+    body: JSON.stringify({ StackId, RequestId, LogicalResourceId, ...result }),
+  });
   if (!response.ok) throw new Error(`CloudFormation did not take the answer: ${response.status}`);
 };

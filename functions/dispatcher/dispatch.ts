@@ -1,8 +1,8 @@
-import { subscriptionPrefix, topicPk } from '../../shared/state/keys.ts';
+import type { InvokeFunction, Reason } from '../../shared/management/ports.ts';
 import { readConnector } from '../../shared/state/connectors.ts';
+import { subscriptionPrefix, topicPk } from '../../shared/state/keys.ts';
 import { isHeld, readTask } from '../../shared/state/lease.ts';
 import type { Table } from '../../shared/state/table.ts';
-import type { InvokeFunction, Reason } from '../../shared/management/ports.ts';
 
 /** The keys of a stream record; the stream carries no more. */
 export interface ChangedKey {
@@ -24,7 +24,12 @@ const skipHeldMs = 5_000;
  * Wakes the tasks that a window of changes concerns, once each: the readers of a topic for a new segment, the task itself for its WAKE
  * row. Returns the sequence numbers of the changes whose task could not be invoked: the stream brings them again.
  */
-export const dispatch = async (table: Table, functions: InvokeFunction, changes: readonly ChangedKey[], nowMs: number): Promise<readonly string[]> => {
+export const dispatch = async (
+  table: Table,
+  functions: InvokeFunction,
+  changes: readonly ChangedKey[],
+  nowMs: number,
+): Promise<readonly string[]> => {
   const wanted = new Map<string, Target & { sequences: string[] }>();
   const readers = new Map<string, Promise<readonly string[]>>();
   for (const change of changes)
@@ -48,10 +53,15 @@ export const dispatch = async (table: Table, functions: InvokeFunction, changes:
   return failed.flat();
 };
 
-const targetsOf = async (table: Table, { pk, sk }: ChangedKey, readers: Map<string, Promise<readonly string[]>>): Promise<readonly Target[]> => {
+const targetsOf = async (
+  table: Table,
+  { pk, sk }: ChangedKey,
+  readers: Map<string, Promise<readonly string[]>>,
+): Promise<readonly Target[]> => {
   const [kind, name, , queue] = pk.split('#');
   if (name === undefined) return [];
-  if (kind === 'connector') return sk.startsWith('WAKE#') ? [{ connector: name, task: Number(sk.slice(5)), reason: 'wake' }] : [];
+  if (kind === 'connector')
+    return sk.startsWith('WAKE#') ? [{ connector: name, task: Number(sk.slice(5)), reason: 'wake' }] : [];
   if (kind !== 'log') return [];
   if (!readers.has(name)) readers.set(name, subscribers(table, name));
   const connectors = await readers.get(name)!;
@@ -67,7 +77,12 @@ const subscribers = async (table: Table, topic: string): Promise<readonly string
   return items.map((item) => String(item.connector));
 };
 
-const wake = async (table: Table, functions: InvokeFunction, { connector, task, reason }: Target, nowMs: number): Promise<void> => {
+const wake = async (
+  table: Table,
+  functions: InvokeFunction,
+  { connector, task, reason }: Target,
+  nowMs: number,
+): Promise<void> => {
   const row = await readConnector(table, connector);
   if (row === undefined || row.target !== 'STARTED' || task >= row.tasks) return;
   const lease = await readTask(table, connector, task);

@@ -41,6 +41,7 @@ const replacer = (_key: string, value: unknown): unknown => {
     case 'bigint':
       return rawJSON(value.toString());
     case 'number':
+      if (Object.is(value, -0)) return rawJSON('-0');
       return Number.isFinite(value) ? value : String(value);
     case 'object':
       if (value instanceof ExactNumber) return rawJSON(value.text);
@@ -89,5 +90,11 @@ export const canonicalJson = (value: Value): string => {
       .map((field) => `${JSON.stringify(field)}:${canonicalJson(fields[field] ?? null)}`);
     return `{${members.join(',')}}`;
   }
-  return writeJson(value);
+  return writeJson(value instanceof ExactNumber ? normalExact(value) : value);
+};
+
+/** One form for all ways to write the number. */
+const normalExact = ({ text }: ExactNumber): Value => {
+  const value = parseJson(text);
+  return value instanceof ExactNumber ? new ExactNumber(normalizeDecimal(text)) : value;
 };

@@ -23,9 +23,15 @@ export const deadlineOf = (context: LambdaContext): Deadline => {
   const stop = new AbortController();
   const abort = new AbortController();
   const after = (marginMs: number, controller: AbortController) =>
-    setTimeout(() => controller.abort(new Error('the time of this invocation is over')), Math.max(remainingMs - marginMs, 0));
+    setTimeout(
+      () => controller.abort(new Error('the time of this invocation is over')),
+      Math.max(remainingMs - marginMs, 0),
+    );
   // A function with a short timeout still works half of it.
-  const timers = [after(Math.min(stopMarginMs, remainingMs / 2), stop), after(Math.min(abortMarginMs, remainingMs / 4), abort)];
+  const timers = [
+    after(Math.min(stopMarginMs, remainingMs / 2), stop),
+    after(Math.min(abortMarginMs, remainingMs / 4), abort),
+  ];
   return {
     stop: stop.signal,
     abort: abort.signal,

@@ -42,10 +42,14 @@ export const fromSystem = (connector: SourceConnector): End<SourceTask<unknown>>
 /** A sink connector. In a direct connector its config stands beside the source's. */
 export const toSystem = (connector: SinkConnector): End<SinkTask> => ({
   async open(row, context) {
-    return connector.open({ ...context, config: await readConfig(connector.config, row.sinkConfig ?? row.config, row.name) });
+    return connector.open({
+      ...context,
+      config: await readConfig(connector.config, row.sinkConfig ?? row.config, row.name),
+    });
   },
   lifecycle: {
-    check: async (row, context) => (await connector.check?.(await withConfig(connector, row.sinkConfig ?? row.config, context))) ?? [],
+    check: async (row, context) =>
+      (await connector.check?.(await withConfig(connector, row.sinkConfig ?? row.config, context))) ?? [],
     created: async (row, context) => {
       await connector.created?.(await withConfig(connector, row.sinkConfig ?? row.config, context));
       return [];
@@ -61,7 +65,10 @@ const withConfig = async (
   connector: SourceConnector | SinkConnector,
   config: unknown,
   context: Omit<OpenContext<never>, 'config'>,
-): Promise<OpenContext<unknown>> => ({ ...context, config: await readConfig(connector.config, config, context.connector) });
+): Promise<OpenContext<unknown>> => ({
+  ...context,
+  config: await readConfig(connector.config, config, context.connector),
+});
 
 /** Every problem at once, by the path of its key; values are not shown, because some are secrets. */
 const readConfig = async (schema: z.ZodType, config: unknown, name: string): Promise<unknown> => {

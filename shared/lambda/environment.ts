@@ -1,9 +1,9 @@
-import { DynamoDBClient } from '@aws-sdk/client-dynamodb';
 import { join } from 'node:path';
+import { DynamoDBClient } from '@aws-sdk/client-dynamodb';
 import { ConnectError } from '../connect/errors.ts';
 import { directoryObjects } from '../log/directory-objects.ts';
 import type { ObjectStore } from '../log/objects.ts';
-import { dynamoTable } from '../state/dynamodb/table.ts';
+import { dynamoTable, type Units } from '../state/dynamodb/table.ts';
 import type { Table } from '../state/table.ts';
 
 /** What every function of a platform gets by its environment; made once per warm instance. */
@@ -16,7 +16,11 @@ export interface Environment {
 
 const required = (name: string): string => {
   const value = process.env[name];
-  if (value === undefined || value === '') throw new ConnectError('CONFIG_INVALID', `the environment variable ${name} is not set: the Platform construct sets it`);
+  if (value === undefined || value === '')
+    throw new ConnectError(
+      'CONFIG_INVALID',
+      `the environment variable ${name} is not set: the Platform construct sets it`,
+    );
   return value;
 };
 
@@ -24,19 +28,45 @@ const required = (name: string): string => {
 const objectStore = (url: string): ObjectStore => {
   const bucket = /^s3:\/\/([^/]+)\/?$/.exec(url)?.[1];
   const directory = process.env.SLUICE_S3_DIRECTORY;
-  if (bucket === undefined) throw new ConnectError('CONFIG_INVALID', `SLUICE_OBJECTS is ${url}: expected s3://<bucket>`);
+  if (bucket === undefined)
+    throw new ConnectError('CONFIG_INVALID', `SLUICE_OBJECTS is ${url}: expected s3://<bucket>`);
   if (directory === undefined)
-    throw new ConnectError('CONFIG_INVALID', 'objects in S3 are not supported yet: run on the local host, which sets SLUICE_S3_DIRECTORY');
+    throw new ConnectError(
+      'CONFIG_INVALID',
+      'objects in S3 are not supported yet: run on the local host, which sets SLUICE_S3_DIRECTORY',
+    );
   return directoryObjects(join(directory, bucket));
 };
 
 let environment: Environment | undefined;
 
+const used = { read: 0, write: 0, puts: 0 };
+
+/** What this instance consumed since it was asked last: for the local host's cost figures. */
+export const takeUsed = (): typeof used => {
+  const taken = { ...used };
+  Object.assign(used, { read: 0, write: 0, puts: 0 });
+  return taken;
+};
+
+const counted = (objects: ObjectStore): ObjectStore => ({
+  put: async (name, bytes) => {
+    used.puts++;
+    await objects.put(name, bytes);
+  },
+  get: (name, start, length) => objects.get(name, start, length),
+});
+
+const count = ({ read, write }: Units): void => {
+  used.read += read;
+  used.write += write;
+};
+
 export const readEnvironment = (): Environment => {
   const tableName = required('SLUICE_TABLE');
   environment ??= {
-    table: dynamoTable({ client: new DynamoDBClient({ maxAttempts: 5 }), tableName }),
-    objects: objectStore(required('SLUICE_OBJECTS')),
+    table: dynamoTable({ client: new DynamoDBClient({ maxAttempts: 5 }), tableName, onUnits: count }),
+    objects: counted(objectStore(required('SLUICE_OBJECTS'))),
     deployment: tableName,
   };
   return environment;

@@ -9,10 +9,14 @@ import { taskHandler } from './task-handler.ts';
 export const sourceHandler = <C extends SourceConnector<never, never>>(source: C) =>
   taskHandler({ source: fromSystem(source as unknown as SourceConnector), sink: toLog });
 
-export const sinkHandler = (sink: SinkConnector<never>) => taskHandler({ source: fromLog, sink: toSystem(sink as unknown as SinkConnector) });
+export const sinkHandler = (sink: SinkConnector<never>) =>
+  taskHandler({ source: fromLog, sink: toSystem(sink as unknown as SinkConnector) });
 
 export const directHandler = (source: SourceConnector<never, never>, sink: SinkConnector<never>) =>
-  taskHandler({ source: fromSystem(source as unknown as SourceConnector), sink: toSystem(sink as unknown as SinkConnector) });
+  taskHandler({
+    source: fromSystem(source as unknown as SourceConnector),
+    sink: toSystem(sink as unknown as SinkConnector),
+  });
 
 export const processorHandler = () => taskHandler({ source: fromLog, sink: toLog, transforms: (row) => [route(row)] });
 
@@ -20,5 +24,7 @@ export const processorHandler = () => taskHandler({ source: fromLog, sink: toLog
 const route = (row: ConnectorRow): Transform => ({
   name: 'route',
   stage: 'TRANSFORMATION',
-  apply: (batch) => ({ batch: batchOfGroups(batch.groups.map((group) => ({ ...group, topic: row.to?.[0]?.name ?? group.topic }))) }),
+  apply: (batch) => ({
+    batch: batchOfGroups(batch.groups.map((group) => ({ ...group, topic: row.to?.[0]?.name ?? group.topic }))),
+  }),
 });

@@ -12,7 +12,10 @@ export const resolveSecrets = async (config: unknown): Promise<unknown> => {
   const missing: string[] = [];
   const resolved = await resolve(config, missing);
   if (missing.length === 0) return resolved;
-  throw new ConnectError('SECRET_UNAVAILABLE', `these secrets could not be read: ${missing.join(', ')}; set them where the function runs`);
+  throw new ConnectError(
+    'SECRET_UNAVAILABLE',
+    `these secrets could not be read: ${missing.join(', ')}; set them where the function runs`,
+  );
 };
 
 const resolve = async (value: unknown, missing: string[]): Promise<unknown> => {
@@ -43,6 +46,8 @@ const lookUp = async (provider: string, name: string): Promise<string | undefine
     return (await readFile(name, 'utf8')).trimEnd();
   } catch (cause) {
     if ((cause as NodeJS.ErrnoException).code === 'ENOENT') return undefined;
-    throw new ConnectError('SECRET_UNAVAILABLE', `the secret file ${name} can't be read: ${(cause as Error).message}`, { cause });
+    throw new ConnectError('SECRET_UNAVAILABLE', `the secret file ${name} can't be read: ${(cause as Error).message}`, {
+      cause,
+    });
   }
 };

@@ -9,14 +9,21 @@ import { systemClock } from '../runtime/clock.ts';
 import { type RunResult, runTask } from '../runtime/run.ts';
 import { type ConnectorRow, readConnector, requireConnector } from '../state/connectors.ts';
 import { deadlineOf, type LambdaContext } from './deadline.ts';
-import { type Environment, readEnvironment } from './environment.ts';
+import { type Environment, readEnvironment, takeUsed } from './environment.ts';
 
 /** One end of a connector's function: a system, or the topic log. */
 export interface End<Task> {
   /** Undefined: this task has nothing to do (a source that splits into fewer tasks than it may). */
-  open(row: ConnectorRow, context: Omit<OpenContext<never>, 'config'>, environment: Environment): Promise<Task | undefined>;
+  open(
+    row: ConnectorRow,
+    context: Omit<OpenContext<never>, 'config'>,
+    environment: Environment,
+  ): Promise<Task | undefined>;
   readonly lifecycle?: {
-    readonly [step in LifecycleEvent['lifecycle']]?: (row: ConnectorRow, context: Omit<OpenContext<never>, 'config'>) => Promise<readonly Problem[]>;
+    readonly [step in LifecycleEvent['lifecycle']]?: (
+      row: ConnectorRow,
+      context: Omit<OpenContext<never>, 'config'>,
+    ) => Promise<readonly Problem[]>;
   };
 }
 
@@ -80,6 +87,7 @@ const run = async (
     newId: randomUUID,
     log,
   });
+  log('debug', 'units', takeUsed());
   return summary(result, event, log);
 };
 

@@ -1,28 +1,27 @@
-import { mkdir, open, rename } from 'node:fs/promises';
+import { randomUUID } from 'node:crypto';
+import { link, mkdir, open, rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { ConnectError } from '../connect/errors.ts';
-import type { ObjectStore } from './objects.ts';
+import { type ObjectStore, objectExists } from './objects.ts';
 
 /**
  * Objects as files of a directory. The bytes and the name are fsynced before `put` resolves, because the transaction that points to
- * them is (hazard A12): after a power cut there is no pointer without its bytes.
+ * them is (hazard A12): after a power cut there is no pointer without its bytes. A name is whole or not there.
  */
 export const directoryObjects = (root: string): ObjectStore => ({
   async put(name, bytes) {
     const path = join(root, name);
+    const staged = `${path}.${randomUUID()}.tmp`;
     try {
       await makeDirectory(dirname(path));
-      const file = await open(`${path}.tmp`, 'wx');
-      try {
-        await file.writeFile(bytes);
-        await file.sync();
-      } finally {
-        await file.close();
-      }
-      await rename(`${path}.tmp`, path);
+      await writeSynced(staged, bytes);
+      // Unlike a rename, a link refuses a name that exists (invariant 3).
+      await link(staged, path);
       await syncDirectory(dirname(path));
     } catch (cause) {
-      throw storeError(path, cause);
+      throw (cause as NodeJS.ErrnoException).code === 'EEXIST' ? objectExists(name, cause) : storeError(path, cause);
+    } finally {
+      await rm(staged, { force: true });
     }
   },
   async get(name, start, length) {
@@ -42,6 +41,16 @@ export const directoryObjects = (root: string): ObjectStore => ({
     }
   },
 });
+
+const writeSynced = async (path: string, bytes: Uint8Array): Promise<void> => {
+  const file = await open(path, 'wx');
+  try {
+    await file.writeFile(bytes);
+    await file.sync();
+  } finally {
+    await file.close();
+  }
+};
 
 /** Makes a directory and makes its name durable, up to the first one that was there. */
 const makeDirectory = async (directory: string): Promise<void> => {

@@ -1,3 +1,5 @@
+import { ConnectError } from '../connect/errors.ts';
+
 /** Write-once objects that segment bodies live in (invariant 3): a name is used by one attempt only, and a writer never deletes. */
 export interface ObjectStore {
   /** Resolves when the bytes are durable. Throws when the name exists. */
@@ -11,9 +13,12 @@ export const memoryObjects = (): ObjectStore & { readonly stored: Map<string, Ui
   return {
     stored,
     async put(name, bytes) {
-      if (stored.has(name)) throw new Error(`object ${name} exists`);
+      if (stored.has(name)) throw objectExists(name);
       stored.set(name, bytes.slice());
     },
     get: async (name, start, length) => stored.get(name)?.subarray(start, start + length),
   };
 };
+
+export const objectExists = (name: string, cause?: unknown): ConnectError =>
+  new ConnectError('UNEXPECTED', `object ${name} exists: a name is used by one attempt only`, { cause });

@@ -112,7 +112,11 @@ export const logSource = ({
         // Invariant 7: the log has no holes; a segment that is not where the last one ended was lost.
         if (item === undefined || Number(item.sk) !== base) throw lostPosition(where, { base, index }, item, next);
         const segment = await readSegment(item, lane.partition.topic, where);
-        const end = Math.min(segment.count, index + budget.maxRecords - records);
+        if (index > segment.count)
+          throw restored(where, { base, index }, `segment ${base} has ${segment.count} records`);
+        const recordBytes = Number(item.rawLength) / segment.count;
+        const fits = recordsWithin(budget.maxBytes, bytes, recordBytes, segment.count - index);
+        const end = index + Math.min(fits, budget.maxRecords - records);
         taken.push({
           base,
           from: index,
@@ -122,7 +126,7 @@ export const logSource = ({
           batch: sliceBatch(segment, index, end),
         });
         records += end - index;
-        bytes += Number(item.rawLength) * ((end - index) / segment.count);
+        bytes += recordBytes * (end - index);
         ({ base, index } = after(taken.at(-1)!, end));
         if (
           index > 0 ||
@@ -173,14 +177,15 @@ export const logSource = ({
       const lanes = await lanesOf(offsets);
       const behind = lanes.filter((lane) => !isDrained(lane));
       checkRestored(lanes);
-      // A fair share each, so that one long queue does not starve the others.
+      // A fair share each, so that one long queue does not starve the others; never more queues than records.
+      const now = behind.slice(0, budget.maxRecords);
       const share = {
         ...budget,
-        maxRecords: Math.ceil(budget.maxRecords / Math.max(1, behind.length)),
-        maxBytes: budget.maxBytes / Math.max(1, behind.length),
+        maxRecords: Math.floor(budget.maxRecords / now.length),
+        maxBytes: budget.maxBytes / now.length,
       };
-      const reads = await Promise.all(behind.map((lane) => readLane(lane, share)));
-      return pollOfReads(reads);
+      const reads = await Promise.all(now.map((lane) => readLane(lane, share)));
+      return pollOfReads(reads, now.length === behind.length);
     },
     async more(offsets) {
       return (await lanesOf(offsets)).some((lane) => !isDrained(lane));
@@ -217,12 +222,19 @@ const after = (taken: Pick<Taken, 'base' | 'end' | 'count'>, index: number): Log
 /** Invariant 7: a reader ahead of the head has seen records that this log does not have: it was restored from a backup. */
 const checkRestored = (lanes: readonly Lane[]): void => {
   for (const { offset, head, partition } of lanes)
-    if (offset.base > Number(head.next))
-      throw new ConnectError(
-        'LOST_POSITION',
-        `the offset ${offset.base} of ${laneName(partition)} is ahead of its head ${Number(head.next)}: was the table restored? Choose with \`sluice offsets reset\``,
-      );
+    if (offset.base > Number(head.next) || (offset.base === Number(head.next) && offset.index > 0))
+      throw restored(laneName(partition), offset, `its head is at ${Number(head.next)}`);
 };
+
+/** Cutting a segment means decompressing it twice: what is less than a budget too large is taken whole. */
+const recordsWithin = (maxBytes: number, taken: number, recordBytes: number, count: number): number =>
+  taken + recordBytes * count <= 2 * maxBytes ? count : Math.max(1, Math.ceil((maxBytes - taken) / recordBytes));
+
+const restored = (where: string, { base, index }: LogOffset, what: string): ConnectError =>
+  new ConnectError(
+    'LOST_POSITION',
+    `${where}: the offset ${base}+${index} is ahead of the log, ${what}: was the table restored? Choose with \`sluice offsets reset\``,
+  );
 
 const lostPosition = (where: string, offset: LogOffset, found: Item | undefined, next: number): ConnectError =>
   new ConnectError(
@@ -230,7 +242,7 @@ const lostPosition = (where: string, offset: LogOffset, found: Item | undefined,
     `${where}: segment ${offset.base} is gone, ${found === undefined ? `nothing is left before the head ${next}` : `the next one is ${Number(found.sk)}`}: it expired before it was read. Go on from what is left with \`sluice offsets reset\`, or read the source again`,
   );
 
-const pollOfReads = (reads: readonly LaneRead[]): Poll<LogOffset> => {
+const pollOfReads = (reads: readonly LaneRead[], all: boolean): Poll<LogOffset> => {
   const parts = reads.flatMap((read) => read.taken.map((taken) => ({ partition: read.lane.partition, ...taken })));
   const batch = parts.length === 0 ? emptyBatch : concatBatches(parts.map((part) => part.batch));
   const starts: number[] = [];
@@ -249,7 +261,7 @@ const pollOfReads = (reads: readonly LaneRead[]): Poll<LogOffset> => {
     offsets: reads
       .filter((read) => read.taken.length > 0)
       .map((read) => ({ partition: read.lane.partition, offset: read.offset })),
-    caughtUp: reads.every((read) => read.drained),
+    caughtUp: all && reads.every((read) => read.drained),
   };
 };
 

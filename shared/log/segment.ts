@@ -27,7 +27,7 @@ interface GroupHeader {
   readonly count: number;
   readonly key?: SideHeader;
   readonly value: SideHeader;
-  readonly headers?: readonly (readonly Header[])[];
+  readonly headers?: readonly (readonly StoredHeader[])[];
   readonly timestamps?: true;
 }
 
@@ -37,6 +37,9 @@ interface SideHeader {
   /** Per column: whether it has a state array, and for bytes columns the bytes' length. */
   readonly columns: readonly { readonly state?: true; readonly bytes?: number }[];
 }
+
+/** JSON has neither bytes nor int64: such a value is text, and its type stands beside it. */
+type StoredHeader = readonly [key: string, value: Value, type?: 'bytes' | 'int64'];
 
 /** The compressed body, the length of what it decompresses to, and its checksum: all that a pointer must hold to trust the bytes. */
 export interface Body {
@@ -106,9 +109,19 @@ const groupHeader = (group: RecordGroup, arrays: (Uint8Array | BytesColumn)[]): 
     count: group.count,
     ...(key === undefined ? {} : { key }),
     value,
-    ...(group.headers === undefined ? {} : { headers: group.headers }),
+    ...(group.headers === undefined ? {} : { headers: group.headers.map((list) => list.map(storeHeader)) }),
     ...(group.timestampsMs === undefined ? {} : { timestamps: true as const }),
   };
+};
+
+const storeHeader = ({ key, value }: Header): StoredHeader => {
+  if (value instanceof Uint8Array) return [key, value, 'bytes'];
+  return typeof value === 'bigint' ? [key, value.toString(), 'int64'] : [key, value];
+};
+
+const readHeader = ([key, value, type]: StoredHeader): Header => {
+  if (type === 'bytes') return { key, value: Buffer.from(value as string, 'base64') };
+  return { key, value: type === 'int64' ? BigInt(value as string) : value };
 };
 
 const sideHeader = (side: Side, arrays: (Uint8Array | BytesColumn)[]): SideHeader => {
@@ -165,7 +178,7 @@ const readGroup = (header: GroupHeader, topic: string, read: ReadArray): RecordG
     count: header.count,
     ...(key === undefined ? {} : { key }),
     value,
-    ...(header.headers === undefined ? {} : { headers: header.headers }),
+    ...(header.headers === undefined ? {} : { headers: header.headers.map((list) => list.map(readHeader)) }),
     ...(header.timestamps ? { timestampsMs: view(Float64Array, read(header.count * 8)) } : {}),
   };
 };

@@ -33,7 +33,11 @@ export const applyConnector = async (
  * Removes a connector: `deleted` runs in its own function first, because it has the network and the secret; what it could not remove
  * upstream is returned, and does not block. Its offsets go with it.
  */
-export const removeConnector = async (table: Table, functions: InvokeFunction, name: string): Promise<readonly string[]> => {
+export const removeConnector = async (
+  table: Table,
+  functions: InvokeFunction,
+  name: string,
+): Promise<readonly string[]> => {
   const row = await readConnector(table, name);
   if (row === undefined) return [];
   const problems = await ask(functions, row, 'deleted');
@@ -46,9 +50,15 @@ export const removeConnector = async (table: Table, functions: InvokeFunction, n
   return problems;
 };
 
-const ask = async (functions: InvokeFunction, row: ConnectorRow, lifecycle: 'check' | 'created' | 'deleted'): Promise<readonly string[]> => {
+const ask = async (
+  functions: InvokeFunction,
+  row: ConnectorRow,
+  lifecycle: 'check' | 'created' | 'deleted',
+): Promise<readonly string[]> => {
   try {
-    const answer = (await functions.request(row.functionName, { connector: row.name, lifecycle })) as { problems?: readonly string[] };
+    const answer = (await functions.request(row.functionName, { connector: row.name, lifecycle })) as {
+      problems?: readonly string[];
+    };
     return answer.problems ?? [];
   } catch (thrown) {
     return [`${lifecycle} did not run: ${(thrown as Error).message}`];

@@ -40,7 +40,11 @@ export const changeOffsets = async (
   });
   const owned = items.some((item) => item.cache === true);
   const id = randomUUID();
-  const history = historyWrite(name, nowMs, { who, changes, from: items.map(({ partition, offset }) => ({ partition, offset })) });
+  const history = historyWrite(name, nowMs, {
+    who,
+    changes,
+    from: items.map(({ partition, offset }) => ({ partition, offset })),
+  });
   if (owned) {
     const reset = { ...resetKey(name, row.incarnation), v: shapes.reset, id, offsets: JSON.stringify(changes) };
     await table.write([{ put: reset }, history]);
@@ -48,19 +52,40 @@ export const changeOffsets = async (
   }
   for (const change of changes) {
     const result = await table.write([changeWrite(owner, change, items, id)]);
-    if (!result.ok) throw new ConnectError('STATE_CONFLICT', `the offset of ${partitionKey(change.partition)} moved meanwhile: try again`, { retriable: true });
+    if (!result.ok)
+      throw new ConnectError(
+        'STATE_CONFLICT',
+        `the offset of ${partitionKey(change.partition)} moved meanwhile: try again`,
+        { retriable: true },
+      );
   }
   await table.write([history]);
   return 'changed';
 };
 
 /** All offsets back to the beginning. */
-export const resetOffsets = async (table: Table, name: string, who: string, nowMs: number): Promise<'changed' | 'pending'> => {
+export const resetOffsets = async (
+  table: Table,
+  name: string,
+  who: string,
+  nowMs: number,
+): Promise<'changed' | 'pending'> => {
   const { offsets } = await getOffsets(table, name);
-  return changeOffsets(table, name, offsets.map(({ partition }: StoredOffset) => ({ partition, offset: null })), who, nowMs);
+  return changeOffsets(
+    table,
+    name,
+    offsets.map(({ partition }: StoredOffset) => ({ partition, offset: null })),
+    who,
+    nowMs,
+  );
 };
 
-const changeWrite = (owner: { connector: string; incarnation: string }, change: OffsetChange, items: readonly Item[], id: string): Write => {
+const changeWrite = (
+  owner: { connector: string; incarnation: string },
+  change: OffsetChange,
+  items: readonly Item[],
+  id: string,
+): Write => {
   const key = partitionKey(change.partition);
   const before = items.find((item) => item.partition === key);
   const seq = Number(before?.seq ?? 0);
@@ -77,10 +102,20 @@ const changeWrite = (owner: { connector: string; incarnation: string }, change: 
 
 /** Who changed what, from what: the last hundred changes, in slots that are written over. */
 const historyWrite = (name: string, nowMs: number, change: object): Write => ({
-  put: { ...historyKey(name, new Date(nowMs).toISOString()), v: shapes.history, change: JSON.stringify(change), expires: Math.floor(nowMs / 1000) + 90 * 86_400 },
+  put: {
+    ...historyKey(name, new Date(nowMs).toISOString()),
+    v: shapes.history,
+    change: JSON.stringify(change),
+    expires: Math.floor(nowMs / 1000) + 90 * 86_400,
+  },
 });
 
 export const offsetHistory = async (table: Table, name: string): Promise<readonly unknown[]> => {
-  const items = await table.query(connectorPk(name), { from: historyPrefix, to: `${historyPrefix}\uffff`, descending: true, limit: 100 });
+  const items = await table.query(connectorPk(name), {
+    from: historyPrefix,
+    to: `${historyPrefix}\uffff`,
+    descending: true,
+    limit: 100,
+  });
   return items.map((item) => ({ at: item.sk.slice(historyPrefix.length), ...JSON.parse(String(item.change)) }));
 };

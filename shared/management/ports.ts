@@ -19,7 +19,11 @@ export interface LifecycleEvent {
 export type ConnectorEvent = RunEvent | LifecycleEvent;
 
 export type ConnectorAnswer =
-  | (Partial<Omit<RunResult, 'error'>> & { readonly outcome: RunResult['outcome']; readonly code?: string; readonly error?: string })
+  | (Partial<Omit<RunResult, 'error'>> & {
+      readonly outcome: RunResult['outcome'];
+      readonly code?: string;
+      readonly error?: string;
+    })
   | { readonly problems: readonly Problem[] };
 
 /** How functions are invoked. */

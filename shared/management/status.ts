@@ -19,13 +19,18 @@ export interface ConnectorState {
   readonly lagRecords?: number;
 }
 
-export const conditionOf = (row: TaskRow, nowMs: number): TaskCondition => (row.state === 'FAILED' ? 'FAILED' : isHeld(row, nowMs) ? 'HELD' : 'FREE');
+export const conditionOf = (row: TaskRow, nowMs: number): TaskCondition =>
+  row.state === 'FAILED' ? 'FAILED' : isHeld(row, nowMs) ? 'HELD' : 'FREE';
 
 export const readState = async (table: Table, name: string, nowMs: number): Promise<ConnectorState | undefined> => {
   const row = await readConnector(table, name);
   if (row === undefined) return undefined;
   const rows = await Promise.all(Array.from({ length: row.tasks }, (_, task) => readTask(table, name, task)));
-  const tasks = rows.map((task) => ({ task: task.task, state: taskStatus[row.target][conditionOf(task, nowMs)], row: task }));
+  const tasks = rows.map((task) => ({
+    task: task.task,
+    state: taskStatus[row.target][conditionOf(task, nowMs)],
+    row: task,
+  }));
   const lagRecords = row.from === undefined ? undefined : await logLag(table, row);
   return { row, tasks, ...(lagRecords === undefined ? {} : { lagRecords }) };
 };

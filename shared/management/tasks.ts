@@ -7,12 +7,19 @@ import type { InvokeFunction, Reason } from './ports.ts';
 
 /** Starts a run of every task. Best effort: what is lost here is found by the sweep (hazard C3). */
 export const wakeTasks = async (functions: InvokeFunction, row: ConnectorRow, reason: Reason): Promise<void> => {
-  const all = Array.from({ length: row.tasks }, (_, task) => functions.event(row.functionName, { connector: row.name, task, reason }));
+  const all = Array.from({ length: row.tasks }, (_, task) =>
+    functions.event(row.functionName, { connector: row.name, task, reason }),
+  );
   await Promise.allSettled(all);
 };
 
 /** Pauses, resumes or stops a connector; a resumed one runs at once. */
-export const changeTarget = async (table: Table, functions: InvokeFunction, name: string, verb: Verb): Promise<ConnectorRow> => {
+export const changeTarget = async (
+  table: Table,
+  functions: InvokeFunction,
+  name: string,
+  verb: Verb,
+): Promise<ConnectorRow> => {
   const row = await setTarget(table, name, verb);
   if (row.target === 'STARTED') await wakeTasks(functions, row, 'manual');
   return row;
@@ -30,12 +37,19 @@ export const restartConnector = async (table: Table, functions: InvokeFunction, 
 /** Throws where a run of the connector may be in progress: offsets move only when nothing runs. */
 export const requireQuiet = async (table: Table, row: ConnectorRow, nowMs: number): Promise<void> => {
   if (row.target === 'STARTED')
-    throw new ConnectError('STATE_CONFLICT', `connector ${row.name} is started: \`sluice connectors stop ${row.name}\` first, and resume it after`);
+    throw new ConnectError(
+      'STATE_CONFLICT',
+      `connector ${row.name} is started: \`sluice connectors stop ${row.name}\` first, and resume it after`,
+    );
   for (let task = 0; task < Math.max(row.tasks, row.pendingTasks ?? 0); task++) {
     const lease = await readTask(table, row.name, task);
     if (isHeld(lease, nowMs))
-      throw new ConnectError('STATE_CONFLICT', `task ${task} of ${row.name} is still writing, until ${new Date(lease.expiresAtMs!).toISOString()} at the latest: try again`, {
-        retriable: true,
-      });
+      throw new ConnectError(
+        'STATE_CONFLICT',
+        `task ${task} of ${row.name} is still writing, until ${new Date(lease.expiresAtMs!).toISOString()} at the latest: try again`,
+        {
+          retriable: true,
+        },
+      );
   }
 };

@@ -162,7 +162,9 @@ const putWhole = async (
   ledger.committed(commits);
   totals.batches++;
   totals.records += piece.batch.count;
-  totals.bytes += batchBytes(piece.batch);
+  const bytes = batchBytes(piece.batch);
+  totals.bytes += bytes;
+  log('debug', 'batch', { records: piece.batch.count, bytes });
   // Invariant 2: the upstream may forget only what is durable downstream.
   await copy.source.commit?.(piece.offsets);
 };

@@ -62,17 +62,22 @@ const letterBatch = (letter: Letter, topic: string, headers: readonly Header[]):
   );
 };
 
+/** Records that share an offset are told apart by what they hold. */
+const contentOf = (record: Letter['record']): readonly Value[] => {
+  if ('raw' in record) return [record.raw];
+  return Array.from(gatherBatch(record.batch, Uint32Array.of(record.index)), ({ key, value }) => [key, value]);
+};
+
 /** Kafka Connect's headers, so that its tools read our letters; `id` is ours. No stack: a letter is read by people. */
 const letterHeaders = (
-  { position, topic, stage, error }: Letter,
+  { position, topic, stage, error, record }: Letter,
   owner: OffsetOwner,
   taskId: number,
 ): readonly Header[] => {
   const partition = partitionKey(position.partition);
   const offset = canonicalJson(position.offset as Value);
-  const id = createHash('sha256')
-    .update(canonicalJson([owner.connector, owner.incarnation, partition, offset, stage]))
-    .digest('hex');
+  const identity = [owner.connector, owner.incarnation, partition, offset, stage, ...contentOf(record)];
+  const id = createHash('sha256').update(canonicalJson(identity)).digest('hex');
   const cause = error.cause instanceof Error ? error.cause : error;
   const headers = {
     id: id.slice(0, 32),

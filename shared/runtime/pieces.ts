@@ -42,14 +42,15 @@ export function* piecesOf(poll: Poll<unknown>, limits: PieceLimits): Generator<P
   const moved = offsets.filter(
     ({ partition, offset }) => settled.get(partitionKey(partition)) !== canonicalJson(offset as Value),
   );
-  for (let at = 0; at < moved.length; at += limits.maxPartitions)
+  const late = rejected.filter((one) => homeOf(poll, one) >= batch.count);
+  for (let at = 0; at < moved.length || (at === 0 && late.length > 0); at += limits.maxPartitions)
     yield {
       poll,
       batch: emptyBatch,
       from: batch.count,
       to: batch.count,
       offsets: moved.slice(at, at + limits.maxPartitions),
-      rejected: at === 0 ? rejected.filter(({ index }) => index >= batch.count) : [],
+      rejected: at === 0 ? late : [],
     };
 }
 
@@ -70,8 +71,12 @@ const slicePiece = (poll: Poll<unknown>, from: number, to: number): Piece => ({
   from,
   to,
   offsets: lastPositions(poll, from, to),
-  rejected: (poll.rejected ?? []).filter(({ index }) => index >= from && index < to),
+  rejected: (poll.rejected ?? []).filter((one) => homeOf(poll, one) >= from && homeOf(poll, one) < to),
 });
+
+/** The record with which a rejected one is committed: the one before it where they share an offset, else the one after it. */
+const homeOf = (poll: Poll<unknown>, { index, partition, offset }: RejectedSourceRecord<unknown>): number =>
+  index > 0 && samePosition(poll.position(index - 1), { partition, offset }) ? index - 1 : index;
 
 /** Where each partition stands after records [from, to). */
 const lastPositions = (poll: Poll<unknown>, from: number, to: number): readonly Position<unknown>[] => {
@@ -94,13 +99,12 @@ const withinPartitions = (poll: Poll<unknown>, from: number, maxPartitions: numb
 
 /** Whether the batch may be cut before record i: records that share an offset stay together. */
 const isBoundary = (poll: Poll<unknown>, i: number): boolean => {
-  if (i >= poll.batch.count) return true;
-  const [a, b] = [poll.position(i - 1), poll.position(i)];
-  return (
-    partitionKey(a.partition) !== partitionKey(b.partition) ||
-    canonicalJson(a.offset as Value) !== canonicalJson(b.offset as Value)
-  );
+  return i >= poll.batch.count || !samePosition(poll.position(i - 1), poll.position(i));
 };
+
+const samePosition = (a: Position<unknown>, b: Position<unknown>): boolean =>
+  partitionKey(a.partition) === partitionKey(b.partition) &&
+  canonicalJson(a.offset as Value) === canonicalJson(b.offset as Value);
 
 /** The last boundary at or before `to`; records that share one offset are too many to separate, then the next one after it. */
 const boundaryBefore = (poll: Poll<unknown>, from: number, to: number): number => {

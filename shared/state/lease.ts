@@ -68,9 +68,9 @@ const replace = async (table: Table, connector: string, before: TaskRow, after: 
   const same = { epoch: before.epoch, owner: before.owner, state: before.state, failures: before.failures };
   const result = await table.write([{ put: put as Item, when: before.epoch === 0 ? 'absent' : same }]);
   if (result.ok) return true;
-  // A lost answer: what is there is what we wrote.
+  // A lost answer: what is there is what we wrote. Within an epoch only its holder writes; a take-over and a restart start another.
   const { found } = result.failed[0]!;
-  return found !== undefined && found.epoch === after.epoch && found.owner === after.owner && after.owner !== undefined;
+  return found !== undefined && found.epoch === after.epoch && found.owner === after.owner;
 };
 
 export interface LeaseRequest {

@@ -2,6 +2,7 @@ import {
   BatchGetItemCommand,
   type CancellationReason,
   ConditionalCheckFailedException,
+  type ConsumedCapacity,
   DeleteItemCommand,
   type DynamoDBClient,
   GetItemCommand,
@@ -22,6 +23,13 @@ type AttributeMap = NonNullable<TransactWriteItem['Put']>['Item'];
 export interface DynamoTableOptions {
   readonly client: DynamoDBClient;
   readonly tableName: string;
+  /** Told what each request consumed: cost is shown, not guessed. */
+  readonly onUnits?: (units: Units) => void;
+}
+
+export interface Units {
+  readonly read: number;
+  readonly write: number;
 }
 
 /** The index that lists connectors and topics: `kind` → `name`, keys only. */
@@ -30,10 +38,33 @@ export const kindIndex = 'kinds';
 /** Tries of a transaction that others keep in conflict; with full jitter this is about three seconds. */
 const conflictTries = 10;
 
-export const dynamoTable = ({ client, tableName: TableName }: DynamoTableOptions): Table => ({
+export const dynamoTable = ({ client: bare, tableName: TableName, onUnits }: DynamoTableOptions): Table => {
+  const client = onUnits === undefined ? bare : metered(bare, onUnits);
+  return tableOf(client, TableName);
+};
+
+/** The client with every command asked for the capacity it consumed. */
+const metered = (client: DynamoDBClient, onUnits: (units: Units) => void): DynamoDBClient =>
+  Object.create(client, {
+    send: {
+      value: async (command: { input: object }) => {
+        Object.assign(command.input, { ReturnConsumedCapacity: 'TOTAL' });
+        const answer = (await client.send(command as never)) as {
+          ConsumedCapacity?: ConsumedCapacity | ConsumedCapacity[];
+        };
+        const reads =
+          'ConsistentRead' in command.input || 'RequestItems' in command.input || 'IndexName' in command.input;
+        for (const { CapacityUnits = 0 } of [answer.ConsumedCapacity ?? []].flat())
+          onUnits({ read: reads ? CapacityUnits : 0, write: reads ? 0 : CapacityUnits });
+        return answer;
+      },
+    },
+  }) as DynamoDBClient;
+
+const tableOf = (client: DynamoDBClient, TableName: string): Table => ({
   async get(key) {
     const { Item } = await send(() =>
-      client.send(new GetItemCommand({ TableName, Key: toMap(key), ConsistentRead: true })),
+      client.send(new GetItemCommand({ TableName, Key: toMap(keyAlone(key)), ConsistentRead: true })),
     );
     return Item && fromMap(Item);
   },
@@ -41,7 +72,7 @@ export const dynamoTable = ({ client, tableName: TableName }: DynamoTableOptions
   async getMany(keys) {
     if (keys.length === 0) return [];
     const found = new Map<string, Item>();
-    let pending: AttributeMap[] = keys.map((key) => toMap({ pk: key.pk, sk: key.sk }));
+    let pending: AttributeMap[] = keys.map((key) => toMap(keyAlone(key)));
     for (let attempt = 0; pending.length > 0; attempt++) {
       if (attempt > 0) await delay(backoffMs(attempt, 20, 2_000));
       const request = { [TableName]: { Keys: pending as Record<string, never>[], ConsistentRead: true } };

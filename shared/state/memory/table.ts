@@ -2,6 +2,8 @@ import { isDeepStrictEqual } from 'node:util';
 import { ConnectError } from '../../connect/errors.ts';
 import { type Condition, type Item, itemBytes, type Key, keyOf, limits, type Table, type Write } from '../table.ts';
 
+type Update = Extract<Write, { readonly update: Key }>;
+
 /** A table in memory with the limits of the real one: for tests, and for the crash matrix, which needs to enumerate every operation. */
 export const memoryTable = (): Table => {
   const partitions = new Map<string, Map<string, Item>>();
@@ -12,14 +14,13 @@ export const memoryTable = (): Table => {
     partitions.set(item.pk, partition.set(item.sk, structuredClone(item)));
   };
 
+  const updated = ({ update: { pk, sk }, set }: Update): Item =>
+    withoutUndefined({ ...find({ pk, sk }), pk, sk, ...set });
+
   const apply = (write: Write): void => {
-    if ('put' in write) return store(write.put);
-    if ('delete' in write) {
-      partitions.get(write.delete.pk)?.delete(write.delete.sk);
-      return;
-    }
-    const { pk, sk } = write.update;
-    store(withoutUndefined({ ...find(write.update), pk, sk, ...write.set }));
+    if ('put' in write) store(write.put);
+    else if ('delete' in write) partitions.get(write.delete.pk)?.delete(write.delete.sk);
+    else store(updated(write));
   };
 
   const copy = (item: Item | undefined): Item | undefined => (item === undefined ? undefined : structuredClone(item));
@@ -40,7 +41,7 @@ export const memoryTable = (): Table => {
       return items.slice(0, limit).map((item) => structuredClone(item));
     },
     async write(writes) {
-      checkLimits(writes, find);
+      checkLimits(writes, updated);
       const failed = writes.flatMap((write, index) => {
         const found = find(keyOf(write));
         if (holds(write.when, found)) return [];
@@ -75,7 +76,7 @@ const same = (a: unknown, b: unknown): boolean => a === b || isDeepStrictEqual(s
 /** DynamoDB sorts by UTF-8 bytes, which differs from JavaScript's order beyond the basic plane. */
 const byBytes = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b));
 
-const checkLimits = (writes: readonly Write[], find: (key: Key) => Item | undefined): void => {
+const checkLimits = (writes: readonly Write[], updated: (write: Update) => Item): void => {
   const keys = new Set(writes.map((write) => `${keyOf(write).pk}\0${keyOf(write).sk}`));
   if (keys.size !== writes.length) throw new ConnectError('UNEXPECTED', 'a transaction writes one item twice');
   if (writes.length > limits.writes)
@@ -83,7 +84,7 @@ const checkLimits = (writes: readonly Write[], find: (key: Key) => Item | undefi
   const sizes = writes.map((write) => {
     if ('put' in write) return itemBytes(write.put);
     if ('delete' in write) return itemBytes(write.delete as Item);
-    return itemBytes(withoutUndefined({ ...find(write.update), ...write.update, ...write.set }));
+    return itemBytes(updated(write));
   });
   if (sizes.some((bytes) => bytes > limits.itemBytes))
     throw new ConnectError('TOO_LARGE', `an item has ${Math.max(...sizes)} bytes, the limit is ${limits.itemBytes}`);

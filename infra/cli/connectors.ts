@@ -1,0 +1,71 @@
+import { type ConnectorState, readStates } from '../../shared/management/status.ts';
+import { changeTarget, restartConnector } from '../../shared/management/tasks.ts';
+import type { Verb } from '../../shared/state/states.ts';
+import { type Answer, bytes, count, tableLines } from './output.ts';
+import { openPlatform } from './platform.ts';
+
+export const status = async (stateDir: string): Promise<Answer> => {
+  const platform = await openPlatform(stateDir);
+  try {
+    const states = await readStates(platform.table, Date.now());
+    return { lines: statusLines(states), result: states.map(statusResult) };
+  } finally {
+    await platform.close();
+  }
+};
+
+/** Kafka Connect's shape of a status, with what it lacks beside it. */
+const statusResult = ({ row, tasks, lagRecords }: ConnectorState) => ({
+  name: row.name,
+  connector: { state: row.target === 'STARTED' ? 'RUNNING' : row.target },
+  type: row.kind,
+  plugin: row.plugin,
+  delivery: row.delivery,
+  ...(lagRecords === undefined ? {} : { lagRecords }),
+  tasks: tasks.map(({ task, state, row: { trace, epoch, deaths, records, bytes: written, runs, lastRunAtMs } }) => ({
+    id: task,
+    state,
+    ...(trace === undefined ? {} : { trace }),
+    epoch,
+    deaths,
+    records,
+    bytes: written,
+    runs,
+    ...(lastRunAtMs === undefined ? {} : { lastRunAt: new Date(lastRunAtMs).toISOString() }),
+  })),
+});
+
+export const statusLines = (states: readonly ConnectorState[]): readonly string[] => {
+  const rows = states.map(({ row, tasks, lagRecords }) => [
+    row.name,
+    row.kind,
+    [...new Set(tasks.map(({ state }) => state))].join(','),
+    count(tasks.reduce((sum, { row: { records } }) => sum + records, 0)),
+    bytes(tasks.reduce((sum, { row: task }) => sum + task.bytes, 0)),
+    lagRecords === undefined ? '' : count(lagRecords),
+    row.delivery ?? '',
+  ]);
+  const traces = states.flatMap(({ row, tasks }) =>
+    tasks.flatMap(({ task, row: { trace } }) => (trace === undefined ? [] : [`${row.name} task ${task}: ${trace}`])),
+  );
+  return [...tableLines(['connector', 'kind', 'state', 'records', 'bytes', 'lag', 'delivery'], rows), ...traces];
+};
+
+export const changeConnector = async (stateDir: string, verb: Verb | 'restart', name: string): Promise<Answer> => {
+  const platform = await openPlatform(stateDir);
+  try {
+    if (verb === 'restart') {
+      const restarted = await restartConnector(platform.table, platform.functions, name);
+      return {
+        lines: [`${name}: ${restarted} failed task${restarted === 1 ? '' : 's'} restarted`],
+        result: { name, restarted },
+      };
+    }
+    const row = await changeTarget(platform.table, platform.functions, name, verb);
+    const later =
+      row.target === 'STARTED' && !platform.running ? '; it runs with the next `sluice run` or `sluice dev`' : '';
+    return { lines: [`${name}: ${row.target}${later}`], result: { name, target: row.target } };
+  } finally {
+    await platform.close();
+  }
+};

@@ -1,0 +1,90 @@
+import type { InvocationReport } from '../local/functions.ts';
+import { count } from './output.ts';
+import { prices } from './prices.ts';
+
+interface Moved {
+  readonly records: number;
+  readonly bytes: number;
+}
+
+/** What a run did, from what its functions say and what the host measures: records live, and what AWS would have billed. */
+export interface Meter {
+  line(functionName: string, line: string): void;
+  invocation(report: InvocationReport): void;
+  moved(connector: string): Moved;
+  figures(): Figures;
+  summary(): string;
+}
+
+export interface Figures {
+  readonly invocations: number;
+  readonly gbSeconds: number;
+  readonly readUnits: number;
+  readonly writeUnits: number;
+  readonly objectPuts: number;
+  readonly dollars: number;
+}
+
+export const createMeter = (onProblem: (functionName: string, line: string) => void = printProblem): Meter => {
+  const moved = new Map<string, Moved>();
+  const totals = { invocations: 0, gbSeconds: 0, readUnits: 0, writeUnits: 0, objectPuts: 0 };
+  const figures = (): Figures => {
+    const { invocation, gbSecond, readUnit, writeUnit, objectPut } = prices;
+    const dollars =
+      totals.invocations * invocation +
+      totals.gbSeconds * gbSecond +
+      totals.readUnits * readUnit +
+      totals.writeUnits * writeUnit +
+      totals.objectPuts * objectPut;
+    return { ...totals, dollars };
+  };
+  return {
+    line(functionName, text) {
+      const message = parse(text);
+      if (message === undefined) return onProblem(functionName, text);
+      if (message.message === 'batch') {
+        const { connector = '', records = 0, bytes = 0 } = message;
+        const before = moved.get(connector) ?? { records: 0, bytes: 0 };
+        moved.set(connector, { records: before.records + records, bytes: before.bytes + bytes });
+      }
+      if (message.message === 'units') {
+        totals.readUnits += message.read ?? 0;
+        totals.writeUnits += message.write ?? 0;
+        totals.objectPuts += message.puts ?? 0;
+      }
+    },
+    invocation({ billedMs, memoryMb }) {
+      totals.invocations++;
+      totals.gbSeconds += (billedMs / 1000) * (memoryMb / 1024);
+    },
+    moved: (connector) => moved.get(connector) ?? { records: 0, bytes: 0 },
+    figures,
+    summary() {
+      const { invocations, gbSeconds, writeUnits, readUnits, dollars } = figures();
+      return `${count(invocations)} invocations, ${gbSeconds.toFixed(1)} GB-s, ${count(Math.round(writeUnits))} write and ${count(Math.round(readUnits))} read units: about $${dollars.toFixed(5)} on AWS`;
+    },
+  };
+};
+
+interface Message {
+  readonly message?: string;
+  readonly connector?: string;
+  readonly records?: number;
+  readonly bytes?: number;
+  readonly read?: number;
+  readonly write?: number;
+  readonly puts?: number;
+}
+
+const parse = (text: string): Message | undefined => {
+  if (!text.startsWith('{')) return undefined;
+  try {
+    return JSON.parse(text) as Message;
+  } catch {
+    return undefined;
+  }
+};
+
+const printProblem = (functionName: string, line: string): void => {
+  process.stderr.write(`${functionName}: ${line}\n`);
+};

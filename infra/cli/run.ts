@@ -1,0 +1,138 @@
+import { join, resolve } from 'node:path';
+import { DynamoDBClient } from '@aws-sdk/client-dynamodb';
+import { LambdaClient } from '@aws-sdk/client-lambda';
+import { lambdaInvoker } from '../../shared/lambda/invoke.ts';
+import type { ConnectorState } from '../../shared/management/status.ts';
+import { dynamoTable } from '../../shared/state/dynamodb/table.ts';
+import { type Host, startHost } from '../local/host.ts';
+import { loadPipelineFile } from '../pipeline-file.ts';
+import { synthPipelines } from '../synth.ts';
+import { type Drained, drain } from './drain.ts';
+import { createMeter, type Meter } from './meter.ts';
+import { type Answer, bytes, count, exitCodes, seconds, writeLine } from './output.ts';
+import { findTable } from './platform.ts';
+import { startProgress } from './progress.ts';
+import { startServices } from './services.ts';
+
+export interface RunOptions {
+  readonly state: string;
+  readonly json?: boolean;
+}
+
+/** A pipeline on this machine: synthesized, its functions hosted, its tables kept under the state directory. */
+export interface LocalPlatform extends AsyncDisposable {
+  readonly host: Host;
+  readonly meter: Meter;
+}
+
+export const startLocal = async (
+  files: readonly string[],
+  stateDir: string,
+  say: (line: string) => void,
+  { fireAtStart = false, print = false } = {},
+): Promise<LocalPlatform> => {
+  const pipelines = files.map((file) => loadPipelineFile(file));
+  // The slow starts at once: a database, and the synthesis.
+  const [services, assembly] = await Promise.all([
+    startServices(pipelines, resolve(stateDir)),
+    synthPipelines({ pipelines, outdir: join(resolve(stateDir), 'cdk.out') }),
+  ]);
+  const meter = createMeter();
+  try {
+    const host = await startHost({
+      assembly,
+      stateDir: resolve(stateDir),
+      env: { ...services.env, SLUICE_LOG_LEVEL: 'debug' },
+      onLog: (functionName, line) => {
+        meter.line(functionName, line);
+        if (print) say(`${functionName}  ${line}`);
+      },
+      onInvocation: (report) => meter.invocation(report),
+      fireAtStart,
+    });
+    say(
+      `dynamodb: ${host.dynamodb.kind === 'embedded' ? `embedded, in ${stateDir}` : `at ${host.dynamodb.endpoint} (AWS_ENDPOINT_URL_DYNAMODB)`}`,
+    );
+    for (const note of services.notes) say(note);
+    return {
+      host,
+      meter,
+      async [Symbol.asyncDispose]() {
+        await host.stop({ graceMs: 3_000 });
+        await services.stop();
+      },
+    };
+  } catch (cause) {
+    await services.stop();
+    throw cause;
+  }
+};
+
+/** Runs pipelines until they are drained: sources to their end, sinks to the heads after that. */
+export const run = async (files: readonly string[], options: RunOptions, interrupted: AbortSignal): Promise<Answer> => {
+  const startMs = Date.now();
+  const say = options.json ? () => {} : writeLine;
+  await using local = await startLocal(files, options.state, say);
+  const { host, meter } = local;
+  const client = new DynamoDBClient({
+    endpoint: host.dynamodb.endpoint,
+    region: 'us-east-1',
+    credentials: credentials,
+  });
+  const lambda = new LambdaClient({
+    endpoint: host.lambdaEndpoint,
+    region: 'us-east-1',
+    credentials: credentials,
+    maxAttempts: 1,
+    requestHandler: { requestTimeout: 0 },
+  });
+  try {
+    const table = dynamoTable({ client, tableName: await findTable(client) });
+    const progress = options.json ? { show: () => {}, end: () => {} } : startProgress(process.stdout, startMs);
+    const drained = await drain(table, lambdaInvoker(lambda), interrupted, (states) => progress.show(states));
+    progress.show(drained.states);
+    progress.end();
+    return summary(drained, meter, Date.now() - startMs);
+  } catch (cause) {
+    if (!interrupted.aborted) throw cause;
+    return {
+      lines: ['interrupted: what is committed stays; the next start goes on from there'],
+      exitCode: exitCodes.interrupted,
+    };
+  } finally {
+    client.destroy();
+    lambda.destroy();
+  }
+};
+
+const credentials = { accessKeyId: 'local', secretAccessKey: 'local' };
+
+const summary = ({ states, failed }: Drained, meter: Meter, ms: number): Answer => {
+  const moved = states.map((state) => ({
+    name: state.row.name,
+    kind: state.row.kind,
+    ...meter.moved(state.row.name),
+    failed: failed.includes(state),
+  }));
+  const lines = [
+    ...moved.map(
+      ({ name, kind, records, bytes: size }) =>
+        `${name} (${kind}): ${count(records)} records, ${bytes(size)} this time; ${count(totalOf(states, name))} in all`,
+    ),
+    ...failed.flatMap(failureLines),
+    `${failed.length === 0 ? 'drained' : `${failed.length} of ${states.length} connectors failed`} in ${seconds(ms)}; ${meter.summary()}`,
+  ];
+  return {
+    lines,
+    result: { connectors: moved, ms, ...meter.figures() },
+    exitCode: failed.length === 0 ? exitCodes.ok : exitCodes.failed,
+  };
+};
+
+const totalOf = (states: readonly ConnectorState[], name: string): number =>
+  states.find((state) => state.row.name === name)!.tasks.reduce((sum, { row: { records } }) => sum + records, 0);
+
+const failureLines = ({ row, tasks }: ConnectorState): readonly string[] =>
+  tasks.flatMap(({ task, row: { trace } }) =>
+    trace === undefined ? [] : [`${row.name} task ${task} failed: ${trace}`],
+  );

@@ -1,0 +1,19 @@
+#!/usr/bin/env node
+// Plain JavaScript that any Node can parse: it says plainly what is wrong before a newer syntax fails to load.
+import { existsSync } from 'node:fs';
+
+const needed = [22, 22];
+const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
+
+if (major < needed[0] || (major === needed[0] && minor < needed[1])) {
+  process.stderr.write(
+    `sluice needs Node ${needed.join('.')} or newer, this is ${process.versions.node} (${process.execPath}).\n` +
+      'The project brings its own: run `npm ci` and then `npm start` or `npx sluice …`, which use it.\n',
+  );
+  process.exit(3);
+}
+
+// In the repository Node runs TypeScript as it is; under node_modules it refuses to, so the package holds JavaScript.
+const source = new URL('./main.ts', import.meta.url);
+const { main } = await import(existsSync(source) ? source.href : new URL('./main.js', import.meta.url).href);
+await main(process.argv);

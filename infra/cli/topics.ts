@@ -1,0 +1,118 @@
+import { partitionKey } from '../../shared/connect/connector.ts';
+import { writeJson } from '../../shared/connect/json.ts';
+import { type LogOffset, logSource } from '../../shared/log/read.ts';
+import { requireTopic, type Topic } from '../../shared/log/topics.ts';
+import { headKey } from '../../shared/state/keys.ts';
+import type { Table } from '../../shared/state/table.ts';
+import { type Answer, count, tableLines, writeLine } from './output.ts';
+import { type OpenPlatform, openPlatform } from './platform.ts';
+
+export const listTopics = async (stateDir: string): Promise<Answer> => {
+  const platform = await openPlatform(stateDir);
+  try {
+    const topics = await Promise.all(
+      (await platform.table.names('topic')).map((name) => describe(platform.table, name)),
+    );
+    return {
+      lines: tableLines(
+        ['topic', 'queues', 'records', 'retention'],
+        topics.map((topic) => [
+          topic.name,
+          String(topic.queues.length),
+          count(topic.records),
+          `${topic.retentionMs / 86_400_000} d`,
+        ]),
+      ),
+      result: topics,
+    };
+  } finally {
+    await platform.close();
+  }
+};
+
+export const describeTopic = async (stateDir: string, name: string): Promise<Answer> => {
+  const platform = await openPlatform(stateDir);
+  try {
+    const topic = await describe(platform.table, name);
+    const rows = topic.queues.map(({ generation, queue, start, next, sealed }) => [
+      String(generation),
+      String(queue),
+      String(start),
+      String(next),
+      sealed ? 'sealed' : '',
+    ]);
+    return { lines: tableLines(['generation', 'queue', 'start', 'next', ''], rows), result: topic };
+  } finally {
+    await platform.close();
+  }
+};
+
+const describe = async (table: Table, name: string) => {
+  const topic = await requireTopic(table, name);
+  const queues = (await Promise.all(topic.generations.map((generation) => heads(table, topic, generation)))).flat();
+  return {
+    name,
+    retentionMs: topic.retentionMs,
+    records: queues.reduce((sum, { start, next }) => sum + next - start, 0),
+    queues,
+  };
+};
+
+const heads = async (table: Table, { name }: Topic, { generation, queues }: Topic['generations'][number]) => {
+  const items = await table.getMany(Array.from({ length: queues }, (_, queue) => headKey(name, generation, queue)));
+  return items.map((item, queue) => ({
+    generation,
+    queue,
+    start: Number(item?.start),
+    next: Number(item?.next),
+    sealed: item?.sealed === true,
+  }));
+};
+
+/** Prints a topic's records as JSON lines: the last `limit` of each queue, or all from the beginning. */
+export const tailTopic = async (
+  stateDir: string,
+  name: string,
+  options: { limit: number; fromBeginning: boolean },
+): Promise<Answer> => {
+  const platform = await openPlatform(stateDir);
+  try {
+    await printRecords(platform, name, options);
+    return { lines: [] };
+  } finally {
+    await platform.close();
+  }
+};
+
+const printRecords = async (
+  { table, objects }: OpenPlatform,
+  name: string,
+  { limit, fromBeginning }: { limit: number; fromBeginning: boolean },
+) => {
+  await requireTopic(table, name);
+  const source = logSource({ table, objects, topics: [name], task: 0, tasks: 1 });
+  const at = new Map<string, LogOffset>();
+  const lines: string[] = [];
+  for (let left = fromBeginning ? limit : Number.POSITIVE_INFINITY; left > 0; ) {
+    const budget = { maxRecords: Math.min(left, 5_000), maxBytes: 4 << 20, signal: new AbortController().signal };
+    const poll = await source.poll({ get: (partition) => at.get(partitionKey(partition)), all: () => [] }, budget);
+    for (const { partition, offset } of poll.offsets) at.set(partitionKey(partition), offset);
+    let index = 0;
+    for (const record of poll.batch) {
+      const { partition, offset } = poll.position(index++);
+      lines.push(
+        writeJson({
+          ...partition,
+          offset: { ...offset },
+          key: record.key,
+          value: record.value,
+          headers: Object.fromEntries(record.headers.map((h) => [h.key, h.value])),
+        }),
+      );
+    }
+    if (!fromBeginning && lines.length > limit) lines.splice(0, lines.length - limit);
+    left -= poll.batch.count;
+    if (poll.caughtUp) break;
+  }
+  for (const line of lines.slice(0, limit)) writeLine(line);
+};
