@@ -1,5 +1,6 @@
 import type { InvokeFunction } from '../../shared/management/ports.ts';
 import { type ConnectorState, readStates } from '../../shared/management/status.ts';
+import { wakeTasks } from '../../shared/management/tasks.ts';
 import type { Log } from '../../shared/runtime/run.ts';
 import { flipTasks, readConnector } from '../../shared/state/connectors.ts';
 import { wakeKey } from '../../shared/state/keys.ts';
@@ -32,7 +33,7 @@ const sweepConnector = async (
   nowMs: number,
   log: Log,
 ): Promise<void> => {
-  const { row, tasks, lagRecords = 0 } = state;
+  const { row, tasks, unfinished, lagRecords = 0 } = state;
   if (row.pendingTasks !== undefined) return flipWhenFree(table, functions, state, nowMs);
   if (lagRecords > 0) log('info', 'lag', { connector: row.name, records: lagRecords });
   if (row.target !== 'STARTED') return;
@@ -41,7 +42,7 @@ const sweepConnector = async (
     const restarted = restartIsDue(lease, nowMs) && (await restartTask(table, row.name, task, false));
     if (lease.state === 'FAILED' && !restarted) continue;
     const died = lease.owner !== undefined;
-    if (restarted || died || lagRecords > 0 || (await wakeWasLost(table, row.name, lease)))
+    if (restarted || died || unfinished || lagRecords > 0 || (await wakeWasLost(table, row.name, lease, nowMs)))
       await functions.event(row.functionName, { connector: row.name, task, reason: 'sweep' });
   }
 };
@@ -52,10 +53,14 @@ const restartIsDue = (lease: TaskRow, nowMs: number): boolean =>
   lease.retriable === true &&
   nowMs - (lease.lastRunAtMs ?? 0) >= restartBackoffMs(lease.failures);
 
+/** Runs that found nothing to do write nothing: a WAKE row can't tell them from a run that did not happen, so it is believed this long. */
+const wakeAgeMs = 60 * minuteMs;
+
 /** A WAKE row that is younger than the task's last run: the run that should have followed it did not happen. */
-const wakeWasLost = async (table: Table, connector: string, lease: TaskRow): Promise<boolean> => {
+const wakeWasLost = async (table: Table, connector: string, lease: TaskRow, nowMs: number): Promise<boolean> => {
   const wake = await table.get(wakeKey(connector, lease.task));
-  return wake !== undefined && Number(wake.atMs) >= (lease.lastRunAtMs ?? 0);
+  if (wake === undefined || nowMs - Number(wake.atMs) > wakeAgeMs) return false;
+  return Number(wake.atMs) >= (lease.lastRunAtMs ?? 0);
 };
 
 /** Hazard B3: the new task set becomes current when no lease of the old one is held; none is taken while it is pending. */
@@ -70,6 +75,5 @@ const flipWhenFree = async (
   await flipTasks(table, row.name, row.pendingTasks!);
   const flipped = await readConnector(table, row.name);
   if (flipped?.target !== 'STARTED') return;
-  for (let task = 0; task < flipped.tasks; task++)
-    await functions.event(flipped.functionName, { connector: row.name, task, reason: 'sweep' });
+  await wakeTasks(functions, flipped, 'sweep');
 };

@@ -5,7 +5,7 @@ import { lambdaInvoker } from '../../shared/lambda/invoke.ts';
 import type { ConnectorState } from '../../shared/management/status.ts';
 import { dynamoTable } from '../../shared/state/dynamodb/table.ts';
 import { type Host, startHost } from '../local/host.ts';
-import { loadPipelineFile } from '../pipeline-file.ts';
+import { loadPipelineFiles } from '../pipeline-file.ts';
 import { synthPipelines } from '../synth.ts';
 import { type Drained, drain } from './drain.ts';
 import { createMeter, type Meter } from './meter.ts';
@@ -31,11 +31,11 @@ export const startLocal = async (
   say: (line: string) => void,
   { fireAtStart = false, print = false } = {},
 ): Promise<LocalPlatform> => {
-  const pipelines = files.map((file) => loadPipelineFile(file));
+  const yaml = files.filter((file) => !/\.[jt]s$/.test(file));
   // The slow starts at once: a database, and the synthesis.
   const [services, assembly] = await Promise.all([
-    startServices(pipelines, resolve(stateDir)),
-    synthPipelines({ pipelines, outdir: join(resolve(stateDir), 'cdk.out') }),
+    startServices(loadPipelineFiles(yaml), resolve(stateDir)),
+    synthPipelines({ files, outdir: join(resolve(stateDir), 'cdk.out') }),
   ]);
   const meter = createMeter();
   try {

@@ -1,3 +1,4 @@
+import type * as z from 'zod';
 import { batchOfGroups } from '../connect/batch.ts';
 import type { SinkConnector, SourceConnector } from '../connect/connector.ts';
 import type { Transform } from '../connect/transform.ts';
@@ -5,14 +6,17 @@ import type { ConnectorRow } from '../state/connectors.ts';
 import { fromLog, fromSystem, toLog, toSystem } from './ends.ts';
 import { taskHandler } from './task-handler.ts';
 
-/** The four kinds of function, one code path (DESIGN §1). */
-export const sourceHandler = <C extends SourceConnector<never, never>>(source: C) =>
+/** The four kinds of function, one code path (DESIGN §1). Inside, a connector's config is whatever its own schema made of it. */
+export const sourceHandler = <Config extends z.ZodType, Offset>(source: SourceConnector<Config, Offset>) =>
   taskHandler({ source: fromSystem(source as unknown as SourceConnector), sink: toLog });
 
-export const sinkHandler = (sink: SinkConnector<never>) =>
+export const sinkHandler = <Config extends z.ZodType>(sink: SinkConnector<Config>) =>
   taskHandler({ source: fromLog, sink: toSystem(sink as unknown as SinkConnector) });
 
-export const directHandler = (source: SourceConnector<never, never>, sink: SinkConnector<never>) =>
+export const directHandler = <From extends z.ZodType, Offset, To extends z.ZodType>(
+  source: SourceConnector<From, Offset>,
+  sink: SinkConnector<To>,
+) =>
   taskHandler({
     source: fromSystem(source as unknown as SourceConnector),
     sink: toSystem(sink as unknown as SinkConnector),

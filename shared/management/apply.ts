@@ -39,11 +39,11 @@ export const removeConnector = async (
   name: string,
 ): Promise<readonly string[]> => {
   const row = await readConnector(table, name);
-  if (row === undefined) return [];
-  const problems = await ask(functions, row, 'deleted');
-  await unsubscribe(table, name, row.from ?? []);
+  const problems = row === undefined ? [] : await ask(functions, row, 'deleted');
+  await unsubscribe(table, name, row?.from ?? []);
   // The row first: a run in progress finds it gone and stops; what it still commits lies under an incarnation that nobody reads.
   await deleteConnector(table, name);
+  // Also where the row was gone before: a removal that died left its tasks, and a failed one would block a new connector's.
   const left = await table.query(connectorPk(name));
   for (let at = 0; at < left.length; at += 100)
     await table.write(left.slice(at, at + 100).map(({ pk, sk }) => ({ delete: { pk, sk } })));

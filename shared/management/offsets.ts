@@ -3,7 +3,7 @@ import { type Partition, partitionKey, type StoredOffset } from '../connect/conn
 import { ConnectError } from '../connect/errors.ts';
 import { requireConnector } from '../state/connectors.ts';
 import { connectorPk, historyKey, historyPrefix, offsetKey, offsetPrefix, resetKey } from '../state/keys.ts';
-import { loadProgress, type Progress } from '../state/offsets.ts';
+import { loadProgress, type OffsetOwner, type Progress } from '../state/offsets.ts';
 import { shapes } from '../state/shape.ts';
 import type { Item, Table, Write } from '../state/table.ts';
 import { requireQuiet } from './tasks.ts';
@@ -21,8 +21,9 @@ export interface OffsetChange {
 
 /**
  * Moves offsets, as Kafka Connect's PATCH and DELETE of offsets do; only while nothing runs. Offsets in the state table change here,
- * by compare-and-set, and their `seq` grows, so that a batch read before is fenced. Those that a destination owns become a pending
- * reset, which the next run carries out there (DESIGN §3). Returns which of the two happened.
+ * by compare-and-set, and their `seq` grows, so that a batch read before is fenced. Those that a destination owns, or may turn out to
+ * own because nothing has been committed yet, become a pending reset, which the next run carries out where they are (DESIGN §3).
+ * Returns which of the two happened.
  */
 export const changeOffsets = async (
   table: Table,
@@ -39,15 +40,15 @@ export const changeOffsets = async (
     to: `${offsetPrefix(row.incarnation)}OFFSET#\uffff`,
   });
   const owned = items.some((item) => item.cache === true);
+  const unknown = items.length === 0 && (row.kind === 'sink' || row.kind === 'direct');
   const id = randomUUID();
   const history = historyWrite(name, nowMs, {
     who,
     changes,
     from: items.map(({ partition, offset }) => ({ partition, offset })),
   });
-  if (owned) {
-    const reset = { ...resetKey(name, row.incarnation), v: shapes.reset, id, offsets: JSON.stringify(changes) };
-    await table.write([{ put: reset }, history]);
+  if (owned || unknown) {
+    await addToReset(table, owner, changes, id, history);
     return 'pending';
   }
   for (const change of changes) {
@@ -61,6 +62,29 @@ export const changeOffsets = async (
   }
   await table.write([history]);
   return 'changed';
+};
+
+/** One order holds every change that waits; a later one for the same partition takes the place of the earlier. */
+const addToReset = async (
+  table: Table,
+  owner: OffsetOwner,
+  changes: readonly OffsetChange[],
+  id: string,
+  history: Write,
+): Promise<void> => {
+  const { reset } = await loadProgress(table, owner);
+  const offsets = new Map([...(reset?.offsets ?? []), ...changes].map((one) => [partitionKey(one.partition), one]));
+  const put = {
+    ...resetKey(owner.connector, owner.incarnation),
+    v: shapes.reset,
+    id,
+    offsets: JSON.stringify([...offsets.values()]),
+  };
+  const result = await table.write([{ put, when: reset === undefined ? 'absent' : { id: reset.id } }, history]);
+  if (!result.ok)
+    throw new ConnectError('STATE_CONFLICT', `another change of the offsets of ${owner.connector} came between: try again`, {
+      retriable: true,
+    });
 };
 
 /** All offsets back to the beginning. */

@@ -1,8 +1,8 @@
 import { readTopic } from '../log/topics.ts';
 import { type ConnectorRow, readConnector } from '../state/connectors.ts';
-import { headKey } from '../state/keys.ts';
+import { headKey, logPk, segmentSk } from '../state/keys.ts';
 import { isHeld, readTask, type TaskRow } from '../state/lease.ts';
-import { loadProgress } from '../state/offsets.ts';
+import { loadProgress, type Progress } from '../state/offsets.ts';
 import { type TaskCondition, type TaskStatus, taskStatus } from '../state/states.ts';
 import type { Table } from '../state/table.ts';
 
@@ -17,6 +17,8 @@ export interface ConnectorState {
   readonly tasks: readonly TaskState[];
   /** Records appended and not yet committed, for a connector that reads the log. From the cache where the destination owns the offsets. */
   readonly lagRecords?: number;
+  /** A batch that has yet to be promoted, or an order to move offsets that has yet to be carried out: a run must come. */
+  readonly unfinished: boolean;
 }
 
 export const conditionOf = (row: TaskRow, nowMs: number): TaskCondition =>
@@ -31,8 +33,10 @@ export const readState = async (table: Table, name: string, nowMs: number): Prom
     state: taskStatus[row.target][conditionOf(task, nowMs)],
     row: task,
   }));
-  const lagRecords = row.from === undefined ? undefined : await logLag(table, row);
-  return { row, tasks, ...(lagRecords === undefined ? {} : { lagRecords }) };
+  const progress = await loadProgress(table, { connector: row.name, incarnation: row.incarnation });
+  const unfinished = progress.prepared.length > 0 || progress.reset !== undefined;
+  const lagRecords = row.from === undefined ? undefined : await logLag(table, row, progress);
+  return { row, tasks, unfinished, ...(lagRecords === undefined ? {} : { lagRecords }) };
 };
 
 export const readStates = async (table: Table, nowMs: number): Promise<readonly ConnectorState[]> => {
@@ -42,8 +46,7 @@ export const readStates = async (table: Table, nowMs: number): Promise<readonly 
 };
 
 /** How far each queue that the connector reads is ahead of its offset; measured while everything sleeps. */
-const logLag = async (table: Table, row: ConnectorRow): Promise<number> => {
-  const { offsets } = await loadProgress(table, { connector: row.name, incarnation: row.incarnation });
+const logLag = async (table: Table, row: ConnectorRow, { offsets }: Progress): Promise<number> => {
   const done = new Map(offsets.map(({ key, offset }) => [key, offset as { base: number; index: number } | null]));
   let lag = 0;
   for (const name of row.from ?? []) {
@@ -51,10 +54,18 @@ const logLag = async (table: Table, row: ConnectorRow): Promise<number> => {
     for (const { generation, queues } of topic?.generations ?? []) {
       const heads = await table.getMany(Array.from({ length: queues }, (_, queue) => headKey(name, generation, queue)));
       for (const [queue, head] of heads.entries()) {
+        const next = Number(head?.next ?? 0);
         const at = done.get(JSON.stringify({ generation, queue, topic: name }));
-        lag += Math.max(0, Number(head?.next ?? 0) - (at?.base ?? 0) - (at?.index ?? 0));
+        lag += Math.max(0, next - (at ? at.base + at.index : await earliest(table, logPk(name, generation, queue), next)));
       }
     }
   }
   return lag;
+};
+
+/** Where a reader without an offset starts: what expired before it came was never its backlog. */
+const earliest = async (table: Table, pk: string, next: number): Promise<number> => {
+  if (next === 0) return 0;
+  const [first] = await table.query(pk, { from: segmentSk(0), to: segmentSk(Number.MAX_SAFE_INTEGER), limit: 1 });
+  return first === undefined ? next : Number(first.sk);
 };

@@ -24,7 +24,9 @@ import type { RunBudget, RunRequest, Totals } from './run.ts';
 /** An upstream log that moved this far without a record has its offset committed alone, so that its position is not purged (hazard C5). */
 const movedBytes = 64 * 1024 * 1024;
 
-export const movedIsDue = ({ moved = 0 }: Poll<unknown>): boolean => moved >= movedBytes;
+/** Whether a poll leaves nothing to write: no record, and so little passed that its offset can wait. */
+export const isIdle = ({ batch, rejected = [], caughtUp, moved = 0 }: Poll<unknown>): boolean =>
+  batch.count === 0 && rejected.length === 0 && caughtUp && moved < movedBytes;
 
 export interface Copy {
   readonly request: RunRequest;
@@ -45,9 +47,13 @@ export interface Copy {
 export const copyBatches = async (copy: Copy): Promise<'drained' | 'more' | 'superseded'> => {
   const { request, sink, ledger, first, totals } = copy;
   let next = first === undefined ? startPoll(copy) : Promise.resolve(first);
+  // What the polls have passed since the last commit: a quiet stretch may be longer than any one poll, or than this run.
+  let moved = 0;
+  const movedIsDue = () => moved >= movedBytes || (moved > 0 && request.stop.aborted);
   for (;;) {
     const poll = await next;
     ledger.advance(poll.offsets);
+    moved += poll.moved ?? 0;
     const last = poll.caughtUp || request.stop.aborted;
     // Started now, awaited after this batch; an error is seen then.
     if (!last) {
@@ -59,10 +65,11 @@ export const copyBatches = async (copy: Copy): Promise<'drained' | 'more' | 'sup
         maxPartitions: maxPartitionsPerCommit,
         take: (batch) => sink.take?.(batch) ?? batch.count,
       })) {
-        if (isEmpty(piece) && !movedIsDue(poll)) continue;
+        if (isEmpty(piece) && !movedIsDue()) continue;
         // Hazard B11: a pause, a stop or a new config ends the run between batches.
         if (totals.batches > 0 && !(await request.stillCurrent())) return 'superseded';
         await putPiece(copy, piece);
+        moved = 0;
         if (request.stop.aborted && piece.to < poll.batch.count) return 'more';
       }
     } finally {
@@ -136,6 +143,7 @@ const putWhole = async (
 
   const commits = ledger.commitsFor(piece.offsets, request.newId());
   const prepared: string[] = [];
+  let committing = false;
   const context: PutContext = {
     offsets: commits,
     epoch: lease.epoch,
@@ -145,24 +153,29 @@ const putWhole = async (
         rejected.map((one) => letterOf(piece, { ...one, index: chain.origin?.[one.index] ?? one.index }, 'TASK_PUT')),
       ),
     async commit(row) {
+      committing = true;
       await timed(totals, 'commitMs', request, () =>
         commitOffsets(request.table, request.identity, commits, { ...row, task: request.taskId }),
       );
       prepared.push(row.id);
     },
   };
-  checkLease(request, lease);
-  const onRetry = (error: ConnectError, attempt: number) =>
+  const bytes = batchBytes(piece.batch);
+  const put = async () => {
+    checkLease(request, lease);
+    return sink.put(chain.batch, context);
+  };
+  const onRetry = (error: ConnectError, attempt: number) => {
+    // What was staged may be committed: another attempt would stage it again. Only the next run's open can tell, and promotes it.
+    if (committing) throw error;
     log('warn', `retrying put: ${error.message}`, { task: request.taskId, attempt });
-  const { committed } = await timed(totals, 'putMs', request, () =>
-    withRetry(() => sink.put(chain.batch, context), errors, clock, stop, onRetry),
-  );
+  };
+  const { committed } = await timed(totals, 'putMs', request, () => withRetry(put, errors, clock, stop, onRetry));
   for (const id of prepared) await clearPrepared(request.table, request.identity, { id, task: request.taskId });
   if (!committed) await timed(totals, 'commitMs', request, () => commitAfterPut(copy, commits));
   ledger.committed(commits);
   totals.batches++;
   totals.records += piece.batch.count;
-  const bytes = batchBytes(piece.batch);
   totals.bytes += bytes;
   log('debug', 'batch', { records: piece.batch.count, bytes });
   // Invariant 2: the upstream may forget only what is durable downstream.

@@ -23,7 +23,10 @@ export interface Ledger {
 
 export const createLedger = (offsets: readonly StoredOffset[]): Ledger => {
   const done = new Map(offsets.map((stored) => [stored.key, stored]));
-  const ahead = new Map<string, Position<unknown>>(offsets.map((stored) => [stored.key, stored]));
+  // An operator's null means from the beginning: to a source, a partition without an offset.
+  const ahead = new Map<string, Position<unknown>>(
+    offsets.filter(({ offset }) => offset !== null).map((stored) => [stored.key, stored]),
+  );
   return {
     polled: {
       get: (partition) => ahead.get(partitionKey(partition))?.offset,

@@ -7,7 +7,7 @@ const firstDelayMs = 300;
 
 /**
  * Retries what is retriable, with backoff, up to `errors.retry.timeout` (Kafka Connect's rule) and never past the stop signal.
- * Throws the last error.
+ * Throws the last error. `onRetry` is called before each wait; what it throws ends the retrying.
  */
 export const withRetry = async <T>(
   call: () => Promise<T>,

@@ -3,13 +3,23 @@ import type { Identity, Poll, SinkTask, SourceTask } from '../connect/connector.
 import { ConnectError, isCode, toConnectError } from '../connect/errors.ts';
 import type { ErrorPolicy } from '../connect/spec.ts';
 import type { Transform } from '../connect/transform.ts';
+import { maxPartitionsPerCommit } from '../log/topics.ts';
 import { wakeKey } from '../state/keys.ts';
-import { type Acquired, acquireLease, type TaskRow, updateHeld } from '../state/lease.ts';
-import { cacheOffsets, clearPrepared, clearReset, loadProgress, type Progress } from '../state/offsets.ts';
+import { type Acquired, acquireLease, isHeld, readTask, type TaskRow, updateHeld } from '../state/lease.ts';
+import {
+  cacheOffsets,
+  clearPrepared,
+  clearReset,
+  commitOffsets,
+  loadProgress,
+  type PendingReset,
+  type PreparedRow,
+  type Progress,
+} from '../state/offsets.ts';
 import type { Table } from '../state/table.ts';
 import { budgetAfterDeaths, poisonError } from './budget.ts';
 import type { Clock } from './clock.ts';
-import { copyBatches, movedIsDue } from './copy.ts';
+import { copyBatches, isIdle } from './copy.ts';
 import { createLedger, type Ledger, sameProgress } from './ledger.ts';
 
 export interface RunBudget {
@@ -109,6 +119,7 @@ export const runTask = async (request: RunRequest): Promise<RunResult> => {
       if (found === 'idle') return { outcome: 'idle', ...totals };
       first = found;
     } catch (thrown) {
+      if (isStop(request, thrown)) return { outcome: 'more', ...totals };
       return await failBeforeLease(request, seen, toConnectError(thrown), totals);
     }
     const acquired = await takeLease(request);
@@ -118,8 +129,20 @@ export const runTask = async (request: RunRequest): Promise<RunResult> => {
     if (await wakeIsDue(request, source, held)) await wake(request);
     return { outcome: held.outcome, ...totals, ...(held.error === undefined ? {} : { error: held.error }) };
   } finally {
-    await source?.close();
+    // What was copied is committed: an upstream that does not part nicely undoes none of it.
+    await source?.close().catch((thrown: unknown) => request.log('warn', `closing the source: ${messageOf(thrown)}`));
   }
+};
+
+const messageOf = (thrown: unknown): string => toConnectError(thrown).message;
+
+/** The run's time ended while a source or a sink waited: drivers throw the signal's reason or an AbortError, some wrap it. */
+const isStop = ({ stop, abort }: RunRequest, thrown: unknown): boolean => {
+  if (isCode(thrown, 'STOPPED')) return true;
+  const causes = thrown instanceof Error ? [thrown, thrown.cause] : [thrown];
+  return [stop, abort]
+    .filter((signal) => signal.aborted)
+    .some(({ reason }) => causes.some((one) => one === reason || (one as Error | undefined)?.name === 'AbortError'));
 };
 
 const takeLease = ({ table, identity, taskId, requestId, leaseExpiresAtMs, clock }: RunRequest): Promise<Acquired> =>
@@ -132,11 +155,19 @@ const takeLease = ({ table, identity, taskId, requestId, leaseExpiresAtMs, clock
   });
 
 /** A source that can't be opened or looked at: the task fails like any other, if it is this run's to fail. */
-const failBeforeLease = async (request: RunRequest, seen: Progress, error: ConnectError, totals: Totals): Promise<RunResult> => {
+const failBeforeLease = async (
+  request: RunRequest,
+  seen: Progress,
+  error: ConnectError,
+  totals: Totals,
+): Promise<RunResult> => {
   const acquired = await takeLease(request);
-  if ('lease' in acquired)
-    await release(request, { lease: acquired.lease, outcome: 'failed', error, ledger: createLedger(seen.offsets), totals });
-  return { outcome: 'failed', ...totals, error };
+  if ('refused' in acquired) return { outcome: 'failed', ...totals, error };
+  // The row may be another incarnation's by now, or the config that failed mended: then this failure is nobody's.
+  const outcome = (await request.stillCurrent()) ? 'failed' : 'superseded';
+  const failure = outcome === 'failed' ? { error } : {};
+  await release(request, { lease: acquired.lease, outcome, ledger: createLedger(seen.offsets), totals, ...failure });
+  return { outcome, ...totals, ...failure };
 };
 
 /**
@@ -149,17 +180,34 @@ const look = async (
   seen: Progress,
 ): Promise<'idle' | Poll<unknown> | undefined> => {
   const ledger = createLedger(seen.offsets);
-  const unfinished = seen.reset !== undefined || seen.prepared.some((row) => row.task === request.taskId);
+  const unfinished = seen.reset !== undefined || (await leftBehind(request, seen)).length > 0;
   if (source.more !== undefined) return unfinished || (await source.more(ledger.polled)) ? undefined : 'idle';
   const poll = await source.poll(ledger.polled, { ...request.budget, signal: request.stop });
-  const nothing = poll.batch.count === 0 && (poll.rejected?.length ?? 0) === 0 && !movedIsDue(poll);
-  return nothing && !unfinished ? 'idle' : poll;
+  return isIdle(poll) && !unfinished ? 'idle' : poll;
+};
+
+/**
+ * The prepared rows that this run has to finish: its own task's, and those of a task that nobody runs, which may be in no task set
+ * any more (hazard B3). A promote may be repeated, so nothing is lost where two runs find the same row.
+ */
+const leftBehind = async (
+  { table, identity, taskId, clock }: RunRequest,
+  { prepared }: Progress,
+): Promise<readonly PreparedRow[]> => {
+  const rows: PreparedRow[] = [];
+  for (const row of prepared) {
+    const isOurs = row.task === taskId || !isHeld(await readTask(table, identity.connector, row.task), clock.now());
+    if (isOurs) rows.push(row);
+  }
+  return rows;
 };
 
 interface Held {
   readonly lease: TaskRow;
   readonly outcome: Exclude<Outcome, 'idle' | 'busy'>;
   readonly error?: ConnectError;
+  /** An operator's change ended the run: the trigger that came with it found the lease held. */
+  readonly changed?: boolean;
   readonly ledger: Ledger;
   /** Set where the destination owns the offsets: what the state table's copy of them said when the lease was taken. */
   readonly cached?: Progress['offsets'];
@@ -179,25 +227,26 @@ const underLease = async (
   let ledger = createLedger(seen.offsets);
   let sink: SinkTask | undefined;
   let now = seen;
-  const held = (outcome: Held['outcome'], error?: ConnectError): Held => ({
+  const held = (outcome: Held['outcome'], why: Pick<Held, 'error' | 'changed'> = {}): Held => ({
     lease,
     outcome,
     ledger,
     totals,
     ...(sink?.offsets === undefined ? {} : { cached: now.offsets }),
-    ...(error === undefined ? {} : { error }),
+    ...why,
   });
   try {
     const budget = budgetAfterDeaths(request.budget, lease.deaths);
-    if (budget === 'poison') return held('failed', poisonError(lease, ledger.stored()));
+    if (budget === 'poison') return held('failed', { error: poisonError(lease, ledger.stored()) });
     // Invariant 4 and hazard B3: what the lease protects is read again now that it is held.
-    if (!(await request.stillCurrent())) return held('superseded');
+    if (!(await request.stillCurrent())) return held('superseded', { changed: true });
     now = await loadProgress(table, identity);
     sink = await request.openSink();
     const offsets = await finishPast(request, sink, now);
     ledger = createLedger(offsets);
     // Invariant 2: an acknowledgement that was lost is repeated.
-    if (offsets.length > 0) await source.commit?.(offsets);
+    const acknowledged = offsets.filter(({ offset }) => offset !== null);
+    if (acknowledged.length > 0) await source.commit?.(acknowledged);
     const same = sameProgress(seen.offsets, offsets) && lease.deaths === 0;
     if (!same && first !== undefined)
       log('info', 'a batch polled before the lease is void: its offsets moved', { task: request.taskId });
@@ -211,27 +260,24 @@ const underLease = async (
       totals,
       ...(same && first !== undefined ? { first } : {}),
     });
-    return held(outcome);
+    return held(outcome, { changed: outcome === 'superseded' });
   } catch (thrown) {
     const error = toConnectError(thrown);
     if (isCode(error, 'FENCED')) {
       log('info', error.message, { task: request.taskId });
       return held('superseded');
     }
-    if (isCode(error, 'STOPPED')) return held('more');
-    return held('failed', error);
+    if (isStop(request, thrown)) return held('more');
+    return held('failed', { error });
   } finally {
-    await sink?.close().catch((thrown: unknown) => log('warn', `closing the sink: ${toConnectError(thrown).message}`));
+    await sink?.close().catch((thrown: unknown) => log('warn', `closing the sink: ${messageOf(thrown)}`));
   }
 };
 
 /** Promotes what was prepared, carries out an operator's reset, and says which offsets are the truth. */
-const finishPast = async (
-  { identity, table, taskId }: RunRequest,
-  sink: SinkTask,
-  progress: Progress,
-): Promise<Progress['offsets']> => {
-  for (const row of progress.prepared.filter((prepared) => prepared.task === taskId)) {
+const finishPast = async (request: RunRequest, sink: SinkTask, progress: Progress): Promise<Progress['offsets']> => {
+  const { identity, table } = request;
+  for (const row of await leftBehind(request, progress)) {
     if (sink.promote === undefined)
       throw new ConnectError(
         'STATE_CONFLICT',
@@ -240,7 +286,8 @@ const finishPast = async (
     await sink.promote(row);
     await clearPrepared(table, identity, row);
   }
-  if (sink.offsets === undefined) return progress.offsets;
+  if (sink.offsets === undefined)
+    return progress.reset === undefined ? progress.offsets : resetInState(request, progress.offsets, progress.reset);
   if (progress.reset !== undefined) {
     if (sink.reset === undefined)
       throw new ConnectError('STATE_CONFLICT', 'offsets were reset, but this sink owns them and has no reset');
@@ -250,8 +297,25 @@ const finishPast = async (
   return sink.offsets();
 };
 
+/** The order was given before anybody knew that it is the state table that owns the offsets. */
+const resetInState = async (
+  { table, identity }: RunRequest,
+  offsets: Progress['offsets'],
+  reset: PendingReset,
+): Promise<Progress['offsets']> => {
+  const ledger = createLedger(offsets);
+  for (let at = 0; at < reset.offsets.length; at += maxPartitionsPerCommit) {
+    const commits = ledger.commitsFor(reset.offsets.slice(at, at + maxPartitionsPerCommit), reset.id);
+    await commitOffsets(table, identity, commits);
+    ledger.committed(commits);
+  }
+  await clearReset(table, identity, reset.id);
+  return ledger.stored();
+};
+
 /** The lease, the state and the totals in one write; before it, the cache of offsets that the destination owns. */
-const release = async (request: RunRequest, { lease, outcome, error, ledger, cached, totals }: Held): Promise<void> => {
+const release = async (request: RunRequest, held: Held): Promise<void> => {
+  const { lease, outcome, error, ledger, cached, totals } = held;
   const { identity, table, clock } = request;
   // A stale copy, left by a run that died or slept, would look like a backlog for ever.
   if (cached !== undefined && !sameProgress(cached, ledger.stored()))
@@ -261,7 +325,7 @@ const release = async (request: RunRequest, { lease, outcome, error, ledger, cac
     owner: undefined,
     expiresAtMs: undefined,
     suspect: undefined,
-    deaths: outcome === 'drained' || failed ? 0 : lease.deaths,
+    deaths: deathsAfter(request, held),
     state: failed ? ('FAILED' as const) : ('RUNNING' as const),
     failures: failed ? lease.failures + 1 : 0,
     trace: error === undefined ? undefined : `${error.code}: ${error.message}`,
@@ -276,19 +340,37 @@ const release = async (request: RunRequest, { lease, outcome, error, ledger, cac
 };
 
 /**
+ * What this run says about the size of the next one's batches (invariant 4, hazard B10). One death is forgotten per run that gets
+ * on, so that a task that is never drained grows back. A put that was given up at the deadline counts as one: without the abort the
+ * deadline would have killed it.
+ */
+const deathsAfter = ({ abort }: RunRequest, { outcome, lease, totals }: Held): number => {
+  if (outcome === 'drained' || outcome === 'failed') return 0;
+  if (totals.batches > 0) return Math.max(0, lease.deaths - 1);
+  return lease.deaths + (abort.aborted ? 1 : 0);
+};
+
+/**
  * Invariant 9: after the release, with strong reads, look once more: what was appended while the lease was held woke somebody who
  * found it held. Only after progress, so that a task that can't move does not wake itself for ever.
  */
 const wakeIsDue = async (
-  _request: RunRequest,
+  request: RunRequest,
   source: SourceTask<unknown>,
-  { outcome, ledger, totals }: Held,
+  { outcome, changed, ledger, totals }: Held,
 ): Promise<boolean> => {
+  if (changed === true) return true;
   if (totals.batches === 0) return false;
   if (outcome === 'more') return true;
-  return (
-    outcome === 'drained' && source.more !== undefined && (await source.more(createLedger(ledger.stored()).polled))
-  );
+  if (outcome !== 'drained') return false;
+  const { polled } = createLedger(ledger.stored());
+  try {
+    if (source.more !== undefined) return await source.more(polled);
+    return !isIdle(await source.poll(polled, { maxRecords: 1, maxBytes: 1, signal: request.stop }));
+  } catch (thrown) {
+    request.log('warn', `looking for more after the release: ${messageOf(thrown)}`, { task: request.taskId });
+    return false;
+  }
 };
 
 /** The stream carries the row to the dispatcher; if this is lost, the sweep finds the backlog. */

@@ -1,3 +1,4 @@
+import { randomBytes } from 'node:crypto';
 import { expect } from 'vitest';
 import { offsetKey } from '../../shared/state/keys.ts';
 import type { Table } from '../../shared/state/table.ts';
@@ -10,18 +11,27 @@ export type Destination = 'owning' | 'keyed' | 'staged';
 const rowsOf = (keys: readonly string[], each: number): readonly Row[] =>
   Array.from({ length: each }, (_, n) => keys.map((key) => ({ key, n }))).flat();
 
-/** Two partitions; a key belongs to one of them. */
-const upstream = new Map<string, readonly Row[]>([
-  ['a', rowsOf(['k1', 'k2', 'k3'], 3)],
-  ['b', rowsOf(['k4', 'k5'], 4)],
-]);
+/** Two partitions; a key belongs to one of them. The second one's rows do not compress, so that their bodies become objects. */
+const makeUpstream = (each: number): ReadonlyMap<string, readonly Row[]> =>
+  new Map([
+    ['a', rowsOf(['k1', 'k2', 'k3'], each)],
+    ['b', rowsOf(['k4', 'k5'], each + 1).map((row) => ({ ...row, pad: randomBytes(4_096).toString('base64') }))],
+  ]);
+
+type Upstream = ReturnType<typeof makeUpstream>;
 
 /**
  * source → log → destination, once without a fault to count the operations, then once per operation and fault. After each, nothing
  * is lost, nothing doubled, and each key's records are in order. Returns the number of schedules.
  */
-export const crashMatrix = async (destination: Destination, newTable: () => Promise<Table>): Promise<number> => {
-  const calm = await schedule(destination, await newTable(), {});
+export const crashMatrix = async (
+  destination: Destination,
+  newTable: () => Promise<Table>,
+  recordsPerKey: number,
+): Promise<number> => {
+  const upstream = makeUpstream(recordsPerKey);
+  const calm = await schedule(upstream, destination, await newTable(), {});
+  expect(calm.names, 'large bodies go through the object store').toContain('object put');
   let cases = 0;
   for (let at = 0; at < calm.names.length; at++)
     for (const fault of faults) {
@@ -29,7 +39,7 @@ export const crashMatrix = async (destination: Destination, newTable: () => Prom
       // compares offsets, epochs or versions is safe from it.
       if (destination === 'keyed' && fault === 'zombie' && /^(put|write k.*)$/.test(calm.names[at]!)) continue;
       try {
-        const plan = await schedule(destination, await newTable(), { at, fault });
+        const plan = await schedule(upstream, destination, await newTable(), { at, fault });
         expect(plan.fired(), 'the fault was injected').toBe(true);
       } catch (cause) {
         throw new Error(`${fault} at operation ${at} (${calm.names[at]}): ${(cause as Error).message}`, { cause });
@@ -40,6 +50,7 @@ export const crashMatrix = async (destination: Destination, newTable: () => Prom
 };
 
 const schedule = async (
+  upstream: Upstream,
   destination: Destination,
   table: Table,
   fault: { at?: number; fault?: Fault },
@@ -47,7 +58,7 @@ const schedule = async (
   const clock = manualClock();
   const world = createWorld(table, clock);
   await makeTopic(table, 'rows', 2);
-  const target = makeTarget(destination);
+  const target = makeTarget(upstream, destination);
   const source: WorldTask = {
     name: 'source',
     source: () => arraySource(upstream, 'rows', (partition, next) => checkDurable(table, partition, next)),
@@ -74,19 +85,19 @@ const checkDurable = async (table: Table, partition: string, next: number): Prom
   );
 };
 
-const makeTarget = (destination: Destination) => {
+const makeTarget = (upstream: Upstream, destination: Destination) => {
   switch (destination) {
     case 'owning': {
       const { rows, sink } = owningDestination();
-      return { sink, check: () => checkExact(rows) };
+      return { sink, check: () => checkExact(upstream, rows) };
     }
     case 'staged': {
       const { rows, sink } = stagedDestination();
-      return { sink, check: () => checkExact(rows()) };
+      return { sink, check: () => checkExact(upstream, rows()) };
     }
     case 'keyed': {
       const { last, sink } = keyedDestination();
-      return { sink, check: () => checkLast(last) };
+      return { sink, check: () => checkLast(upstream, last) };
     }
   }
 };
@@ -98,10 +109,10 @@ const byKey = (rows: readonly Row[]): Record<string, readonly number[]> => {
 };
 
 /** Exactly once, and in order per key. */
-const checkExact = (rows: readonly Row[]): void => expect(byKey(rows)).toEqual(byKey([...upstream.values()].flat()));
+const checkExact = (upstream: Upstream, rows: readonly Row[]): void => expect(byKey(rows)).toEqual(byKey([...upstream.values()].flat()));
 
 /** Each key shows its last record: an older one was never put over a newer one. */
-const checkLast = (last: ReadonlyMap<string, number>): void => {
+const checkLast = (upstream: Upstream, last: ReadonlyMap<string, number>): void => {
   const expected = Object.entries(byKey([...upstream.values()].flat())).map(([key, ns]) => [key, ns.at(-1)]);
   expect(Object.fromEntries(last)).toEqual(Object.fromEntries(expected));
 };

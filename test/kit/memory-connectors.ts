@@ -11,10 +11,11 @@ import type { ConnectRecord } from '../../shared/connect/record.ts';
 import { fenced } from '../../shared/state/offsets.ts';
 import type { Process } from './faults.ts';
 
-/** A record of the test world: `n` counts up per key, so that order and loss show. */
+/** A record of the test world: `n` counts up per key, so that order and loss show. `pad` makes it large. */
 export interface Row {
   readonly key: string;
   readonly n: number;
+  readonly pad?: string;
 }
 
 export type ArrayOffset = { readonly next: number };
@@ -35,8 +36,8 @@ export const arraySource = (
       const taken = rows.slice(from, from + left);
       left -= taken.length;
       if (from + taken.length < rows.length) caughtUp = false;
-      for (const [i, { key, n }] of taken.entries())
-        records.push({ topic, key, value: { key, n }, partition, offset: { next: from + i + 1 } });
+      for (const [i, { key, n, pad = '' }] of taken.entries())
+        records.push({ topic, key, value: { key, n, pad }, partition, offset: { next: from + i + 1 } });
     }
     return pollOf(records, { caughtUp });
   },
@@ -46,7 +47,19 @@ export const arraySource = (
   close: async () => {},
 });
 
-const rowOf = (record: ConnectRecord): Row => record.value as unknown as Row;
+/** The same, able to say whether there is more: such a source is not polled before the lease is held. */
+export const askedSource = (
+  partitions: ReadonlyMap<string, readonly Row[]>,
+  topic: string,
+): SourceTask<ArrayOffset> => ({
+  ...arraySource(partitions, topic),
+  more: async (offsets) => [...partitions].some(([name, rows]) => rows.length > (offsets.get({ name })?.next ?? 0)),
+});
+
+export const rowOf = (record: ConnectRecord): Row => {
+  const { key, n } = record.value as unknown as Row;
+  return { key, n };
+};
 
 /** A destination that keeps its own offsets: rows and offsets change in one step, or not at all. */
 export const owningDestination = () => {
@@ -67,6 +80,19 @@ export const owningDestination = () => {
       return { committed: true };
     },
     offsets: async () => structuredClone([...offsets.values()]),
+    close: async () => {},
+  });
+  return { rows, sink };
+};
+
+/** A destination that can't join the commit: it keeps every record in the order of arrival. */
+export const appendingDestination = () => {
+  const rows: Row[] = [];
+  const sink = (): SinkTask => ({
+    async put(batch) {
+      rows.push(...[...batch].map(rowOf));
+      return { committed: false };
+    },
     close: async () => {},
   });
   return { rows, sink };

@@ -4,7 +4,7 @@ import { crashMatrix } from '../../kit/crash-matrix.ts';
 
 describe('crash matrix on memory', () => {
   it.each(['owning', 'keyed', 'staged'] as const)('log → %s destination', { timeout: 300_000 }, async (destination) => {
-    const cases = await crashMatrix(destination, async () => memoryTable());
+    const cases = await crashMatrix(destination, async () => memoryTable(), 3);
     process.stdout.write(`crash matrix, memory, ${destination}: ${cases} schedules\n`);
     expect(cases).toBeGreaterThan(200);
   });

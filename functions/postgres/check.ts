@@ -1,0 +1,126 @@
+import type { OpenContext, Problem } from '../../shared/connect/connector.ts';
+import { isCode } from '../../shared/connect/errors.ts';
+import { type Connection, connect, quote } from './client.ts';
+import { type PostgresSinkConfig, topicReference } from './config.ts';
+import { createOffsetsTable } from './offsets.ts';
+import { keyProblem, loadTable, sqlName, type TableName, tableOf } from './table.ts';
+
+/** Every problem at once, with the statement that mends it. */
+export const checkSink = async (context: OpenContext<PostgresSinkConfig>): Promise<readonly Problem[]> => {
+  const { config, connector, signal } = context;
+  let connection: Connection;
+  try {
+    connection = await connect(config, `sluice ${connector} check`, signal);
+  } catch (error) {
+    return [(error as Error).message];
+  }
+  const cut = () => connection.destroy();
+  signal.addEventListener('abort', cut, { once: true });
+  try {
+    const role = await connection.query<Server>(serverQuery, [config.schema]);
+    return [
+      ...serverProblems(role[0]!, config),
+      ...(await offsetsProblems(connection, role[0]!, config)),
+      ...(config.table.includes(topicReference) ? [] : await tableProblems(connection, role[0]!, config).catch(told)),
+    ];
+  } finally {
+    signal.removeEventListener('abort', cut);
+    await connection.close();
+  }
+};
+
+/** A table that no record could go to is a problem like any other. */
+const told = (error: unknown): readonly Problem[] => {
+  if (isCode(error, 'CONFIG_INVALID')) return [error.message];
+  throw error;
+};
+
+interface Server {
+  readonly role: string;
+  readonly database: string;
+  readonly readOnly: boolean;
+  readonly mayMakeTemporary: boolean;
+  readonly schemaExists: boolean;
+  readonly mayUse: boolean;
+  readonly mayCreate: boolean;
+}
+
+const serverQuery = `SELECT current_user AS role, current_database() AS database,
+  pg_is_in_recovery() OR current_setting('default_transaction_read_only')::boolean AS "readOnly",
+  has_database_privilege(current_database(), 'TEMPORARY') AS "mayMakeTemporary",
+  EXISTS (SELECT FROM pg_namespace WHERE nspname = $1) AS "schemaExists",
+  coalesce((SELECT has_schema_privilege(oid, 'USAGE') FROM pg_namespace WHERE nspname = $1), false) AS "mayUse",
+  coalesce((SELECT has_schema_privilege(oid, 'CREATE') FROM pg_namespace WHERE nspname = $1), false) AS "mayCreate"`;
+
+const serverProblems = ({ role, database, ...server }: Server, config: PostgresSinkConfig): Problem[] => {
+  const problems: Problem[] = [];
+  if (server.readOnly) problems.push(`database ${database} is read-only: connect to the primary server`);
+  if (config.mode !== 'insert' && !server.mayMakeTemporary)
+    problems.push(
+      `role ${role} may make no temporary tables, which upsert needs: GRANT TEMPORARY ON DATABASE ${quote(database)} TO ${quote(role)}`,
+    );
+  if (!server.schemaExists) problems.push(`schema ${config.schema} is missing: CREATE SCHEMA ${quote(config.schema)}`);
+  else if (config.create && !server.mayCreate)
+    problems.push(
+      `role ${role} may create no tables in schema ${config.schema}: GRANT CREATE, USAGE ON SCHEMA ${quote(config.schema)} TO ${quote(role)}, or make them yourself and set create: false`,
+    );
+  else if (!server.mayUse)
+    problems.push(
+      `role ${role} may not use schema ${config.schema}: GRANT USAGE ON SCHEMA ${quote(config.schema)} TO ${quote(role)}`,
+    );
+  return problems;
+};
+
+const offsetsProblems = async (
+  connection: Connection,
+  server: Server,
+  config: PostgresSinkConfig,
+): Promise<Problem[]> => {
+  const name = { schema: config.schema, name: 'sluice_offsets' };
+  if ((await loadTable(connection, name)) !== undefined)
+    return privilegeProblems(connection, server, name, ['SELECT', 'INSERT', 'UPDATE']);
+  // With `create` the missing privilege is named already.
+  if (server.mayCreate || config.create || !server.schemaExists) return [];
+  return [
+    `table ${sqlName(name)} is missing and role ${server.role} may not make it: ${createOffsetsTable(config.schema)}`,
+  ];
+};
+
+const tableProblems = async (
+  connection: Connection,
+  server: Server,
+  config: PostgresSinkConfig,
+): Promise<Problem[]> => {
+  const name = tableOf('', config);
+  const table = await loadTable(connection, name);
+  if (table === undefined)
+    return config.create
+      ? []
+      : [`table ${sqlName(name)} is missing, and create is false: make it, or set create: true`];
+  const problems = await privilegeProblems(
+    connection,
+    server,
+    name,
+    config.mode === 'insert' ? ['INSERT'] : ['SELECT', 'INSERT', 'UPDATE', 'DELETE'],
+  );
+  return [...problems, ...keyProblem(table, config.keyFields ?? [])];
+};
+
+const privilegeProblems = async (
+  connection: Connection,
+  { role }: Server,
+  name: TableName,
+  needed: readonly string[],
+): Promise<Problem[]> => {
+  const table = sqlName(name);
+  const [held] = await connection.query<{ held: readonly boolean[] }>(
+    `SELECT array_agg(has_table_privilege(c.oid, needed) ORDER BY at) AS held
+     FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace, unnest($3::text[]) WITH ORDINALITY AS p(needed, at)
+     WHERE n.nspname = $1 AND c.relname = $2`,
+    [name.schema, name.name, needed],
+  );
+  const missing = needed.filter((_, i) => !held!.held[i]);
+  if (missing.length === 0) return [];
+  const list = missing.join(', ');
+  return [`role ${role} may not ${list} on ${table}: GRANT ${list} ON ${table} TO ${quote(role)}`];
+};

@@ -1,0 +1,277 @@
+import pg from 'pg';
+import { ConnectError, type ConnectErrorOptions, type ErrorCode } from '../../shared/connect/errors.ts';
+import { type PostgresConnectionConfig, sslModes } from './config.ts';
+
+/** One session. Calls run in the order they are made. What it throws is a classified ConnectError. */
+export interface Connection {
+  /** False once the session is lost: nothing more can be asked. */
+  readonly alive: boolean;
+  query<Row extends object>(text: string, values?: readonly unknown[]): Promise<readonly Row[]>;
+  /** Runs statements in one round trip; the number of rows each one touched. Stops at the first that fails. */
+  run(text: string): Promise<readonly number[]>;
+  /** Runs statements of which one is a COPY … FROM STDIN, which reads `data`. `data` may be used again once it settles. */
+  copy(text: string, data: Uint8Array): Promise<void>;
+  /** Cuts the connection: what is under way fails. */
+  destroy(): void;
+  close(): Promise<void>;
+}
+
+const CONNECT_TIMEOUT_MS = 10_000;
+/** A goodbye that a dead network swallows is not waited for longer. */
+const CLOSE_TIMEOUT_MS = 2_000;
+
+/**
+ * Settings of each session, for a client that vanishes (killed, frozen, cut off): its transaction must not hold the offsets' locks
+ * against the next run. The longest a function runs is 15 minutes, the longest it waits inside a transaction is for dead letters.
+ * Set where the server knows them: `client_connection_check_interval` came with 14.
+ */
+const sessionSettings = {
+  statement_timeout: '15min',
+  idle_in_transaction_session_timeout: '60s',
+  client_connection_check_interval: '5s',
+  tcp_keepalives_idle: '30',
+  tcp_keepalives_interval: '10',
+  tcp_keepalives_count: '3',
+};
+
+export const connect = async (
+  config: PostgresConnectionConfig,
+  applicationName: string,
+  signal: AbortSignal,
+): Promise<Connection> => {
+  signal.throwIfAborted();
+  const login = loginOf(config);
+  const { ssl, host } = login;
+  const clear = () => openClient({ ...login, ssl: false }, applicationName, signal);
+  const encrypted = () => openClient({ ...login, ssl: tlsOf(ssl, config.ca) }, applicationName, signal);
+  const client = await (ssl === 'disable' ? clear() : encrypted())
+    .catch((error: unknown) => {
+      if (ssl === 'prefer' && (error as Error).message === noTls) return clear();
+      throw error;
+    })
+    .catch((error: unknown) => {
+      throw classify(error, `cannot connect to PostgreSQL at ${host}:${login.port} as ${login.user}`);
+    });
+  return wrap(client);
+};
+
+const noTls = 'The server does not support SSL connections';
+
+interface Login {
+  readonly host: string;
+  readonly port: number;
+  readonly database: string;
+  readonly user: string;
+  readonly password?: string | undefined;
+  readonly ssl: (typeof sslModes)[number];
+}
+
+const loginOf = (config: PostgresConnectionConfig): Login => {
+  if (config.url === undefined) {
+    const { host, port, database, user, password, ssl } = config;
+    return { host: host!, port, database: database!, user: user!, password, ssl };
+  }
+  // The parser's own error holds the text it was given, and so the password.
+  const url = URL.canParse(config.url) ? new URL(config.url) : undefined;
+  if (url === undefined || !/^postgres(ql)?:$/.test(url.protocol) || url.hostname === '')
+    throw new ConnectError('CONFIG_INVALID', 'url is not of the form postgres://user:password@host:port/database');
+  const { sslmode, ...others } = Object.fromEntries(url.searchParams);
+  const unknown = Object.keys(others);
+  const ssl = sslModes.find((mode) => mode === (sslmode ?? config.ssl));
+  if (unknown.length > 0 || ssl === undefined)
+    throw new ConnectError(
+      'CONFIG_INVALID',
+      ssl === undefined
+        ? `sslmode=${sslmode} in url: use one of ${sslModes.join(', ')}`
+        : `url has the unknown parameter ${unknown.join(', ')}: only sslmode is read`,
+    );
+  const user = decodeURIComponent(url.username);
+  return {
+    host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
+    port: url.port === '' ? 5432 : Number(url.port),
+    database: decodeURIComponent(url.pathname.slice(1)) || user,
+    user,
+    password: url.password === '' ? undefined : decodeURIComponent(url.password),
+    ssl,
+  };
+};
+
+const tlsOf = (mode: Login['ssl'], ca: string | undefined) => ({
+  rejectUnauthorized: mode === 'verify-ca' || mode === 'verify-full',
+  ...(ca === undefined ? {} : { ca }),
+  ...(mode === 'verify-full' ? {} : { checkServerIdentity: () => undefined }),
+});
+
+const openClient = async (
+  login: Omit<Login, 'ssl'> & { readonly ssl: pg.ClientConfig['ssl'] },
+  applicationName: string,
+  signal: AbortSignal,
+): Promise<pg.Client> => {
+  const client = new pg.Client({
+    ...login,
+    application_name: applicationName.slice(0, 63),
+    client_encoding: 'UTF8',
+    connectionTimeoutMillis: CONNECT_TIMEOUT_MS,
+    keepAlive: true,
+  });
+  // Every lost connection also fails the query under way, or the next one, where it is thrown.
+  client.on('error', () => {});
+  const abort = () => client.connection.stream.destroy(signal.reason);
+  signal.addEventListener('abort', abort, { once: true });
+  try {
+    await client.connect();
+    await client.query('SELECT set_config(name, $2::json->>name, false) FROM pg_settings WHERE name = ANY ($1)', [
+      Object.keys(sessionSettings),
+      JSON.stringify(sessionSettings),
+    ]);
+    return client;
+  } catch (error) {
+    client.connection.stream.destroy();
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
+};
+
+const wrap = (client: pg.Client): Connection => {
+  let alive = true;
+  const lost = () => {
+    alive = false;
+  };
+  client.once('error', lost).once('end', lost);
+  const guarded = async <T>(work: () => Promise<T>): Promise<T> => {
+    try {
+      return await work();
+    } catch (error) {
+      throw classify(error, 'PostgreSQL');
+    }
+  };
+  return {
+    get alive() {
+      return alive;
+    },
+    query: <Row extends object>(text: string, values: readonly unknown[] = []) =>
+      guarded(async () => (await client.query(text, [...values])).rows as Row[]),
+    run: (text) =>
+      guarded(async () => {
+        // Several statements give several results, one gives one; the types know only the latter.
+        const results = (await client.query(text)) as pg.QueryResult | pg.QueryResult[];
+        return (Array.isArray(results) ? results : [results]).map(({ rowCount }) => rowCount ?? 0);
+      }),
+    copy: (text, data) =>
+      guarded(() => new Promise((resolve, reject) => client.query(copyQuery(text, data, resolve, reject)))),
+    destroy() {
+      alive = false;
+      client.connection.stream.destroy();
+    },
+    async close() {
+      if (!alive) return;
+      alive = false;
+      const timer = setTimeout(() => client.connection.stream.destroy(), CLOSE_TIMEOUT_MS);
+      await client.end();
+      clearTimeout(timer);
+    },
+  };
+};
+
+/** What pg's own and pg-copy-streams' queries call, and pg's types leave out. */
+interface CopyConnection {
+  sendCopyFromChunk(data: Uint8Array): void;
+  endCopyFrom(): void;
+}
+
+/** A query whose COPY reads `data`. (pg-copy-streams would put a stream in front of what is in memory as a whole.) */
+const copyQuery = (
+  text: string,
+  data: Uint8Array,
+  resolve: () => void,
+  reject: (error: Error) => void,
+): pg.Submittable & { readonly [handler: `handle${string}`]: unknown } => ({
+  submit(connection) {
+    connection.query(text);
+  },
+  handleCopyInResponse(connection: CopyConnection) {
+    connection.sendCopyFromChunk(data);
+    connection.endCopyFrom();
+  },
+  handleCommandComplete() {},
+  handleReadyForQuery: resolve,
+  handleError: reject,
+});
+
+/** A name as an SQL identifier. */
+export const quote = (name: string): string => pg.escapeIdentifier(name);
+
+export const literal = (text: string): string => pg.escapeLiteral(text);
+
+type Class = readonly [code: ErrorCode, options?: ConnectErrorOptions];
+
+const row: Class = ['RECORD_REJECTED', { blame: 'row' }];
+const order: Class = ['UNAVAILABLE', { blame: 'order', retriable: true }];
+const unavailable: Class = ['UNAVAILABLE', { retriable: true }];
+const config: Class = ['CONFIG_INVALID'];
+
+/** SQLSTATEs, or their first two letters, by who is to blame. What is not listed is an unexpected system error. */
+const classes: { readonly [state: string]: Class } = {
+  '08': unavailable,
+  '22': row,
+  // Broken COPY data is our bug, not the record's.
+  '22P04': ['UNEXPECTED'],
+  '23502': row,
+  '23514': row,
+  '23001': order,
+  '23503': order,
+  '23505': order,
+  '23P01': order,
+  // A server that became a standby: the address will lead to the new primary.
+  '25006': unavailable,
+  '25P03': unavailable,
+  '28': config,
+  '3D': config,
+  '3F': config,
+  '40': unavailable,
+  '42': config,
+  '0A': config,
+  '53': unavailable,
+  // A row too long for an index, or nested too deep.
+  '54000': row,
+  '54001': row,
+  '55P03': unavailable,
+  '55006': unavailable,
+  '57': unavailable,
+};
+
+const networkErrors = new Set([
+  ...['ECONNREFUSED', 'ECONNRESET', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH'],
+  ...['ENOTFOUND', 'EAI_AGAIN', 'ERR_STREAM_DESTROYED', 'ERR_STREAM_WRITE_AFTER_END'],
+]);
+const lostConnection = /^Connection terminated|^timeout expired|not queryable|client was closed/i;
+const badTls = /^(ERR_TLS|ERR_SSL|CERT_|SELF_SIGNED|DEPTH_ZERO|UNABLE_TO)/;
+
+const classify = (thrown: unknown, doing: string): ConnectError => {
+  if (thrown instanceof ConnectError) return thrown;
+  const { message, code, detail, where } = thrown as Error & { code?: string; detail?: string; where?: string };
+  const [errorCode, options] = classOf(thrown, code ?? '', message);
+  // Where it happened is a staging table's line, which says nothing to the reader; the column does.
+  const column = /^COPY .*, line \d+, (column .*)$/m.exec(where ?? '')?.[1];
+  const state = thrown instanceof pg.DatabaseError ? `SQLSTATE ${code}` : undefined;
+  const said = [message, column, detail?.slice(0, 200), state].filter((part) => part !== undefined);
+  return new ConnectError(errorCode, `${doing}: ${said.join('; ')}`, { ...options, cause: thrown });
+};
+
+const classOf = (thrown: unknown, code: string, message: string): Class => {
+  if (thrown instanceof pg.DatabaseError) return classes[code] ?? classes[code.slice(0, 2)] ?? ['UNEXPECTED'];
+  if (networkErrors.has(code) || lostConnection.test(message)) return unavailable;
+  if (badTls.test(code) || message === noTls) return config;
+  return ['UNEXPECTED'];
+};
+
+/** The line of COPY data, from 0, at which the server stopped; undefined where the error did not come from a line. */
+export const copyLineOf = (error: ConnectError): number | undefined => {
+  const { where } = error.cause as { where?: string };
+  const line = /^COPY .*, line (\d+)(?:, column .*|: .*)?$/m.exec(where ?? '')?.[1];
+  return line === undefined ? undefined : Number(line) - 1;
+};
+
+export const sqlStateOf = (error: unknown): string | undefined =>
+  error instanceof ConnectError && error.cause instanceof pg.DatabaseError ? error.cause.code : undefined;

@@ -1,0 +1,116 @@
+import { gatherGroup, type RecordBatch, type RecordGroup } from '../../shared/connect/batch.ts';
+import type { Rejected } from '../../shared/connect/connector.ts';
+import { rowError } from '../../shared/connect/errors.ts';
+import type { TextOutput } from '../../shared/connect/text-output.ts';
+import { type CopyField, toCopyText } from '../../shared/connect/to-copy-text.ts';
+import type { PostgresSinkConfig } from './config.ts';
+import { judge, layoutOf, sideOf } from './layout.ts';
+import type { Target, Targets } from './target.ts';
+
+/** Rows of one target that are written together, in order. */
+export interface Unit {
+  readonly target: Target;
+  readonly count: number;
+  readonly deletes: boolean;
+  /** The batch index of a row. */
+  origin(row: number): number;
+  /** Appends rows [from, to) as lines of COPY. */
+  writeLines(from: number, to: number, out: TextOutput): void;
+}
+
+/** What of a group is written. */
+export interface Part {
+  readonly target: Target;
+  readonly group: RecordGroup;
+  /** The batch index of each row. */
+  readonly origins: Uint32Array;
+}
+
+export interface Plan {
+  readonly parts: readonly Part[];
+  readonly rejected: readonly Rejected[];
+}
+
+/** Finds what each record becomes; makes and changes tables on the way, so never inside a transaction. */
+export const planOf = async (batch: RecordBatch, targets: Targets, config: PostgresSinkConfig): Promise<Plan> => {
+  const parts: Part[] = [];
+  const rejected: Rejected[] = [];
+  let start = 0;
+  for (const group of batch.groups) {
+    const layout = layoutOf(group, config);
+    const { rows, refused } = judge(group, layout, config);
+    for (const [row, problem] of refused)
+      rejected.push({ index: start + row, error: rowError(`record of topic ${group.topic}: ${problem}`) });
+    const kept = rows ?? Uint32Array.from({ length: group.count }, (_, row) => row);
+    if (kept.length > 0)
+      parts.push({
+        target: await targets.of(group, layout),
+        group: rows === undefined ? group : gatherGroup(group, rows),
+        origins: kept.map((row) => start + row),
+      });
+    start += group.count;
+  }
+  return { parts, rejected };
+};
+
+/** Each group on its own: source order across tables, which foreign keys may need. */
+export const inSourceOrder = (parts: readonly Part[]): readonly Unit[] => parts.map((part) => unitOf([part]));
+
+/** Groups that interleave put together: source order within each table, and far fewer statements. */
+export const byTable = (parts: readonly Part[]): readonly Unit[] => {
+  const runs: Part[][] = [];
+  const lastRun = new Map<string, Part[]>();
+  for (const part of parts) {
+    const { sql } = part.target.table;
+    let run = lastRun.get(sql);
+    if (run === undefined || run[0]!.target !== part.target) {
+      run = [];
+      runs.push(run);
+      lastRun.set(sql, run);
+    }
+    run.push(part);
+  }
+  return runs.map(unitOf);
+};
+
+const unitOf = (parts: readonly Part[]): Unit => {
+  const { target } = parts[0]!;
+  const starts: number[] = [];
+  let count = 0;
+  for (const { group } of parts) {
+    starts.push(count);
+    count += group.count;
+  }
+  const fields = parts.map((part, i) => fieldsOf(part, starts[i]!));
+  return {
+    target,
+    count,
+    deletes: target.staged && parts.some(({ group }) => group.value.nulls?.includes(1)),
+    origin(row) {
+      const i = starts.findLastIndex((start) => start <= row);
+      return parts[i]!.origins[row - starts[i]!]!;
+    },
+    writeLines(from, to, out) {
+      for (const [i, { group }] of parts.entries()) {
+        const first = Math.max(from - starts[i]!, 0);
+        const last = Math.min(to - starts[i]!, group.count);
+        if (first < last) toCopyText(fields[i]!, first, last, out);
+      }
+    },
+  };
+};
+
+const fieldsOf = ({ target, group }: Part, start: number): readonly CopyField[] => {
+  const fields = target.columns.map((column): CopyField => {
+    const { columns, nulls } = sideOf(group, column);
+    return { column: columns[column.at]!, nulls };
+  });
+  if (!target.staged) return fields;
+  const ordinals = Int32Array.from({ length: group.count }, (_, row) => start + row);
+  const deleted = group.value.nulls ?? new Uint8Array(group.count);
+  return [
+    { column: { name: 'ordinal', kind: 'int32', schema: { type: 'int32' }, values: ordinals } },
+    { column: { name: 'deleted', kind: 'boolean', schema: { type: 'boolean' }, values: deleted } },
+    ...fields,
+  ];
+};

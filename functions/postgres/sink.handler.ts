@@ -1,0 +1,4 @@
+import { sinkHandler } from '../../shared/lambda/handlers.ts';
+import { postgresSink } from './sink.ts';
+
+export const handler = sinkHandler(postgresSink);

@@ -1,0 +1,109 @@
+import type { RecordGroup } from '../../shared/connect/batch.ts';
+import { type Schema, sameSchema } from '../../shared/connect/schema.ts';
+import { type Connection, quote } from './client.ts';
+import type { PostgresSinkConfig } from './config.ts';
+import type { LaidColumn, Layout } from './layout.ts';
+import { prepareTable, sqlName, type Table, tableOf } from './table.ts';
+
+/** A table that is ready for records of one layout, and the statements that write them. */
+export interface Target {
+  readonly table: Table;
+  readonly columns: readonly LaidColumn[];
+  /** Statements around the COPY of one set of rows. `staged`: its lines begin with the row's ordinal and whether it deletes. */
+  readonly staged: boolean;
+  statements(deletes: boolean): readonly string[];
+}
+
+/** The targets of one session: tables are looked at, made and changed once. */
+export interface Targets {
+  of(group: RecordGroup, layout: Layout): Promise<Target>;
+}
+
+interface Known {
+  readonly key: Schema | undefined;
+  readonly value: Schema;
+  readonly columnCount: number;
+  readonly target: Target;
+}
+
+export const createTargets = (connection: Connection, config: PostgresSinkConfig): Targets => {
+  const known = new Map<string, Known[]>();
+  const tables = new Map<string, Table>();
+  const stagings = new Map<Table, string>();
+
+  const stagingOf = async (table: Table): Promise<string> => {
+    let staging = stagings.get(table);
+    if (staging === undefined) {
+      staging = `pg_temp.sluice_${stagings.size}`;
+      // The target's own column types, so that COPY already refuses what does not fit them, and names the line.
+      await connection.run(
+        `CREATE TEMP TABLE ${staging} AS SELECT 0 AS ${ordinalOf(table)}, false AS ${deletedOf(table)}, t.* FROM ${table.sql} t WITH NO DATA`,
+      );
+      stagings.set(table, staging);
+    }
+    return staging;
+  };
+
+  const prepare = async (group: RecordGroup, layout: Layout): Promise<Target> => {
+    const name = tableOf(group.topic, config);
+    const sql = sqlName(name);
+    const table = await prepareTable(connection, config, name, layout.columns, layout.key, tables.get(sql));
+    tables.set(sql, table);
+    const columns = layout.columns.filter((column) => table.columns.has(column.name));
+    const names = columns.map((column) => quote(column.name));
+    if (layout.mode === 'insert') {
+      const copy = [`COPY ${table.sql} (${names.join(', ')}) FROM STDIN`];
+      return { table, columns, staged: false, statements: () => copy };
+    }
+    return { table, columns, staged: true, ...mergeStatements(table, await stagingOf(table), names, layout.key) };
+  };
+
+  return {
+    async of(group, layout) {
+      const { topic } = group;
+      const candidates = known.get(topic) ?? [];
+      const columnCount = layout.columns.length;
+      const same = candidates.find(
+        ({ key, value, ...one }) =>
+          one.columnCount === columnCount &&
+          sameSchema(value, group.value.schema) &&
+          sameSchema(key, group.key?.schema),
+      );
+      if (same !== undefined) return same.target;
+      const target = await prepare(group, layout);
+      known.set(topic, [...candidates, { key: group.key?.schema, value: group.value.schema, columnCount, target }]);
+      return target;
+    },
+  };
+};
+
+/** Names of the staging table's own columns, which none of the target's has. */
+const ordinalOf = ({ columns }: Table) => quote(freeName(columns, 'ordinal'));
+const deletedOf = ({ columns }: Table) => quote(freeName(columns, 'deleted'));
+
+const freeName = (columns: Table['columns'], name: string): string =>
+  columns.has(name) ? freeName(columns, `${name}_`) : name;
+
+/**
+ * The last row of each key wins; a key that was deleted on the way starts from an empty row. Rows go in the order of their keys, so
+ * that two tasks which write the same ones don't deadlock.
+ */
+const mergeStatements = (table: Table, staging: string, names: readonly string[], key: readonly string[]) => {
+  const ordinal = ordinalOf(table);
+  const deleted = deletedOf(table);
+  const keys = key.map(quote);
+  const others = names.filter((name) => !keys.includes(name));
+  const update =
+    others.length === 0 ? 'NOTHING' : `UPDATE SET ${others.map((name) => `${name} = excluded.${name}`).join(', ')}`;
+  const copy = `COPY ${staging} (${[ordinal, deleted, ...names].join(', ')}) FROM STDIN`;
+  const remove = `DELETE FROM ${table.sql} t USING ${staging} s WHERE s.${deleted} AND ${keys
+    .map((name) => `t.${name} = s.${name}`)
+    .join(' AND ')}`;
+  const upsert = `INSERT INTO ${table.sql} (${names.join(', ')}) OVERRIDING SYSTEM VALUE
+    SELECT ${names.join(', ')} FROM (
+      SELECT DISTINCT ON (${keys.join(', ')}) * FROM ${staging} ORDER BY ${[...keys, `${ordinal} DESC`].join(', ')}) last
+    WHERE NOT ${deleted} ON CONFLICT (${keys.join(', ')}) DO ${update}`;
+  const plain = [`TRUNCATE ${staging}`, copy, upsert];
+  const withDeletes = [`TRUNCATE ${staging}`, copy, remove, upsert];
+  return { statements: (deletes: boolean) => (deletes ? withDeletes : plain) };
+};

@@ -1,0 +1,143 @@
+import type { Column } from '../../shared/connect/batch.ts';
+import { describeSchema, type Schema } from '../../shared/connect/schema.ts';
+
+/** The column type that holds every value of a schema. */
+export const columnType = (schema: Schema): string => {
+  switch (schema.type) {
+    case 'int8':
+    case 'int16':
+      return 'smallint';
+    case 'int32':
+      return 'integer';
+    case 'int64':
+      return 'bigint';
+    case 'float32':
+      return 'real';
+    case 'float64':
+      return 'double precision';
+    case 'boolean':
+      return 'boolean';
+    case 'string':
+      return 'text';
+    case 'bytes':
+      return 'bytea';
+    case 'decimal':
+      return schema.precision === undefined ? 'numeric' : `numeric(${schema.precision},${schema.scale ?? 0})`;
+    case 'date':
+      return 'date';
+    case 'time':
+      return 'time';
+    case 'timestamp':
+      return schema.local ? 'timestamp' : 'timestamptz';
+    case 'uuid':
+      return 'uuid';
+    case 'any':
+    case 'array':
+    case 'map':
+    case 'struct':
+      return 'jsonb';
+  }
+};
+
+/** The type of a column that exists. */
+export interface ColumnType {
+  /** As PostgreSQL writes it: `numeric(5,2)`, `character varying(3)`. */
+  readonly name: string;
+  /** Without its modifier, and a domain's underlying type. */
+  readonly base: string;
+  /** pg_type.typcategory: S is text, E an enum. */
+  readonly category: string;
+  /** pg_attribute.atttypmod; -1: none. */
+  readonly modifier: number;
+}
+
+const integers = ['smallint', 'integer', 'bigint'];
+
+/** Types, besides text, that take a canonical type's values. */
+const takers: { readonly [type in Schema['type']]: readonly string[] } = {
+  int8: [...integers, 'numeric', 'real', 'double precision'],
+  int16: [...integers, 'numeric', 'real', 'double precision'],
+  int32: [...integers, 'numeric', 'double precision'],
+  int64: [...integers, 'numeric'],
+  float32: ['real', 'double precision', 'numeric'],
+  float64: ['double precision', 'numeric'],
+  boolean: ['boolean'],
+  string: ['uuid'],
+  bytes: ['bytea'],
+  decimal: ['numeric'],
+  date: ['date'],
+  time: ['time without time zone'],
+  timestamp: ['timestamp with time zone', 'timestamp without time zone'],
+  uuid: ['uuid'],
+  any: ['jsonb', 'json'],
+  array: ['jsonb', 'json'],
+  map: ['jsonb', 'json'],
+  struct: ['jsonb', 'json'],
+};
+
+/**
+ * Whether a column that exists takes the values of a schema: each one arrives as it is, or PostgreSQL refuses it, which is a row
+ * error. A column that would round or shift a value in silence takes none.
+ */
+export const takes = (type: ColumnType, schema: Schema): boolean => {
+  if (type.category === 'S') return !takers[schema.type].includes('jsonb') && schema.type !== 'bytes';
+  if (type.category === 'E') return schema.type === 'string';
+  if (!takers[schema.type].includes(type.base)) return false;
+  // A wall clock in a column with a zone would be shifted by the session's.
+  if (schema.type === 'timestamp' && schema.local && type.base.endsWith('with time zone')) return false;
+  if (type.modifier === -1) return true;
+  if (type.base === 'numeric') return scaleOf(type.modifier) >= digitsAfterPoint(schema);
+  return !type.base.startsWith('time') || type.modifier >= 6;
+};
+
+/** The scale of a numeric's modifier: its low 11 bits, signed, after an offset of 4. */
+const scaleOf = (modifier: number): number => (((modifier - 4) & 0x7ff) ^ 0x400) - 0x400;
+
+const digitsAfterPoint = (schema: Schema): number => {
+  switch (schema.type) {
+    case 'decimal':
+      return schema.precision === undefined ? Number.POSITIVE_INFINITY : (schema.scale ?? 0);
+    case 'float32':
+    case 'float64':
+      return Number.POSITIVE_INFINITY;
+    default:
+      return 0;
+  }
+};
+
+const LEAP = 0x36; // The 6 of second 60.
+const ZERO = 0x30;
+const NINE = 0x39;
+const DOT = 0x2e;
+const COLON = 0x3a;
+
+/** Why PostgreSQL would change a value in silence instead of refusing it; undefined where it would not. The row must hold a value. */
+export const silentChange = (column: Column, row: number): string | undefined => {
+  if (column.kind !== 'bytes') return undefined;
+  const { type } = column.schema;
+  if (type !== 'date' && type !== 'time' && type !== 'timestamp') return undefined;
+  const { data } = column;
+  const start = column.starts[row]!;
+  const end = column.ends[row]!;
+  if (type !== 'time' && !isDigit(data[start])) return 'PostgreSQL has no signed years';
+  if (type === 'date') return undefined;
+  const time = type === 'time' ? start : firstColon(data, start, end) - 2;
+  // hh:mm:ss.ffffff: the seconds start at 6, the seventh digit of the fraction is at 15.
+  if (data[time + 6] === LEAP) return 'PostgreSQL has no leap seconds';
+  if (data[time + 8] !== DOT) return undefined;
+  for (let at = time + 15; at < end && isDigit(data[at]); at++)
+    if (data[at] !== ZERO) return 'PostgreSQL keeps microseconds, this has more digits';
+  return undefined;
+};
+
+const isDigit = (byte: number | undefined) => byte !== undefined && byte >= ZERO && byte <= NINE;
+
+const firstColon = (data: Uint8Array, start: number, end: number): number => {
+  let at = start;
+  while (at < end && data[at] !== COLON) at++;
+  return at;
+};
+
+/** What to say of a column that does not take a schema's values. */
+export const describeMisfit = (type: ColumnType, schema: Schema): string =>
+  `is ${type.name}, the records carry ${describeSchema({ ...schema, optional: false } as Schema)}, which needs ${columnType(schema)}`;

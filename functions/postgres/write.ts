@@ -1,0 +1,73 @@
+import type { Rejected } from '../../shared/connect/connector.ts';
+import { ConnectError } from '../../shared/connect/errors.ts';
+import { createTextOutput, type TextOutput, written } from '../../shared/connect/text-output.ts';
+import { type Connection, copyLineOf } from './client.ts';
+import type { Unit } from './plan.ts';
+
+/** Writes units inside an open transaction. It keeps the buffer that lines are made in. */
+export interface Writer {
+  /** Everything at once, with `last` statements in the last round trip. Throws what the server refuses. */
+  write(units: readonly Unit[], last: readonly string[]): Promise<void>;
+  /** Rows that are refused are found and left out. Throws errors that are not a row's. */
+  writeApart(units: readonly Unit[]): Promise<readonly Rejected[]>;
+}
+
+const enter = 'SAVEPOINT sluice';
+const leave = 'RELEASE SAVEPOINT sluice';
+const undo = 'ROLLBACK TO SAVEPOINT sluice';
+
+export const createWriter = (connection: Connection): Writer => {
+  const out: TextOutput = createTextOutput();
+
+  const copy = async (unit: Unit, from: number, to: number, before: readonly string[], after: readonly string[]) => {
+    out.length = 0;
+    unit.writeLines(from, to, out);
+    const statements = [...before, ...unit.target.statements(unit.deletes), ...after];
+    await connection.copy(statements.join(';'), written(out)).catch((error: ConnectError) => {
+      const { code, message, blame, retriable, cause } = error;
+      throw new ConnectError(code, `table ${unit.target.table.sql}: ${message}`, { blame, retriable, cause });
+    });
+  };
+
+  /** Rows in windows that shrink to what the server refuses and grow again behind it: a bad row costs a few round trips. */
+  const copyApart = async (unit: Unit, rejected: Rejected[]): Promise<void> => {
+    let at = 0;
+    let window = unit.count;
+    while (at < unit.count) {
+      const end = Math.min(unit.count, at + window);
+      const error = await copy(unit, at, end, [enter], [leave]).then(
+        () => undefined,
+        (thrown: ConnectError) => thrown,
+      );
+      if (error === undefined) {
+        at = end;
+        window *= 2;
+        continue;
+      }
+      if (error.blame === 'system') throw error;
+      await connection.run(`${undo};${leave}`);
+      if (end - at > 1) window = windowBefore(copyLineOf(error), end - at);
+      else if (error.blame === 'order') throw error;
+      else {
+        rejected.push({ index: unit.origin(at), error });
+        at = end;
+      }
+    }
+  };
+
+  return {
+    async write(units, last) {
+      for (const [i, unit] of units.entries()) await copy(unit, 0, unit.count, [], i === units.length - 1 ? last : []);
+      if (units.length === 0 && last.length > 0) await connection.run(last.join(';'));
+    },
+    async writeApart(units) {
+      const rejected: Rejected[] = [];
+      for (const unit of units) await copyApart(unit, rejected);
+      return rejected;
+    },
+  };
+};
+
+/** The rows before the bad one, or the bad one alone; half of them where the server did not say which it is. */
+const windowBefore = (badRow: number | undefined, rows: number): number =>
+  badRow === undefined || badRow >= rows ? Math.ceil(rows / 2) : Math.max(badRow, 1);

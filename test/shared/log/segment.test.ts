@@ -1,0 +1,60 @@
+import fc from 'fast-check';
+import { expect, test } from 'vitest';
+import { batchOfGroups, concatBatches, gatherBatch, sliceBatch } from '../../../shared/connect/batch.ts';
+import { batchOf } from '../../../shared/connect/build.ts';
+import { decodeBody, encodeBody } from '../../../shared/log/segment.ts';
+import { expectRecords, records } from '../../kit/arbitraries.ts';
+
+const anyBatch = records(['t']).map((list) => batchOf(list));
+
+test('a body gives back the records that went into it', async () => {
+  await fc.assert(
+    fc.asyncProperty(anyBatch, async (batch) => {
+      const body = await encodeBody(batch.groups);
+      expectRecords(await decodeBody(body, 't', 'test'), batch);
+    }),
+    { numRuns: 150 },
+  );
+});
+
+test('the bytes are the same, whether the columns are whole or parts of others', async () => {
+  await fc.assert(
+    fc.asyncProperty(anyBatch, fc.nat(), fc.nat(), async (batch, a, b) => {
+      const [from, to] = [a % (batch.count + 1), b % (batch.count + 1)].sort((x, y) => x - y) as [number, number];
+      const rows = Uint32Array.from({ length: batch.count }, (_, i) => i).filter((i) => i % 2 === 0);
+      for (const part of [sliceBatch(batch, from, to), gatherBatch(batch, rows), concatBatches([batch, batch])]) {
+        const read = await decodeBody(await encodeBody(part.groups), 't', 'test');
+        expectRecords(read, part);
+        expectRecords(await decodeBody(await encodeBody(read.groups), 't', 'test'), part);
+      }
+    }),
+    { numRuns: 60 },
+  );
+});
+
+test('the topic is not in the body: it is that of the segment', async () => {
+  const { groups } = batchOf([{ topic: 'written', value: 1 }]);
+  const [record] = await decodeBody(await encodeBody(groups), 'read', 'test');
+  expect(record!.topic).toBe('read');
+});
+
+test('a changed or a missing byte is CORRUPT', async () => {
+  await fc.assert(
+    fc.asyncProperty(anyBatch, fc.nat(), fc.integer({ min: 1, max: 255 }), async (batch, at, change) => {
+      const body = await encodeBody(batch.groups);
+      const bytes = body.bytes.slice();
+      bytes[at % bytes.length]! ^= change;
+      const corrupt = { code: 'CORRUPT' };
+      await expect(decodeBody({ ...body, bytes }, 't', 'test')).rejects.toMatchObject(corrupt);
+      const short = body.bytes.subarray(0, at % bytes.length);
+      await expect(decodeBody({ ...body, bytes: short }, 't', 'test')).rejects.toMatchObject(corrupt);
+      await expect(decodeBody({ ...body, rawLength: body.rawLength + 1 }, 't', 'test')).rejects.toMatchObject(corrupt);
+    }),
+    { numRuns: 50 },
+  );
+});
+
+test('a body of no group has no record', async () => {
+  const read = await decodeBody(await encodeBody([]), 't', 'test');
+  expectRecords(read, batchOfGroups([]));
+});

@@ -1,0 +1,24 @@
+import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import { dynamoTable } from '../../../shared/state/dynamodb/table.ts';
+import { crashMatrix } from '../../kit/crash-matrix.ts';
+import { type Dynoxide, startDynoxide } from '../../kit/dynoxide.ts';
+
+describe('crash matrix on the embedded DynamoDB', () => {
+  let server: Dynoxide;
+  let tables = 0;
+  beforeAll(async () => {
+    server = await startDynoxide();
+  });
+  afterAll(() => server.stop());
+
+  it.each(['owning', 'keyed', 'staged'] as const)('log → %s destination', { timeout: 900_000 }, async (destination) => {
+    const newTable = async () => {
+      const tableName = `matrix-${tables++}`;
+      await server.createTable(tableName);
+      return dynamoTable({ client: server.client, tableName });
+    };
+    const cases = await crashMatrix(destination, newTable, 1);
+    process.stdout.write(`crash matrix, dynoxide, ${destination}: ${cases} schedules\n`);
+    expect(cases).toBeGreaterThan(200);
+  });
+});
