@@ -1,5 +1,5 @@
-import { createWriteStream } from 'node:fs';
 import { once } from 'node:events';
+import { createWriteStream } from 'node:fs';
 
 /**
  * Rows like TPC-H's lineitem, as JSON lines of about 418 bytes: 17 fields, 4 integers, 4 decimals, 3 dates, 5 texts, a timestamp. The
@@ -21,7 +21,10 @@ export const writeLineitem = async (path: string, rows: number): Promise<void> =
 
 const modes = ['AIR', 'SHIP', 'RAIL', 'TRUCK', 'MAIL', 'FOB', 'REG AIR'];
 const instructions = ['DELIVER IN PERSON', 'COLLECT COD', 'NONE', 'TAKE BACK RETURN'];
-const words = 'quickly final deposits sleep across the ironic requests furiously über bold pinto beans – carefully regular accounts haggle'.split(' ');
+const words =
+  'quickly final deposits sleep across the ironic requests furiously über bold pinto beans – carefully regular accounts haggle'.split(
+    ' ',
+  );
 
 const line = (row: number, random: () => number): string => {
   const integer = (below: number) => Math.floor(random() * below);

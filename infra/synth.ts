@@ -26,7 +26,7 @@ export interface SynthOptions {
 export const synthPipelines = async ({ files = [], build, outdir }: SynthOptions): Promise<string> => {
   const app = new App({ ...appProps, ...(outdir === undefined ? {} : { outdir }) });
   await addPipelines(app, files, build);
-  return app.synth().directory;
+  return resolve(app.synth().directory);
 };
 
 /** Without what takes most of a synth's time: the validation of the template takes seconds, and a test of the constructs does it. */

@@ -19,8 +19,15 @@ export const readYaml = (text: string): YamlSource => {
     message: message.split('\n')[0]!.replace(/ at line \d+, column \d+:?$/, ''),
     line: lines.linePos(pos[0]).line,
   }));
+  let value: unknown;
+  try {
+    if (problems.length === 0) value = document.toJS();
+  } catch (thrown) {
+    // An alias without its anchor, or one that would unfold without end.
+    problems.push({ path: [], message: (thrown as Error).message, line: 1 });
+  }
   return {
-    value: problems.length > 0 ? undefined : document.toJS(),
+    value,
     problems,
     lineOf(path) {
       let node = document.contents as Node | null;

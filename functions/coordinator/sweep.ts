@@ -1,5 +1,5 @@
 import type { InvokeFunction } from '../../shared/management/ports.ts';
-import { type ConnectorState, readStates } from '../../shared/management/status.ts';
+import { type ConnectorState, readState } from '../../shared/management/status.ts';
 import { wakeTasks } from '../../shared/management/tasks.ts';
 import type { Log } from '../../shared/runtime/run.ts';
 import { flipTasks, readConnector } from '../../shared/state/connectors.ts';
@@ -17,11 +17,12 @@ export const restartBackoffMs = (failures: number): number => Math.min(failures 
  * reading, and woken. Stateless; two at once are harmless. A connector that can't be swept does not stop the others.
  */
 export const sweep = async (table: Table, functions: InvokeFunction, nowMs: number, log: Log): Promise<void> => {
-  for (const state of await readStates(table, nowMs)) {
+  for (const name of await table.names('connector')) {
     try {
-      await sweepConnector(table, functions, state, nowMs, log);
+      const state = await readState(table, name, nowMs);
+      if (state !== undefined) await sweepConnector(table, functions, state, nowMs, log);
     } catch (thrown) {
-      log('error', `sweep of ${state.row.name}: ${(thrown as Error).message}`, { connector: state.row.name });
+      log('error', `sweep of ${name}: ${(thrown as Error).message}`, { connector: name });
     }
   }
 };

@@ -109,7 +109,7 @@ const fileTask = (config: FileSourceConfig): SourceTask<FileOffset> => {
         const segment = await take(file, location, taken, limit, signal);
         hasRead ||= segment.rows > 0;
         if (segment.drained) {
-          if (location.path !== location.name) finished.set(file.name, file.content.stats.ino);
+          if (location.ended) finished.set(file.name, file.content.stats.ino);
           else drained.set(file.name, now.get(file.partition)?.position ?? 0);
           await leave();
         }

@@ -25,7 +25,7 @@ export interface Whereabouts {
   readonly path: string;
   readonly names: readonly string[];
   readonly offsets: Offsets<FileOffset>;
-  /** By name, the inode of a file that was moved away and read to its end. */
+  /** By name, the inode of a file that was moved away and read to its end, which it had by then. */
   readonly finished: ReadonlyMap<string, number>;
   readonly signal: AbortSignal;
 }
@@ -63,11 +63,10 @@ export const locate = async (
   }
   // While the new file is empty, whoever writes may still have the old one open.
   const ended = stats.size > 0;
+  if (ended && where.finished.get(name) === own.identity.inode) return startOf(name, stats, where);
   const movedStats = await statOf(moved);
-  const isRead =
-    where.finished.get(name) === own.identity.inode || (movedStats !== undefined && isUnchanged(own, movedStats));
-  if (!isRead) return { ...here, path: moved, ended };
-  return ended ? startOf(name, stats, where) : undefined;
+  if (!ended && movedStats !== undefined && isUnchanged(own, movedStats)) return undefined;
+  return { ...here, path: moved, ended };
 };
 
 const isUnchanged = ({ end }: FileOffset, { size, mtimeMs }: Stats): boolean =>

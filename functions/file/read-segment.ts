@@ -30,7 +30,8 @@ export const readSegment = async (file: OpenFile, limit: Limit, signal: AbortSig
   const first = file.position === 0 && hasByteOrderMark(file.head) ? 3 : 0;
   const rows = createRows(first, file.line, Math.min(limit.rows, file.expected.rows));
   const stop = await readRows(file, window, rows, limit, signal);
-  const segment = closeSegment(file, window, rows, stop === 'end' || (stop === 'more' && window.atEnd));
+  const drained = stop === 'end' || (stop === 'more' && window.atEnd && window.failure === undefined);
+  const segment = closeSegment(file, window, rows, drained);
   const used = rows.count + rows.broken.length;
   if (window.failure !== undefined && used === 0 && stop !== 'limit') throw window.failure;
   if (used > 0) file.expected = { rows: Math.ceil(rows.count * 1.2) + 64, bytes: Math.ceil(window.length * 1.05) };

@@ -23,10 +23,13 @@ export interface Figures {
   readonly writeUnits: number;
   readonly objectPuts: number;
   readonly dollars: number;
+  /** The largest resident set that an instance of each function reached. */
+  readonly maxRssMb: Readonly<Record<string, number>>;
 }
 
 export const createMeter = (onProblem: (functionName: string, line: string) => void = printProblem): Meter => {
   const moved = new Map<string, Moved>();
+  const maxRssMb: Record<string, number> = {};
   const totals = { invocations: 0, gbSeconds: 0, readUnits: 0, writeUnits: 0, objectPuts: 0 };
   const figures = (): Figures => {
     const { invocation, gbSecond, readUnit, writeUnit, objectPut } = prices;
@@ -36,7 +39,7 @@ export const createMeter = (onProblem: (functionName: string, line: string) => v
       totals.readUnits * readUnit +
       totals.writeUnits * writeUnit +
       totals.objectPuts * objectPut;
-    return { ...totals, dollars };
+    return { ...totals, dollars, maxRssMb };
   };
   return {
     line(functionName, text) {
@@ -53,7 +56,8 @@ export const createMeter = (onProblem: (functionName: string, line: string) => v
         totals.objectPuts += message.puts ?? 0;
       }
     },
-    invocation({ billedMs, memoryMb }) {
+    invocation({ functionName, billedMs, memoryMb, maxRssMb: rssMb }) {
+      maxRssMb[functionName] = Math.max(maxRssMb[functionName] ?? 0, rssMb);
       totals.invocations++;
       totals.gbSeconds += (billedMs / 1000) * (memoryMb / 1024);
     },

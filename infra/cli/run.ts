@@ -1,3 +1,4 @@
+import { readdir, readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { DynamoDBClient } from '@aws-sdk/client-dynamodb';
 import { LambdaClient } from '@aws-sdk/client-lambda';
@@ -42,7 +43,7 @@ export const startLocal = async (
     const host = await startHost({
       assembly,
       stateDir: resolve(stateDir),
-      env: { ...services.env, SLUICE_LOG_LEVEL: 'debug' },
+      env: { ...(await referencedVariables(assembly)), ...services.env, SLUICE_LOG_LEVEL: 'debug' },
       onLog: (functionName, line) => {
         meter.line(functionName, line);
         if (print) say(`${functionName}  ${line}`);
@@ -66,6 +67,16 @@ export const startLocal = async (
     await services.stop();
     throw cause;
   }
+};
+
+/** The variables of this shell that the pipelines refer to by `${env:NAME}`: no function sees any other. */
+const referencedVariables = async (assembly: string): Promise<Record<string, string>> => {
+  const templates = (await readdir(assembly)).filter((name) => name.endsWith('.template.json'));
+  const text = (await Promise.all(templates.map((name) => readFile(join(assembly, name), 'utf8')))).join('\n');
+  const names = new Set(Array.from(text.matchAll(/\$\{env:([^}]+)\}/g), (match) => match[1]!));
+  return Object.fromEntries(
+    [...names].flatMap((name) => (process.env[name] === undefined ? [] : [[name, process.env[name]!]])),
+  );
 };
 
 /** Runs pipelines until they are drained: sources to their end, sinks to the heads after that. */
@@ -112,7 +123,7 @@ const summary = ({ states, failed }: Drained, meter: Meter, ms: number): Answer 
     name: state.row.name,
     kind: state.row.kind,
     ...meter.moved(state.row.name),
-    failed: failed.includes(state),
+    failures: failed.includes(state) ? failureLines(state) : [],
   }));
   const lines = [
     ...moved.map(

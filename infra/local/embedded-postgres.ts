@@ -1,8 +1,9 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { chown, cp, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
-import { dirname, join } from 'node:path';
+import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 
 /** A PostgreSQL 18 server with one superuser, on the loopback address. */
@@ -37,14 +38,14 @@ const login = { host: '127.0.0.1', database: 'postgres', user: 'postgres' };
 
 /** Starts a server on a directory and a port; `stop` leaves the data there. */
 export const runPostgres = async ({
-  directory,
-  port: wanted,
+  directory: wanted,
+  port: wantedPort,
   password = 'sluice',
   settings = [],
 }: PostgresOptions): Promise<PostgresServer> => {
-  const port = wanted ?? (await freePort());
-  await mkdir(directory, { recursive: true });
+  const port = wantedPort ?? (await freePort());
   const owner = await unprivileged();
+  const directory = await reachableDirectory(wanted, owner);
   if (owner.uid !== undefined) await chown(directory, owner.uid, owner.gid);
   const binaries = await reachableBinaries(directory, owner);
   const data = join(directory, 'data');
@@ -72,6 +73,16 @@ export const runPostgres = async ({
 };
 
 type Owner = { readonly uid: number; readonly gid: number } | { readonly uid?: undefined };
+
+/** The directory; or, where it lies under one that only root may enter, one of its own that outlives a restart as well. */
+const reachableDirectory = async (wanted: string, owner: Owner): Promise<string> => {
+  await mkdir(wanted, { recursive: true });
+  if (owner.uid === undefined || (await mayEnter(dirname(resolve(wanted))))) return wanted;
+  const hash = createHash('sha256').update(resolve(wanted)).digest('hex').slice(0, 12);
+  const directory = join('/var/tmp', `sluice-postgres-${hash}`);
+  await mkdir(directory, { recursive: true });
+  return directory;
+};
 
 /** PostgreSQL refuses to run as root, so root runs it as `nobody`. */
 const unprivileged = async (): Promise<Owner> => {

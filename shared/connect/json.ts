@@ -25,8 +25,10 @@ const normalizeDecimal = (text: string): string => {
 
 const exactReviver = (_key: string, value: unknown, context?: { source?: string }): unknown => {
   const source = context?.source;
-  if (typeof value !== 'number' || source === undefined || roundTrips(value, source)) return value;
-  return /^-?\d+$/.test(source) ? BigInt(source) : new ExactNumber(source);
+  if (typeof value !== 'number' || source === undefined) return value;
+  // A large double may print the source's digits and still be another number: 117763516396321980 is ...984.
+  if (/^-?\d+$/.test(source)) return Number.isSafeInteger(value) ? value : BigInt(source);
+  return roundTrips(value, source) ? value : new ExactNumber(source);
 };
 
 /**

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { type ConnectorSpec, ErrorPolicy } from '../../shared/connect/spec.ts';
+import { ConnectorSpec } from '../../shared/connect/spec.ts';
 import {
   deleteConnector,
   flipTasks,
@@ -12,19 +12,16 @@ import { configKey } from '../../shared/state/keys.ts';
 import { shapes } from '../../shared/state/shape.ts';
 import type { Table } from '../../shared/state/table.ts';
 
-const spec: ConnectorSpec = {
+const spec = ConnectorSpec.parse({
   name: 'orders',
   kind: 'source',
   plugin: 'file',
   functionName: 'fn',
   config: { path: 'ä/*.json', nested: [1, null, { deep: true }] },
   to: [{ name: 'orders', queues: 2, retentionMs: 60_000 }],
-  tasks: 1,
-  errors: ErrorPolicy.parse({}),
-  delivery: 'exactly-once',
   trigger: 'manual',
   managedBy: 'rest',
-};
+});
 const fresh = { incarnation: 'i1' };
 
 /** The rows of connectors over a table. */

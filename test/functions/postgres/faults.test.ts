@@ -167,6 +167,17 @@ describe('lost connections', () => {
     expect(await ids()).toEqual([1, 2]);
   });
 
+  test('a client that vanishes holds no lock for long: the server ends its session', async () => {
+    const settings = ['idle_in_transaction_session_timeout', 'statement_timeout', 'client_connection_check_interval'];
+    const columns = settings.map((name) => `${name} text DEFAULT current_setting('${name}')`);
+    await db.query(`CREATE TABLE ${schema}.t (id integer, ${columns.join(', ')})`);
+    const task = await openSink();
+    await putRecords(task, [record(1)]);
+    await task.close();
+    const { rows } = await db.query(`SELECT ${settings.join(', ')} FROM ${schema}.t`);
+    expect(rows.map((row) => Object.values(row))).toEqual([['1min', '15min', '5s']]);
+  });
+
   test('close leaves no session behind', async () => {
     const task = await openSink();
     await putRecords(task, [record(1)]);

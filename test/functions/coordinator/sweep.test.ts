@@ -1,0 +1,258 @@
+import { beforeEach, describe, expect, it } from 'vitest';
+import { restartBackoffMs, sweep } from '../../../functions/coordinator/sweep.ts';
+import type { SinkTask, SourceTask } from '../../../shared/connect/connector.ts';
+import { ConnectError, type ErrorCode } from '../../../shared/connect/errors.ts';
+import { applyConnector } from '../../../shared/management/apply.ts';
+import { changeOffsets } from '../../../shared/management/offsets.ts';
+import { readState } from '../../../shared/management/status.ts';
+import { changeTarget } from '../../../shared/management/tasks.ts';
+import { configKey } from '../../../shared/state/keys.ts';
+import { readTask } from '../../../shared/state/lease.ts';
+import { appendingDestination, askedSource, owningDestination, stagedDestination } from '../../kit/memory-connectors.ts';
+import { alive, createPlatform, leaseMs, recordedFunctions, specOf } from '../../kit/platform.ts';
+import { numbered, upstreamOf } from '../../kit/run-kit.ts';
+
+const minuteMs = 60_000;
+
+/** source → rows → sink, with the source's seven rows in the log. */
+const bench = async (sink: () => SinkTask = appendingDestination().sink) => {
+  const platform = createPlatform();
+  const { table, clock } = platform;
+  const { functions, invoked } = recordedFunctions();
+  const upstream = upstreamOf({ a: numbered(7) });
+  const logged: string[] = [];
+  platform.plugins.set('source', { source: () => askedSource(upstream, 'rows') as SourceTask<unknown> });
+  platform.plugins.set('sink', { sink });
+  const topic = { name: 'rows', queues: 1, retentionMs: 3_600_000 };
+  await applyConnector(table, functions, specOf({ name: 'source', kind: 'source', to: [topic] }));
+  await applyConnector(table, functions, specOf({ name: 'sink', kind: 'sink', from: ['rows'] }));
+  await platform.invoke('source', 0);
+  invoked();
+  /** One sweep; returns what it invoked. */
+  const swept = async () => {
+    await sweep(table, functions, clock.now(), (level, message) => void (level === 'error' && logged.push(message)));
+    return invoked();
+  };
+  const lag = async () => (await readState(table, 'sink', clock.now()))!.lagRecords;
+  return { platform, table, clock, functions, invoked, logged, swept, lag };
+};
+
+type Bench = Awaited<ReturnType<typeof bench>>;
+
+describe('a sweep', () => {
+  let world: Bench;
+  beforeEach(async () => {
+    world = await bench();
+  });
+
+  it('wakes a reader whose trigger was lost, until it has caught up', async () => {
+    const { platform, swept } = world;
+    expect(await swept()).toEqual(['sink#0 sweep']);
+    await platform.invoke('sink', 0);
+    expect(await swept()).toEqual([]);
+  });
+
+  it('writes nothing when there is nothing to do', async () => {
+    const { platform, table, clock, functions } = world;
+    await platform.invoke('sink', 0);
+    const readOnly = { ...table, write: () => Promise.reject(new Error('a write')) };
+    await sweep(readOnly, functions, clock.now(), (_, message) => expect.fail(message));
+  });
+
+  it('leaves a paused connector alone, and a task that runs', async () => {
+    const { platform, table, functions, invoked, swept } = world;
+    await changeTarget(table, functions, 'sink', 'pause');
+    expect(await swept()).toEqual([]);
+    await changeTarget(table, functions, 'sink', 'resume');
+    invoked();
+    const held: (readonly string[])[] = [];
+    const openSink = async () => {
+      held.push(await swept());
+      return appendingDestination().sink();
+    };
+    await platform.invoke('sink', 0, alive, { openSink });
+    expect(held).toEqual([[]]);
+  });
+
+  it('may run twice at once: the second of two runs is turned away', async () => {
+    const { platform, swept, lag } = world;
+    expect([await swept(), await swept()]).toEqual([['sink#0 sweep'], ['sink#0 sweep']]);
+    const runs = await Promise.all([platform.invoke('sink', 0), platform.invoke('sink', 0)]);
+    expect(runs.map(({ outcome }) => outcome).sort()).toEqual(['busy', 'drained']);
+    expect(await lag()).toBe(0);
+  });
+
+  it('sweeps the others although one connector can not be read or invoked', async () => {
+    const { table, clock, functions, logged, invoked } = world;
+    await applyConnector(table, functions, specOf({ name: 'another', kind: 'sink', from: ['rows'] }));
+    invoked();
+    const picky = {
+      ...functions,
+      event: async (name: string, payload: never) => {
+        if (name === 'function-another') throw new Error('function not found');
+        await functions.event(name, payload);
+      },
+    };
+    await sweep(table, picky, clock.now(), (_, message) => void logged.push(message));
+    expect(invoked()).toEqual(['sink#0 sweep']);
+    expect(logged).toContain('sweep of another: function not found');
+  });
+
+  it('finds the work of a lease holder that was killed after another lost to it (H14): no lag within one sweep', async () => {
+    const { platform, clock, swept, lag } = world;
+    const killed = Promise.withResolvers<void>();
+    const op = async <T>(name: string, call: () => Promise<T>): Promise<T> => {
+      if (name !== 'put') return call();
+      killed.resolve();
+      return new Promise<never>(() => {});
+    };
+    void platform.invoke('sink', 0, { op });
+    await killed.promise;
+    expect(await platform.invoke('sink', 0), 'B gives up').toMatchObject({ outcome: 'busy' });
+    expect(await swept(), 'as long as the lease lasts, its holder may be alive').toEqual([]);
+    clock.advance(leaseMs);
+    expect(await swept()).toEqual(['sink#0 sweep']);
+    await platform.invoke('sink', 0);
+    expect(await lag()).toBe(0);
+  });
+
+  it('runs a source again whose holder died, although it has no lag that the sweep could see', async () => {
+    const { platform, clock, swept } = world;
+    const op = async <T>(name: string, call: () => Promise<T>): Promise<T> =>
+      name === 'put' ? new Promise<never>(() => {}) : call();
+    await platform.invoke('sink', 0);
+    platform.plugins.set('source', { source: () => askedSource(upstreamOf({ a: numbered(9) }), 'rows') as SourceTask<unknown> });
+    void platform.invoke('source', 0, { op });
+    await new Promise(setImmediate);
+    clock.advance(leaseMs);
+    expect(await swept()).toEqual(['source#0 sweep']);
+  });
+
+  it('runs a task whose WAKE row went unheard, but not for ever: an idle run leaves no trace', async () => {
+    const { platform, clock, swept } = world;
+    await platform.invoke('sink', 0);
+    const stop = new AbortController();
+    const sink = () => ({
+      ...appendingDestination().sink(),
+      put: async () => {
+        stop.abort();
+        return { committed: false };
+      },
+    });
+    const source = () => askedSource(upstreamOf({ a: numbered(30) }), 'rows') as SourceTask<unknown>;
+    platform.plugins.set('source', { source, sink });
+    expect(await platform.invoke('source', 0, alive, { stop: stop.signal })).toMatchObject({ outcome: 'more' });
+    expect(await swept()).toEqual(['source#0 sweep']);
+    clock.advance(60 * minuteMs);
+    expect(await swept()).toEqual(['source#0 sweep']);
+    clock.advance(minuteMs);
+    expect(await swept()).toEqual([]);
+  });
+});
+
+describe('what waits for a run without being lag', () => {
+  it('is a batch that was committed and not promoted', async () => {
+    const { rows, sink } = stagedDestination();
+    const { platform, clock, swept, lag } = await bench(() => sink(alive));
+    const broken = async <T>(name: string, call: () => Promise<T>): Promise<T> => {
+      if (name === 'rename') throw new ConnectError('FENCED', 'the rename was refused');
+      return call();
+    };
+    await platform.invoke('sink', 0, alive, { openSink: async () => sink({ op: broken }) });
+    expect(await lag()).toBeGreaterThan(0);
+    clock.advance(minuteMs);
+    expect(await swept()).toEqual(['sink#0 sweep']);
+    for (let round = 0; round < 3; round++) await platform.invoke('sink', 0);
+    expect(rows()).toHaveLength(7);
+    expect(await swept()).toEqual([]);
+  });
+
+  it("is an operator's order to move offsets that a destination owns (hazard C3)", async () => {
+    const { sink } = owningDestination();
+    const { platform, table, clock, functions, invoked, swept } = await bench(() => ({ ...sink(), reset: async () => {} }));
+    await platform.invoke('sink', 0);
+    await changeTarget(table, functions, 'sink', 'stop');
+    const partition = { topic: 'rows', generation: 0, queue: 0 };
+    await changeOffsets(table, 'sink', [{ partition, offset: null }], 'ann', clock.now());
+    await changeTarget(table, functions, 'sink', 'resume');
+    invoked(); // …and all of it was lost.
+    expect(await swept()).toEqual(['sink#0 sweep']);
+  });
+});
+
+describe('a failed task', () => {
+  /** The sink fails with `code` once, and is swept every minute. */
+  const failing = async (code: ErrorCode, retriable: boolean) => {
+    const world = await bench(() => {
+      throw new ConnectError(code, 'refused', { retriable });
+    });
+    await world.platform.invoke('sink', 0);
+    expect(await readTask(world.table, 'sink', 0)).toMatchObject({ state: 'FAILED', failures: 1 });
+    return world;
+  };
+
+  it.each([1, 2, 3, 4, 5])('waits n² + n minutes before restart n = %i', (n) => {
+    expect(restartBackoffMs(n)).toBe((n * n + n) * minuteMs);
+  });
+
+  it('waits an hour at most', () => {
+    expect(restartBackoffMs(100)).toBe(60 * minuteMs);
+  });
+
+  it('is restarted when a retry may help, after n² + n minutes, each time later', async () => {
+    const { platform, table, clock, swept } = await failing('UNAVAILABLE', true);
+    const minutes: number[] = [];
+    let since = 0;
+    while (minutes.length < 3) {
+      clock.advance(minuteMs);
+      since++;
+      if ((await swept()).length === 0) continue;
+      minutes.push(since);
+      since = 0;
+      expect(await platform.invoke('sink', 0)).toMatchObject({ outcome: 'failed' });
+    }
+    expect(minutes).toEqual([2, 6, 12]);
+    expect(await readTask(table, 'sink', 0)).toMatchObject({ failures: 4 });
+  });
+
+  it('starts counting anew after a run that ended well', async () => {
+    const { platform, table, clock, swept } = await failing('UNAVAILABLE', true);
+    clock.advance(2 * minuteMs);
+    await swept();
+    platform.plugins.set('sink', { sink: appendingDestination().sink });
+    await platform.invoke('sink', 0);
+    expect(await readTask(table, 'sink', 0)).toMatchObject({ state: 'RUNNING', failures: 0 });
+  });
+
+  it.each(['LOST_POSITION', 'POISON', 'CONFIG_INVALID', 'RECORD_REJECTED'] as const)(
+    'with %s waits for an operator',
+    async (code) => {
+      const { clock, swept } = await failing(code, false);
+      for (let hour = 0; hour < 48; hour++) {
+        clock.advance(60 * minuteMs);
+        expect(await swept()).toEqual([]);
+      }
+    },
+  );
+
+  it('of a paused connector is not restarted', async () => {
+    const { table, clock, functions, swept } = await failing('UNAVAILABLE', true);
+    await changeTarget(table, functions, 'sink', 'pause');
+    clock.advance(60 * minuteMs);
+    expect(await swept()).toEqual([]);
+    expect(await readTask(table, 'sink', 0)).toMatchObject({ state: 'FAILED' });
+  });
+});
+
+describe('a connector row of a newer release', () => {
+  it('stops the sweep of that connector, and nothing is written (invariant 11)', async () => {
+    const { table, clock, functions, logged, invoked } = await bench();
+    await applyConnector(table, functions, specOf({ name: 'another', kind: 'sink', from: ['rows'] }));
+    invoked();
+    await table.write([{ update: configKey('another'), set: { v: 99 } }]);
+    const readOnly = { ...table, write: () => Promise.reject(new Error('a write')) };
+    await sweep(readOnly, functions, clock.now(), (level, message) => void (level === 'error' && logged.push(message)));
+    expect(logged).toEqual([expect.stringContaining('shape 99')]);
+    expect(invoked(), 'only the others are swept').toEqual(['sink#0 sweep']);
+  });
+});

@@ -1,0 +1,258 @@
+import { appendFile, copyFile, mkdir, rename, rm, truncate, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
+import { expect, test } from 'vitest';
+import { advance, type Config, checkSource, inDirectory, offsetsOf, openSource, readAll, type Stands } from './kit.ts';
+
+const lines = (from: number, to: number) =>
+  Array.from({ length: to - from }, (_, i) => `line ${from + i}\n`).join('');
+const numbers = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => `line ${from + i}`);
+
+const inLog = (use: (path: string, read: (config?: Partial<Config>) => Promise<unknown[]>, stands: Stands) => Promise<void>) =>
+  inDirectory(async (directory) => {
+    const path = join(directory, 'app.log');
+    const stands: Stands = new Map();
+    // A new task each time, over what the last one committed.
+    const read = async (config: Partial<Config> = {}) => (await readAll({ path, ...config }, {}, stands)).values;
+    await use(path, read, stands);
+  });
+
+const lost = (...parts: string[]) => ({
+  code: 'LOST_POSITION',
+  blame: 'system',
+  message: expect.stringMatching(new RegExp(['', ...parts, ''].join('.*'), 's')),
+});
+
+test('a file that grows is read on, line by whole line', () =>
+  inLog(async (path, read) => {
+    await writeFile(path, `${lines(0, 3)}half`);
+    expect(await read({ follow: true })).toEqual(numbers(0, 3));
+    expect(await read({ follow: true })).toEqual([]);
+    await appendFile(path, ' and half\n');
+    expect(await read({ follow: true })).toEqual(['half and half']);
+  }));
+
+test('a last line that counted as whole and then grows is not passed over silently', () =>
+  inLog(async (path, read) => {
+    await writeFile(path, `${lines(0, 3)}half`);
+    expect(await read()).toEqual([...numbers(0, 3), 'half']);
+    expect(await read()).toEqual([]);
+    await appendFile(path, ' and half\n');
+    await expect(read()).rejects.toMatchObject(lost('line 4 had no newline', 'follow: true'));
+    await expect(read({ follow: true })).rejects.toMatchObject(lost('follow: true'));
+  }));
+
+test('a replaced file, of any size and inode, is LOST_POSITION, with what was found and the choices', () =>
+  inLog(async (path, read) => {
+    await writeFile(path, lines(0, 10));
+    await read();
+    for (const content of [lines(50, 60), lines(50, 90), lines(5, 6)]) {
+      await writeFile(path, content);
+      await expect(read()).rejects.toMatchObject(lost(path, 'byte 70 .line 10.', 'begins with other bytes', 'sluice offsets reset'));
+      await rm(path);
+      await writeFile(path, content);
+      await expect(read()).rejects.toMatchObject(lost(path));
+    }
+    await writeFile(path, lines(0, 12));
+    expect(await read()).toEqual(numbers(10, 12));
+  }));
+
+test('a truncated file is LOST_POSITION, even when its beginning is the same', () =>
+  inLog(async (path, read) => {
+    await writeFile(path, lines(100, 500));
+    await read();
+    await truncate(path, 2_000);
+    await expect(read()).rejects.toMatchObject(lost('byte 3600', 'it now ends before that'));
+    await writeFile(`${path}.gz`, gzipSync(lines(100, 500)));
+    const stands: Stands = new Map();
+    await readAll({ path: `${path}.gz` }, {}, stands);
+    await writeFile(`${path}.gz`, gzipSync(lines(100, 400)));
+    await expect(readAll({ path: `${path}.gz` }, {}, stands)).rejects.toMatchObject(lost('it now ends before that'));
+  }));
+
+test('a copy that was put back under another inode is the same file', () =>
+  inLog(async (path, read) => {
+    await writeFile(path, lines(0, 10));
+    await read();
+    await copyFile(path, `${path}.copy`);
+    await rm(path);
+    await rename(`${path}.copy`, path);
+    expect(await read()).toEqual([]);
+    await appendFile(path, lines(10, 12));
+    expect(await read()).toEqual(numbers(10, 12));
+  }));
+
+test('a rotated file is read to its end under its new name, then the new one from its start', () =>
+  inLog(async (path, read, stands) => {
+    await writeFile(path, lines(0, 5));
+    expect(await read({ follow: true })).toEqual(numbers(0, 5));
+    await appendFile(path, lines(5, 8));
+    await rename(path, `${path}.1`);
+    await expect(read({ follow: true })).rejects.toMatchObject({ code: 'NOT_FOUND', retriable: true });
+    await writeFile(path, '');
+    expect(await read({ follow: true })).toEqual(numbers(5, 8));
+    // Whoever writes has the old file open until the new one has a line.
+    await appendFile(`${path}.1`, `${lines(8, 9)}no end`);
+    expect(await read({ follow: true })).toEqual(numbers(8, 9));
+    await appendFile(path, lines(20, 22));
+    expect(await read({ follow: true })).toEqual(['no end', ...numbers(20, 22)]);
+    expect(await read({ follow: true })).toEqual([]);
+    expect([...stands.keys()]).toEqual([path]);
+  }));
+
+test('a file that is rotated while it is read is finished first', () =>
+  inLog(async (path, read, stands) => {
+    await writeFile(path, lines(0, 10));
+    const task = await openSource({ path });
+    const signal = new AbortController().signal;
+    const first = await task.poll(offsetsOf(stands), { maxRecords: 4, maxBytes: 1e6, signal });
+    advance(stands, first);
+    await rename(path, `${path}.1`);
+    await writeFile(path, lines(10, 12));
+    const rest = await task.poll(offsetsOf(stands), { maxRecords: 100, maxBytes: 1e6, signal });
+    expect([...first.batch, ...rest.batch].map(({ value }) => value)).toEqual(numbers(0, 12));
+    advance(stands, rest);
+    await task.close();
+    expect(await read()).toEqual([]);
+  }));
+
+test('rotation to names that the glob matches reads no line twice', () =>
+  inDirectory(async (directory) => {
+    const path = join(directory, 'app.log');
+    const stands: Stands = new Map();
+    const read = async (limits = {}) =>
+      (await readAll({ path: `${path}*`, topic: 't', follow: true }, limits, stands)).values;
+    let next = 0;
+    const grow = (count: number) => appendFile(path, lines(next, (next += count)));
+    await grow(5);
+    expect(await read()).toEqual(numbers(0, 5));
+    for (let round = 1; round <= 4; round++) {
+      const from = next;
+      await grow(3);
+      for (let i = round; i > 1; i--) await rename(`${path}.${i - 1}`, `${path}.${i}`);
+      await rename(path, `${path}.1`);
+      await grow(2);
+      expect(await read(round % 2 === 0 ? {} : { maxRecords: 1 })).toEqual(numbers(from, next));
+      expect(await read()).toEqual([]);
+    }
+    expect(stands.size).toBe(5);
+  }));
+
+test('two names that were exchanged are LOST_POSITION', () =>
+  inDirectory(async (directory) => {
+    const [a, b, c] = ['a.log', 'b.log', 'c'].map((name) => join(directory, name)) as [string, string, string];
+    await writeFile(a, lines(0, 2));
+    await writeFile(b, lines(5, 7));
+    const config = { path: join(directory, '*.log'), topic: 't' };
+    const { stands } = await readAll(config);
+    await rename(a, c);
+    await rename(b, a);
+    await rename(c, b);
+    await expect(readAll(config, {}, stands)).rejects.toMatchObject(lost('changed names'));
+  }));
+
+test('a truncated or broken gzip file gives what is before that, then CORRUPT', () =>
+  inDirectory(async (directory) => {
+    const path = join(directory, 'in.txt.gz');
+    const content = Array.from({ length: 20_000 }, (_, i) => `${i} ${Math.sin(i)}\n`).join('');
+    const whole = gzipSync(content);
+    const broken = Buffer.from(whole);
+    broken.fill(0x55, whole.length / 2, whole.length / 2 + 100);
+    for (const bytes of [whole.subarray(0, whole.length / 2), broken]) {
+      await writeFile(path, bytes);
+      const task = await openSource({ path });
+      const signal = new AbortController().signal;
+      const stands: Stands = new Map();
+      let values = '';
+      const readOn = async () => {
+        for (;;) {
+          const poll = await task.poll(offsetsOf(stands), { maxRecords: 3_000, maxBytes: 1e6, signal });
+          expect(poll.caughtUp).toBe(false);
+          for (const { value } of poll.batch) values += `${value}\n`;
+          advance(stands, poll);
+        }
+      };
+      await expect(readOn()).rejects.toMatchObject({ code: 'CORRUPT', blame: 'system', message: expect.stringContaining(path) });
+      await task.close();
+      expect(values.length).toBeGreaterThan(content.length * 0.4);
+      expect(content.startsWith(values)).toBe(true);
+      // It is whole later.
+      await writeFile(path, whole);
+      if (bytes !== broken) for (const value of (await readAll({ path }, {}, stands)).values) values += `${value}\n`;
+      if (bytes !== broken) expect(values === content).toBe(true);
+    }
+  }));
+
+test('a gzip file is known by its bytes, of several members, and by its name', () =>
+  inDirectory(async (directory) => {
+    const path = join(directory, 'in.jsonl');
+    await writeFile(path, Buffer.concat([gzipSync('{"a":1}\n{"a"'), gzipSync(':2}\n')]));
+    expect((await readAll({ path })).values).toEqual([{ a: 1 }, { a: 2 }]);
+    await writeFile(`${path}.gz`, 'plain text');
+    await expect(readAll({ path: `${path}.gz` })).rejects.toMatchObject({ code: 'CORRUPT' });
+    await writeFile(`${path}.gz`, '');
+    expect((await readAll({ path: `${path}.gz` })).values).toEqual([]);
+  }));
+
+test('a gzip file that was read is not decompressed again to find that nothing came', () =>
+  inDirectory(async (directory) => {
+    const path = join(directory, 'in.txt.gz');
+    await writeFile(path, gzipSync(lines(0, 10)));
+    const { stands } = await readAll({ path }, { maxRecords: 10 });
+    const offset = [...stands.values()][0]!.offset;
+    expect(offset.end).toBeDefined();
+    // Bytes that would not decompress, of the same size and time.
+    const { stats } = await import('node:fs/promises').then(async ({ stat }) => ({ stats: await stat(path) }));
+    await writeFile(path, Buffer.alloc(stats.size));
+    const { utimes } = await import('node:fs/promises');
+    await utimes(path, stats.atimeMs / 1000, stats.mtimeMs / 1000);
+    const again = await import('node:fs/promises').then(({ stat }) => stat(path));
+    offset.end = { size: again.size, mtimeMs: again.mtimeMs };
+    expect((await readAll({ path }, {}, stands)).values).toEqual([]);
+  }));
+
+test('a path that is not there', () =>
+  inDirectory(async (directory) => {
+    const path = join(directory, 'absent.jsonl');
+    await expect(readAll({ path })).rejects.toMatchObject({
+      code: 'NOT_FOUND',
+      retriable: true,
+      message: expect.stringContaining(`${path} does not exist; create it`),
+    });
+    expect(await checkSource({ path })).toEqual([expect.stringContaining('does not exist')]);
+    expect((await readAll({ path: join(directory, '*.jsonl'), topic: 't' })).values).toEqual([]);
+    expect(await checkSource({ path: join(directory, '*.jsonl'), topic: 't' })).toEqual([]);
+    await mkdir(path);
+    await expect(readAll({ path })).rejects.toMatchObject({ code: 'CONFIG_INVALID', message: expect.stringContaining('/*') });
+  }));
+
+test('check names every problem at once', () =>
+  inDirectory(async (directory) => {
+    await writeFile(join(directory, 'a.csv'), 'x\n1\n');
+    await writeFile(join(directory, 'b.csv'), 'x,x\n1,2\n');
+    await writeFile(join(directory, 'c.csv'), 'id\n1\n');
+    expect(await checkSource({ path: join(directory, '*.csv'), topic: 't', fields: { id: 'int32' } })).toEqual([
+      expect.stringContaining('a.csv has no column "id"'),
+      expect.stringContaining('b.csv: the column "x" is there twice'),
+    ]);
+  }));
+
+test('files are read in name order, at most 32 partitions a poll, and a broken one does not hold back what is before it', () =>
+  inDirectory(async (directory) => {
+    for (let i = 0; i < 40; i++) await writeFile(join(directory, `${String(i).padStart(2, '0')}.json`), `[${i}]`);
+    await writeFile(join(directory, '35.json'), 'no json');
+    const config = { path: join(directory, '*.json'), topic: 't' };
+    const task = await openSource(config);
+    const stands: Stands = new Map();
+    const poll = async () => {
+      const one = await task.poll(offsetsOf(stands), { maxRecords: 100, maxBytes: 1e6, signal: new AbortController().signal });
+      advance(stands, one);
+      return [...one.batch].map(({ value }) => value);
+    };
+    expect(await poll()).toEqual(Array.from({ length: 32 }, (_, i) => i));
+    expect(await poll()).toEqual([32, 33, 34]);
+    await expect(poll()).rejects.toMatchObject({ code: 'CORRUPT' });
+    await writeFile(join(directory, '35.json'), '[35]');
+    expect(await poll()).toEqual([35, 36, 37, 38, 39]);
+    await task.close();
+  }));

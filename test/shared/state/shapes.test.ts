@@ -1,0 +1,159 @@
+import { expect, test } from 'vitest';
+import { batchOf } from '../../../shared/connect/build.ts';
+import { ConnectorSpec } from '../../../shared/connect/spec.ts';
+import { logAppender } from '../../../shared/log/append.ts';
+import { memoryObjects } from '../../../shared/log/objects.ts';
+import { decodeBody } from '../../../shared/log/segment.ts';
+import { changeQueues } from '../../../shared/log/topics.ts';
+import { putConnector } from '../../../shared/state/connectors.ts';
+import * as keys from '../../../shared/state/keys.ts';
+import { acquireLease, updateHeld } from '../../../shared/state/lease.ts';
+import { cacheOffsets, commitOffsets } from '../../../shared/state/offsets.ts';
+import { checkShape, shapes } from '../../../shared/state/shape.ts';
+import { memoryTable } from '../../../shared/state/memory/table.ts';
+import { expectRecords } from '../../kit/arbitraries.ts';
+
+/*
+ * Invariant 11. These are the bytes in users' tables. When one of these tests goes red, do not change the expectation:
+ *   1. give the shape a new version in shared/state/shape.ts, and write a reader that takes the old and the new one;
+ *   2. release that reader, still writing the old shape (so that a rollback finds nothing it can't read);
+ *   3. only in the release after it write the new shape, and then add its pin here beside the old one.
+ * A key has no version: a new form of key needs code that looks under the old one as well.
+ */
+
+test('versions', () => {
+  expect(shapes).toEqual({ connector: 1, task: 1, offset: 1, prepared: 1, reset: 1, topic: 1, head: 1, segment: 1, history: 1 });
+});
+
+test('keys', () => {
+  const long = `{"file":"${'x'.repeat(600)}"}`;
+  expect([
+    keys.configKey('c'),
+    keys.taskKey('c', 12),
+    keys.wakeKey('c', 12),
+    keys.offsetKey('c', 'i', '{"file":"a"}'),
+    keys.offsetKey('c', 'i', long),
+    keys.preparedKey('c', 'i', 12, 'p'),
+    keys.resetKey('c', 'i'),
+    keys.historyKey('c', 's'),
+    keys.metaKey('t'),
+    keys.subscriptionKey('t', 'c'),
+    keys.headKey('t', 2, 31),
+    keys.segmentKey('t', 2, 31, 1234567890),
+  ]).toEqual([
+    { pk: 'connector#c', sk: 'CONFIG' },
+    { pk: 'connector#c', sk: 'TASK#12' },
+    { pk: 'connector#c', sk: 'WAKE#12' },
+    { pk: 'connector#c', sk: 'AT#i#OFFSET#{"file":"a"}' },
+    { pk: 'connector#c', sk: 'AT#i#OFFSET#sha256:83a25a9bb21fcd38df8a5eb4a1ea4fc42b52d73df3ed4ae15bd7e1d4bc5c7f0f' },
+    { pk: 'connector#c', sk: 'AT#i#PREPARED#12#p' },
+    { pk: 'connector#c', sk: 'AT#i#RESET' },
+    { pk: 'connector#c', sk: 'HISTORY#s' },
+    { pk: 'topic#t', sk: 'META' },
+    { pk: 'topic#t', sk: 'SUB#c' },
+    { pk: 'log#t#2#31', sk: 'HEAD' },
+    { pk: 'log#t#2#31', sk: '00000000001234567890' },
+  ]);
+});
+
+test('a name can hold no separator, and so no key can be another\'s beginning', () => {
+  for (const name of ['a', 'A.b_c-9', 'x'.repeat(200)]) expect(name).toMatch(keys.namePattern);
+  for (const name of ['', 'a#b', 'a/b', 'ä', 'a b', 'a\n', 'x'.repeat(201)]) expect(name).not.toMatch(keys.namePattern);
+});
+
+test('segments sort before their head, and by base', () => {
+  const bases = [0, 9, 10, 2 ** 40, Number.MAX_SAFE_INTEGER].map(keys.segmentSk);
+  expect([...bases].sort()).toEqual(bases);
+  expect(bases.every((sk) => sk.length === 20 && sk < 'HEAD')).toBe(true);
+});
+
+test('offset, prepared row, cache', async () => {
+  const table = memoryTable();
+  const owner = { connector: 'c', incarnation: 'i' };
+  const commit = { key: '{"file":"a"}', partition: { file: 'a' }, offset: { line: 3 }, seq: 0, writeId: 'w' };
+  await commitOffsets(table, owner, [commit], { id: 'p', task: 2, data: { stage: 's' } });
+  await cacheOffsets(table, { ...owner, incarnation: 'j' }, [{ ...commit, seq: 7 }]);
+  const common = { pk: 'connector#c', v: 1, partition: '{"file":"a"}', offset: '{"line":3}', writeId: 'w' };
+  expect(await table.query('connector#c')).toEqual([
+    { ...common, sk: 'AT#i#OFFSET#{"file":"a"}', seq: 1 },
+    { pk: 'connector#c', sk: 'AT#i#PREPARED#2#p', v: 1, id: 'p', task: 2, data: '{"stage":"s"}' },
+    { ...common, sk: 'AT#j#OFFSET#{"file":"a"}', seq: 7, cache: true },
+  ]);
+});
+
+test('task', async () => {
+  const table = memoryTable();
+  const acquired = await acquireLease(table, { connector: 'c', task: 1, owner: 'o', expiresAtMs: 9, nowMs: 1 });
+  const row = { pk: 'connector#c', sk: 'TASK#1', v: 1, task: 1, epoch: 1, deaths: 0, state: 'RUNNING', failures: 0, records: 0, bytes: 0, runs: 0 };
+  expect(await table.get(row)).toEqual({ ...row, owner: 'o', expiresAtMs: 9 });
+  if ('refused' in acquired) throw new Error(acquired.refused);
+  const all = { state: 'FAILED', trace: 'X: y', retriable: true, failures: 2, suspect: 's', lastRunAtMs: 5, records: 3, bytes: 4, runs: 6 } as const;
+  await updateHeld(table, 'c', acquired.lease, all);
+  expect(await table.get(row)).toEqual({ ...row, owner: 'o', expiresAtMs: 9, ...all });
+});
+
+test('connector', async () => {
+  const table = memoryTable();
+  const spec = ConnectorSpec.parse({ name: 'c', kind: 'source', plugin: 'file', functionName: 'f', config: { a: 1 }, trigger: 'manual', managedBy: 'rest' });
+  await putConnector(table, spec, { incarnation: 'i' });
+  await putConnector(table, { ...spec, tasks: 2 }, { incarnation: 'j' });
+  const { spec: text, ...row } = (await table.get(keys.configKey('c')))!;
+  expect(row).toEqual({ pk: 'connector#c', sk: 'CONFIG', kind: 'connector', name: 'c', v: 1, target: 'STARTED', generation: 2, incarnation: 'i', pendingTasks: 2 });
+  expect(JSON.parse(String(text))).toMatchObject({ name: 'c', kind: 'source', config: { a: 1 }, tasks: 1 });
+});
+
+test('topic, head, segment', async () => {
+  const table = memoryTable();
+  const objects = memoryObjects();
+  const { append } = logAppender({ table, objects, owner: { connector: 'c', incarnation: 'i' }, now: () => 1_000, newId: () => 'id' });
+  await append(batchOf([{ topic: 't', value: 1, timestampMs: 5 }]), []);
+  await append(batchOf([{ topic: 't', value: 'x'.repeat(9_000).replace(/./g, () => String.fromCodePoint(0x4e00 + Math.floor(Math.random() * 20_000))) }]), []);
+  await changeQueues(table, 't', 2);
+  const [inline, pointer, head] = (await table.query('log#t#0#0')) as [Record<string, unknown>, Record<string, unknown>, unknown];
+  const retention = 7 * 24 * 3_600;
+  const segment = { pk: 'log#t#0#0', v: 1, count: 1, bytes: expect.any(Number), rawLength: expect.any(Number), crc32: expect.any(Number), producer: 'c', expires: 1 + retention };
+  expect(inline).toEqual({ ...segment, sk: '00000000000000000000', minMs: 5, maxMs: 5, body: expect.any(Uint8Array) });
+  expect(pointer).toEqual({ ...segment, sk: '00000000000000000001', minMs: 1_000, maxMs: 1_000, object: 'r14/c/1970-01-01/id', start: 0 });
+  expect(head).toEqual({ pk: 'log#t#0#0', sk: 'HEAD', v: 1, next: 2, start: 0, sealed: true });
+  const generations = [{ generation: 0, queues: 1 }, { generation: 1, queues: 2 }];
+  expect(await table.get(keys.metaKey('t'))).toEqual({ pk: 'topic#t', sk: 'META', kind: 'topic', name: 't', v: 1, retentionMs: retention * 1_000, generations });
+});
+
+test('a body that was written by the first release is read', async () => {
+  const body = Buffer.from(firstBody.base64, 'base64');
+  const read = await decodeBody({ bytes: body, rawLength: firstBody.rawLength, crc32: firstBody.crc32 }, 't', 'pinned');
+  expectRecords(read, pinnedRecords);
+});
+
+const pinnedRecords = [
+  {
+    topic: 't',
+    key: 'é',
+    value: { i: 1, big: 2n ** 60n, f: -0.5, b: true, s: 'text', bytes: Uint8Array.of(0, 255), d: '12.50', list: [1n, 2n] },
+    valueSchema: {
+      type: 'struct' as const,
+      fields: [
+        { name: 'i', schema: { type: 'int32' as const } },
+        { name: 'big', schema: { type: 'int64' as const } },
+        { name: 'f', schema: { type: 'float64' as const } },
+        { name: 'b', schema: { type: 'boolean' as const } },
+        { name: 's', schema: { type: 'string' as const, optional: true } },
+        { name: 'bytes', schema: { type: 'bytes' as const } },
+        { name: 'd', schema: { type: 'decimal' as const } },
+        { name: 'list', schema: { type: 'array' as const, items: { type: 'int64' as const } } },
+      ],
+    },
+    headers: [{ key: 'h', value: Uint8Array.of(1) }, { key: 'n', value: 5n }, { key: 'j', value: { a: null } }],
+    timestampMs: 1_234,
+  },
+  { topic: 't', key: null, value: null },
+  { topic: 't', value: { open: [1, 'x'], __missing: null } },
+];
+
+const firstBody = { base64: '', rawLength: 0, crc32: 0 };
+
+test('versions are checked: older is read, newer is SHAPE_TOO_NEW, none is CORRUPT', () => {
+  expect(() => checkShape('head', 1, 'x')).not.toThrow();
+  expect(() => checkShape('head', shapes.head + 1, 'the head of t')).toThrow(expect.objectContaining({ code: 'SHAPE_TOO_NEW', message: expect.stringContaining('the head of t') }));
+  for (const v of [undefined, 0, '1', Number.NaN]) expect(() => checkShape('head', v, 'x')).toThrow(expect.objectContaining({ code: 'CORRUPT' }));
+});
