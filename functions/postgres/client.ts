@@ -9,8 +9,11 @@ export interface Connection {
   query<Row extends object>(text: string, values?: readonly unknown[]): Promise<readonly Row[]>;
   /** Runs statements in one round trip; the number of rows each one touched. Stops at the first that fails. */
   run(text: string): Promise<readonly number[]>;
-  /** Runs statements of which one is a COPY … FROM STDIN, which reads `data`. `data` may be used again once it settles. */
-  copy(text: string, data: Uint8Array): Promise<void>;
+  /**
+   * Runs statements of which one is a COPY … FROM STDIN, which reads `chunks`. The server works on one while the next is made. A
+   * chunk may be used again when the next is asked for.
+   */
+  copy(text: string, chunks: Iterable<Uint8Array>): Promise<void>;
   /** Cuts the connection: what is under way fails. */
   destroy(): void;
   close(): Promise<void>;
@@ -158,8 +161,8 @@ const wrap = (client: pg.Client): Connection => {
         const results = (await client.query(text)) as pg.QueryResult | pg.QueryResult[];
         return (Array.isArray(results) ? results : [results]).map(({ rowCount }) => rowCount ?? 0);
       }),
-    copy: (text, data) =>
-      guarded(() => new Promise((resolve, reject) => client.query(copyQuery(text, data, resolve, reject)))),
+    copy: (text, chunks) =>
+      guarded(() => new Promise((resolve, reject) => client.query(copyQuery(text, chunks, resolve, reject)))),
     destroy() {
       alive = false;
       client.connection.stream.destroy();
@@ -178,21 +181,27 @@ const wrap = (client: pg.Client): Connection => {
 interface CopyConnection {
   sendCopyFromChunk(data: Uint8Array): void;
   endCopyFrom(): void;
+  sendCopyFail(message: string): void;
 }
 
-/** A query whose COPY reads `data`. (pg-copy-streams would put a stream in front of what is in memory as a whole.) */
+/** A query whose COPY reads chunks. (pg-copy-streams would put a stream in front of what is made at once.) */
 const copyQuery = (
   text: string,
-  data: Uint8Array,
+  chunks: Iterable<Uint8Array>,
   resolve: () => void,
-  reject: (error: Error) => void,
+  reject: (error: unknown) => void,
 ): pg.Submittable & { readonly [handler: `handle${string}`]: unknown } => ({
   submit(connection) {
     connection.query(text);
   },
   handleCopyInResponse(connection: CopyConnection) {
-    connection.sendCopyFromChunk(data);
-    connection.endCopyFrom();
+    try {
+      for (const chunk of chunks) connection.sendCopyFromChunk(chunk);
+      connection.endCopyFrom();
+    } catch (error) {
+      reject(error);
+      connection.sendCopyFail('the client could not make the rows');
+    }
   },
   handleCommandComplete() {},
   handleReadyForQuery: resolve,

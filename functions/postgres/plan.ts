@@ -1,7 +1,7 @@
 import { gatherGroup, type RecordBatch, type RecordGroup } from '../../shared/connect/batch.ts';
 import type { Rejected } from '../../shared/connect/connector.ts';
 import { rowError } from '../../shared/connect/errors.ts';
-import type { TextOutput } from '../../shared/connect/text-output.ts';
+import { type TextOutput, written } from '../../shared/connect/text-output.ts';
 import { type CopyField, toCopyText } from '../../shared/connect/to-copy-text.ts';
 import type { PostgresSinkConfig } from './config.ts';
 import { judge, layoutOf, sideOf } from './layout.ts';
@@ -14,8 +14,8 @@ export interface Unit {
   readonly deletes: boolean;
   /** The batch index of a row. */
   origin(row: number): number;
-  /** Appends rows [from, to) as lines of COPY. */
-  writeLines(from: number, to: number, out: TextOutput): void;
+  /** Rows [from, to) as lines of COPY, a chunk at a time in one buffer. */
+  lines(from: number, to: number, out: TextOutput): Iterable<Uint8Array>;
 }
 
 /** What of a group is written. */
@@ -30,6 +30,9 @@ export interface Plan {
   readonly parts: readonly Part[];
   readonly rejected: readonly Rejected[];
 }
+
+const CHUNK_ROWS = 512;
+const CHUNK_BYTES = 64 * 1024;
 
 /** Finds what each record becomes; makes and changes tables on the way, so never inside a transaction. */
 export const planOf = async (batch: RecordBatch, targets: Targets, config: PostgresSinkConfig): Promise<Plan> => {
@@ -90,12 +93,18 @@ const unitOf = (parts: readonly Part[]): Unit => {
       const i = starts.findLastIndex((start) => start <= row);
       return parts[i]!.origins[row - starts[i]!]!;
     },
-    writeLines(from, to, out) {
+    *lines(from, to, out) {
+      out.length = 0;
       for (const [i, { group }] of parts.entries()) {
-        const first = Math.max(from - starts[i]!, 0);
         const last = Math.min(to - starts[i]!, group.count);
-        if (first < last) toCopyText(fields[i]!, first, last, out);
+        for (let row = Math.max(from - starts[i]!, 0); row < last; row += CHUNK_ROWS) {
+          toCopyText(fields[i]!, row, Math.min(row + CHUNK_ROWS, last), out);
+          if (out.length < CHUNK_BYTES) continue;
+          yield written(out);
+          out.length = 0;
+        }
       }
+      yield written(out);
     },
   };
 };

@@ -1,6 +1,6 @@
 import type { Rejected } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
-import { createTextOutput, type TextOutput, written } from '../../shared/connect/text-output.ts';
+import { createTextOutput, type TextOutput } from '../../shared/connect/text-output.ts';
 import { type Connection, copyLineOf } from './client.ts';
 import type { Unit } from './plan.ts';
 
@@ -20,10 +20,8 @@ export const createWriter = (connection: Connection): Writer => {
   const out: TextOutput = createTextOutput();
 
   const copy = async (unit: Unit, from: number, to: number, before: readonly string[], after: readonly string[]) => {
-    out.length = 0;
-    unit.writeLines(from, to, out);
     const statements = [...before, ...unit.target.statements(unit.deletes), ...after];
-    await connection.copy(statements.join(';'), written(out)).catch((error: ConnectError) => {
+    await connection.copy(statements.join(';'), unit.lines(from, to, out)).catch((error: ConnectError) => {
       const { code, message, blame, retriable, cause } = error;
       throw new ConnectError(code, `table ${unit.target.table.sql}: ${message}`, { blame, retriable, cause });
     });

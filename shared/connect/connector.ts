@@ -71,7 +71,7 @@ export interface SourceTask<Offset> {
   /**
    * Reads at most one budget of records after the given offsets, in order within each partition, then returns. It may be called
    * while the previous batch is still being written: `offsets` are then that batch's. Empty and caught up means nothing to do;
-   * it must be cheap then. A position that the upstream no longer has, or that belongs to another upstream, is a `LOST_POSITION`.
+   * it must be cheap then. When the budget's signal aborts, return what is complete at once, or throw: the run then ends without it. A position that the upstream no longer has, or that belongs to another upstream, is a `LOST_POSITION`.
    */
   poll(offsets: Offsets<Offset>, budget: Budget): Promise<Poll<Offset>>;
   /** The offsets are durable downstream (invariant 2): the upstream may forget what is behind them. Repeated if it was lost. */
@@ -225,11 +225,16 @@ export const defineSink = <Schema extends z.ZodType>(connector: SinkConnector<Sc
 /** A record and where to resume after it. */
 export interface SourceRecord<Offset> extends RecordInput, Position<Offset> {}
 
-/** A poll's answer from plain records: the short way for a connector that need not be fast. A misfit becomes a rejected record. */
+/**
+ * A poll's answer from plain records: the short way for a connector that need not be fast. A misfit becomes a rejected record. With
+ * `budget`, what is over it is left for the next poll: a page of an API can be larger than asked for.
+ */
 export const pollOf = <Offset>(
-  records: readonly SourceRecord<Offset>[],
-  rest: Pick<Poll<Offset>, 'caughtUp'> & Partial<Pick<Poll<Offset>, 'offsets' | 'moved'>>,
+  all: readonly SourceRecord<Offset>[],
+  rest: Pick<Poll<Offset>, 'caughtUp'> &
+    Partial<Pick<Poll<Offset>, 'offsets' | 'moved'>> & { readonly budget?: Budget },
 ): Poll<Offset> => {
+  const records = rest.budget === undefined ? all : within(all, rest.budget);
   const rejected: RejectedSourceRecord<Offset>[] = [];
   const bad = new Set<number>();
   const batch = batchOf(records, (index, error) => {
@@ -240,14 +245,28 @@ export const pollOf = <Offset>(
   });
   const good = bad.size === 0 ? records : records.filter((_, index) => !bad.has(index));
   const last = new Map<string, Position<Offset>>();
-  for (const { partition, offset } of [...records, ...(rest.offsets ?? [])])
+  for (const { partition, offset } of [...records, ...(records.length < all.length ? [] : (rest.offsets ?? []))])
     last.set(partitionKey(partition), { partition, offset });
   return {
     batch,
     position: (index) => good[index]!,
     offsets: [...last.values()],
-    caughtUp: rest.caughtUp,
+    caughtUp: rest.caughtUp && records.length === all.length,
     ...(rest.moved === undefined ? {} : { moved: rest.moved }),
     ...(rejected.length === 0 ? {} : { rejected }),
   };
+};
+
+/** The first records that fit the budget, and at least one. */
+const within = <Offset>(
+  records: readonly SourceRecord<Offset>[],
+  { maxRecords, maxBytes }: Budget,
+): readonly SourceRecord<Offset>[] => {
+  let bytes = 0;
+  const over = records.findIndex(({ value }, index) => {
+    if (index >= maxRecords || bytes >= maxBytes) return true;
+    bytes += canonicalJson(value).length;
+    return false;
+  });
+  return over === -1 ? records : records.slice(0, over);
 };

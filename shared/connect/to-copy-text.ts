@@ -1,5 +1,14 @@
 import { type BytesColumn, type Column, VALUE } from './batch.ts';
-import { floatText, reserve, type TextOutput, writeAscii, writeByte, writeInt32, writeInt64 } from './text-output.ts';
+import {
+  floatText,
+  reserve,
+  type TextOutput,
+  writeAscii,
+  writeByte,
+  writeBytes,
+  writeInt32,
+  writeInt64,
+} from './text-output.ts';
 
 const TAB = 0x09;
 const NEWLINE = 0x0a;
@@ -26,7 +35,7 @@ type WriteRow = (row: number) => void;
  * missing. Every canonical text is PostgreSQL's own input text, so bytes go over as they are, but for the four that COPY escapes.
  */
 export const toCopyText = (fields: readonly CopyField[], from: number, to: number, out: TextOutput): void => {
-  const writers = fields.map((field) => fieldWriter(field, out));
+  const writers = fields.map((field) => fieldWriter(field, from, to, out));
   for (let row = from; row < to; row++) {
     for (let i = 0; i < writers.length; i++) {
       if (i > 0) writeByte(out, TAB);
@@ -36,17 +45,21 @@ export const toCopyText = (fields: readonly CopyField[], from: number, to: numbe
   }
 };
 
-const fieldWriter = ({ column, nulls }: CopyField, out: TextOutput): WriteRow => {
-  const write = valueWriter(column, out);
-  const { state } = column;
-  if (state === undefined && nulls === undefined) return write;
+const fieldWriter = (field: CopyField, from: number, to: number, out: TextOutput): WriteRow => {
+  const write = valueWriter(field, from, to, out);
+  const { nulls, column } = field;
+  if (column.state === undefined && nulls === undefined) return write;
   return (row) => {
-    if ((state === undefined || state[row] === VALUE) && (nulls === undefined || nulls[row] === 0)) write(row);
+    if (hasValue(field, row)) write(row);
     else writeAscii(out, '\\N');
   };
 };
 
-const valueWriter = (column: Column, out: TextOutput): WriteRow => {
+const hasValue = ({ column: { state }, nulls }: CopyField, row: number): boolean =>
+  (state === undefined || state[row] === VALUE) && (nulls === undefined || nulls[row] === 0);
+
+const valueWriter = (field: CopyField, from: number, to: number, out: TextOutput): WriteRow => {
+  const { column } = field;
   switch (column.kind) {
     case 'int32': {
       const { values } = column;
@@ -64,8 +77,12 @@ const valueWriter = (column: Column, out: TextOutput): WriteRow => {
       const { values } = column;
       return (row) => writeByte(out, values[row] === 1 ? SMALL_T : SMALL_F);
     }
-    case 'bytes':
-      return column.schema.type === 'bytes' ? hexWriter(column, out) : textWriter(column, out);
+    case 'bytes': {
+      if (column.schema.type === 'bytes') return hexWriter(column, out);
+      if (needsEscapes(field, column, from, to)) return escapingWriter(column, out);
+      const { data, starts, ends } = column;
+      return (row) => writeBytes(out, data, starts[row]!, ends[row]!);
+    }
   }
 };
 
@@ -78,7 +95,27 @@ for (const [byte, letter] of [
 ] as const)
   escapeOf[byte] = letter;
 
-const textWriter = ({ data, starts, ends }: BytesColumn, out: TextOutput): WriteRow => {
+/**
+ * Whether some of rows [from, to) may hold a byte that COPY escapes. Most don't, and one native search over the range they lie in
+ * costs a hundredth of a look at every byte; not so where they lie scattered among other data.
+ */
+const needsEscapes = (field: CopyField, { data, starts, ends }: BytesColumn, from: number, to: number): boolean => {
+  let low = data.length;
+  let high = 0;
+  let total = 0;
+  for (let row = from; row < to; row++) {
+    if (!hasValue(field, row)) continue;
+    low = Math.min(low, starts[row]!);
+    high = Math.max(high, ends[row]!);
+    total += ends[row]! - starts[row]!;
+  }
+  if (high <= low) return false;
+  if (high - low > total * 2) return true;
+  const range = data.subarray(low, high);
+  return [TAB, NEWLINE, RETURN, BACKSLASH].some((byte) => range.includes(byte));
+};
+
+const escapingWriter = ({ data, starts, ends }: BytesColumn, out: TextOutput): WriteRow => {
   return (row) => {
     const end = ends[row]!;
     let from = starts[row]!;

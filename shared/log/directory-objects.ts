@@ -14,14 +14,17 @@ export const directoryObjects = (root: string): ObjectStore => ({
     const staged = `${path}.${randomUUID()}.tmp`;
     try {
       await makeDirectory(dirname(path));
-      await writeSynced(staged, bytes);
-      // Unlike a rename, a link refuses a name that exists (invariant 3).
-      await link(staged, path);
+      try {
+        await writeSynced(staged, bytes);
+        // Unlike a rename, a link refuses a name that exists (invariant 3).
+        await link(staged, path);
+      } finally {
+        await rm(staged, { force: true });
+      }
       await syncDirectory(dirname(path));
     } catch (cause) {
-      throw (cause as NodeJS.ErrnoException).code === 'EEXIST' ? objectExists(name, cause) : storeError(path, cause);
-    } finally {
-      await rm(staged, { force: true });
+      const { code, syscall } = cause as NodeJS.ErrnoException;
+      throw code === 'EEXIST' && syscall === 'link' ? objectExists(name, cause) : storeError(path, cause);
     }
   },
   async get(name, start, length) {

@@ -14,11 +14,7 @@ const root = resolve(import.meta.dirname, '../..');
 const filesOf = (page: string): ReadonlyMap<string, string> =>
   new Map([...page.matchAll(/^```ts file=(\S+)\n(.*?)^```/gms)].map((match) => [match[1]!, match[2]!]));
 
-const items = [
-  { id: 1, name: 'a' },
-  { id: 2, name: 'b' },
-  { id: 5, name: 'c' },
-];
+const items = Array.from({ length: 12 }, (_, i) => ({ id: i * 3 + 1, name: `item ${i}` }));
 
 /** The API that the page's connector reads. */
 const pagesServer = async () => {
@@ -42,7 +38,8 @@ const files = filesOf(page);
 const copy = await mkdtemp(join(tmpdir(), 'sluice-docs-'));
 
 beforeAll(async () => {
-  for (const name of ['shared', 'node_modules', 'package.json', 'tsconfig.json']) await symlink(join(root, name), join(copy, name));
+  for (const name of ['shared', 'node_modules', 'package.json', 'tsconfig.json'])
+    await symlink(join(root, name), join(copy, name));
   await mkdir(join(copy, 'test'));
   await symlink(join(root, 'test/kit'), join(copy, 'test/kit'));
   const server = `export declare const startPages: (items: readonly { id: number; name: string }[]) => Promise<{ url: string; items: readonly { id: number; name: string }[]; close: () => Promise<void> }>;\n`;
@@ -61,7 +58,12 @@ describe('the page on writing a connector', () => {
       'functions/pages/source.handler.ts',
       'test/functions/pages/source.test.ts',
     ]);
-    const config = { extends: './tsconfig.json', compilerOptions: { preserveSymlinks: true }, include: [], files: [...files.keys()] };
+    const config = {
+      extends: './tsconfig.json',
+      compilerOptions: { preserveSymlinks: true },
+      include: [],
+      files: [...files.keys()],
+    };
     await writeFile(join(copy, 'tsconfig.page.json'), JSON.stringify(config));
     const tsc = join(root, 'node_modules/typescript/bin/tsc');
     await promisify(execFile)(process.execPath, [tsc, '--noEmit', '-p', 'tsconfig.page.json'], { cwd: copy }).catch(
@@ -77,7 +79,10 @@ describe('the page on writing a connector', () => {
 describeSource('the page’s connector', async () => {
   const server = await pagesServer();
   // Run where the page's own imports resolve: beside the real shared folder.
-  const text = files.get('functions/pages/source.ts')!.replaceAll('../../shared/', `${root}/shared/`).replace("'zod'", `'${root}/node_modules/zod/index.js'`);
+  const text = files
+    .get('functions/pages/source.ts')!
+    .replaceAll('../../shared/', `${root}/shared/`)
+    .replace("'zod'", `'${root}/node_modules/zod/index.js'`);
   const file = join(copy, 'pages-source.ts');
   await writeFile(file, text);
   const { pagesSource } = await import(/* @vite-ignore */ file);

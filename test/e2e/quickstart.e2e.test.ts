@@ -1,12 +1,14 @@
-import { readFile } from 'node:fs/promises';
+import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { countsOf, difference, filesOf, queryRows, same } from '../kit/rows.ts';
-import { randomOf } from '../kit/seed.ts';
-import { type PostgresServer, startPostgres } from '../kit/postgres-server.ts';
-import { envelopeOf, makeWorkplace, repository, type Workplace } from '../kit/sluice.ts';
-import { until } from '../kit/until.ts';
+import { runPostgres } from '../../infra/local/embedded-postgres.ts';
 import { readParquet } from '../functions/file/sink/read-files.ts';
+import { type PostgresServer, startPostgres } from '../kit/postgres-server.ts';
+import { countsOf, difference, filesOf, queryRows, same } from '../kit/rows.ts';
+import { seeded } from '../kit/seed.ts';
+import { envelopeOf, makeWorkplace, messageOf, repository, type Workplace } from '../kit/sluice.ts';
+import { until } from '../kit/until.ts';
 
 const dataDirectory = join(repository, 'node_modules/vega-datasets/data');
 const total = 203_201;
@@ -15,11 +17,14 @@ const runMs = 90_000;
 /** The pipeline as it is shipped: only its paths are made absolute, and its files go to the workplace. */
 const writeQuickstart = async (place: Workplace): Promise<void> => {
   const yaml = await readFile(join(repository, 'infra/pipelines/quickstart.yaml'), 'utf8');
-  const moved = yaml.replaceAll('node_modules/vega-datasets/data', dataDirectory).replace('path: out', `path: ${place.path('out')}`);
+  const moved = yaml
+    .replaceAll('node_modules/vega-datasets/data', dataDirectory)
+    .replace('path: out', `path: ${place.path('out')}`);
   await place.file('quickstart.yaml', moved);
 };
 
-const readJson = async (name: string) => JSON.parse(await readFile(join(dataDirectory, name), 'utf8')) as Record<string, unknown>[];
+const readJson = async (name: string) =>
+  JSON.parse(await readFile(join(dataDirectory, name), 'utf8')) as Record<string, unknown>[];
 
 const months = 'Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec'.split(' ');
 const isoDate = (text: string) => {
@@ -50,9 +55,17 @@ let postgres: PostgresServer;
 let expected: { movies: ReadonlyMap<string, number>; flights: ReadonlyMap<string, number>; names: string[] };
 
 beforeAll(async () => {
-  const [movies, flights, server] = await Promise.all([readJson('movies.json'), readJson('flights-200k.json'), startPostgres()]);
+  const [movies, flights, server] = await Promise.all([
+    readJson('movies.json'),
+    readJson('flights-200k.json'),
+    startPostgres(),
+  ]);
   postgres = server;
-  expected = { movies: countsOf(movies.map(movieTexts)), flights: countsOf(flights.map(flightTexts)), names: Object.keys(movies[0]!) };
+  expected = {
+    movies: countsOf(movies.map(movieTexts)),
+    flights: countsOf(flights.map(flightTexts)),
+    names: Object.keys(movies[0]!),
+  };
   expect(movies.length + flights.length).toBe(total);
   expect(expected.flights.size).toBe(193_927);
 });
@@ -71,13 +84,17 @@ const checkPostgres = async (url: string): Promise<void> => {
 
 const checkParquet = async (place: Workplace): Promise<void> => {
   const rowsOf = async (topic: string) => {
-    const files = await Promise.all((await filesOf(place.path(`out/${topic}`))).map(async (file) => readParquet(await readFile(file))));
+    const files = await Promise.all(
+      (await filesOf(place.path(`out/${topic}`))).map(async (file) => readParquet(await readFile(file))),
+    );
     const names = files[0]!.schema.map(({ name }) => name);
     return { names, rows: files.flatMap(({ rows }) => rows) };
   };
   const movies = await rowsOf('movies');
   expect(movies.names).toEqual(expected.names);
-  expect(difference(countsOf(movies.rows.map((row) => parquetMovie(row, movies.names))), expected.movies)).toEqual(same);
+  expect(difference(countsOf(movies.rows.map((row) => parquetMovie(row, movies.names))), expected.movies)).toEqual(
+    same,
+  );
   const flights = await rowsOf('flights');
   expect(difference(countsOf(flights.rows.map((row) => row.map(String))), expected.flights)).toEqual(same);
 };
@@ -85,10 +102,18 @@ const checkParquet = async (place: Workplace): Promise<void> => {
 const run = ['run', 'quickstart.yaml', '--json'];
 
 const movedOf = (envelope: ReturnType<typeof envelopeOf>) =>
-  (envelope.result as { connectors: { name: string; records: number }[] }).connectors.map(({ name, records }) => [name, records]);
+  (envelope.result as { connectors: { name: string; records: number }[] }).connectors.map(({ name, records }) => [
+    name,
+    records,
+  ]);
 
-const untilFiles = (place: Workplace, directory: string) =>
-  until(() => filesOf(place.path(directory)).then((files) => files.length > 0, () => false), { timeoutMs: runMs });
+/** Files of the log and of the sink, staged ones too: each that comes is a step of somebody. */
+const stepsOf = async (place: Workplace): Promise<number> => {
+  const lists = await Promise.all(
+    ['state/s3', 'out'].map((name) => readdir(place.path(name), { recursive: true }).catch(() => [])),
+  );
+  return lists.flat().length;
+};
 
 const untilGone = (place: Workplace) => until(() => place.processes().length === 0);
 
@@ -118,18 +143,22 @@ describe('the quickstart', () => {
     await untilGone(place);
   });
 
-  test('killed at random moments, and run again, it moves every row once', { timeout: 6 * runMs }, async () => {
+  test('killed at random moments and run again, it has moved every row once', { timeout: 6 * runMs }, async () => {
     await using place = await makeWorkplace();
     await writeQuickstart(place);
     const env = { SLUICE_POSTGRES_URL: postgres.url };
     await queryRows(postgres.url, 'drop table if exists movies, flights, sluice_offsets');
-    const random = randomOf('quickstart');
+    const random = seeded('quickstart kills');
     for (let kill = 0; kill < 3; kill++) {
       const running = place.start(run, env);
-      // From the first file of a sink on, every moment is one at which something is half done.
-      await Promise.race([untilFiles(place, kill === 0 ? 'state/s3' : 'out/flights'), running.ended]);
-      const momentMs = random.integer(0, 400);
-      await until(() => Date.now() > 0, { timeoutMs: momentMs });
+      const steps = (await stepsOf(place)) + random.integer(1, 12);
+      let hasEnded = false;
+      void running.ended.then(() => {
+        hasEnded = true;
+      });
+      await until(async () => hasEnded || (await stepsOf(place)) >= steps, { timeoutMs: runMs });
+      // No wait for anything: a moment between two steps.
+      await delay(random.integer(0, 60));
       running.kill('SIGKILL');
       await running.ended;
       await untilGone(place);
@@ -141,4 +170,24 @@ describe('the quickstart', () => {
     await untilGone(place);
   });
 
+  test('Ctrl-C ends it with everything it started, its database included; the next start goes on', {
+    timeout: 3 * runMs,
+  }, async () => {
+    await using place = await makeWorkplace();
+    await writeQuickstart(place);
+    const running = place.start(['run', 'quickstart.yaml']);
+    await until(async () => (await stepsOf(place)) >= 8, { timeoutMs: runMs });
+    running.kill('SIGINT');
+    const interrupted = await running.ended;
+    expect(messageOf(interrupted)).toContain('the next start goes on from there');
+    expect(interrupted.code).toBe(130);
+    await untilGone(place);
+
+    const resumed = await place.sluice(run);
+    expect(resumed.code, resumed.stdout + resumed.stderr).toBe(0);
+    const server = await runPostgres({ directory: place.path('state/postgres') });
+    await checkPostgres(server.url).finally(() => server.stop());
+    await checkParquet(place);
+    await untilGone(place);
+  });
 });

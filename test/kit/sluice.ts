@@ -1,7 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -52,6 +52,8 @@ const stateOption = ['--state', 'state'];
 /** `parent` is another place than the temporary directory, such as a small disk. */
 export const makeWorkplace = async (parent = tmpdir()): Promise<Workplace> => {
   const directory = await mkdtemp(join(parent, 'sluice-e2e-'));
+  // As root, an embedded PostgreSQL runs as nobody, who has to get in.
+  await chmod(directory, 0o755);
   const start = (args: readonly string[], env: Readonly<Record<string, string>> = {}): Running => {
     const [PATH, HOME, TMPDIR] = ['PATH', 'HOME', 'TMPDIR'].map((name) => process.env[name]);
     const child = spawn(process.execPath, [program, ...args, ...(args.includes('--state') ? [] : stateOption)], {
@@ -104,7 +106,9 @@ const isOf = (pid: number, directory: string): boolean => {
     const read = (name: string) => readFileSync(`/proc/${pid}/${name}`, 'utf8');
     // A process that has ended and that nobody has collected yet does not run.
     if (/^State:\s+Z/m.test(read('status'))) return false;
-    return [read('cmdline'), read('environ'), readlinkSync(`/proc/${pid}/cwd`)].some((text) => text.includes(directory));
+    return [read('cmdline'), read('environ'), readlinkSync(`/proc/${pid}/cwd`)].some((text) =>
+      text.includes(directory),
+    );
   } catch {
     return false;
   }
@@ -135,7 +139,11 @@ export const envelopeOf = ({ stdout, stderr }: Ended): Envelope => {
   const lines = stdout.trimEnd().split('\n');
   expect(lines, stderr).toHaveLength(1);
   const envelope = JSON.parse(lines[0]!) as Envelope;
-  expect(Object.keys(envelope)).toEqual(['command', 'ok', envelope.ok || envelope.error === undefined ? 'result' : 'error']);
+  expect(Object.keys(envelope)).toEqual([
+    'command',
+    'ok',
+    envelope.ok || envelope.error === undefined ? 'result' : 'error',
+  ]);
   return envelope;
 };
 

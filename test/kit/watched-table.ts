@@ -3,17 +3,26 @@ import type { Item, Key, Table, Write } from '../../shared/state/table.ts';
 
 /**
  * A table that checks every write it takes: offsets move by one commit and never back (invariant 1), a new owner of a lease has a
- * higher epoch (invariant 4). `onChange` is told what a stream would carry: new segments and WAKE rows.
+ * higher epoch (invariant 4). What is wrong goes to `onWrong`: thrown, it would be one more failed run. `onChange` is told what a
+ * stream would carry: new segments and WAKE rows.
  */
-export const watchedTable = (table: Table, onChange: (key: Key) => void): Table => ({
+export const watchedTable = (
+  table: Table,
+  onChange: (key: Key) => void,
+  onWrong: (error: unknown) => void,
+): Table => ({
   ...table,
   async write(writes) {
     const before = await table.getMany(writes.filter(isPut).map(({ put: { pk, sk } }) => ({ pk, sk })));
     const result = await table.write(writes);
     if (!result.ok) return result;
     for (const [i, { put }] of writes.filter(isPut).entries()) {
-      if (put.sk.includes('#OFFSET#') && put.cache !== true) checkOffset(before[i], put);
-      if (put.sk.startsWith('TASK#')) checkEpoch(before[i], put);
+      try {
+        if (put.sk.includes('#OFFSET#') && put.cache !== true) checkOffset(before[i], put);
+        if (put.sk.startsWith('TASK#')) checkEpoch(before[i], put);
+      } catch (error) {
+        onWrong(error);
+      }
       if (put.sk.startsWith('WAKE#') || (put.pk.startsWith('log#') && put.sk !== 'HEAD')) onChange({ pk: put.pk, sk: put.sk });
     }
     return result;

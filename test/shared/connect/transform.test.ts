@@ -97,7 +97,7 @@ test('the message names the transform and keeps the cause', () => {
   const fails = recordTransform('mask', () => {
     throw cause;
   });
-  const [{ error }] = applyChain([fails], batchOf([{ topic: 't', value: 1 }])).rejected as readonly [{ error: Error }];
+  const { error } = applyChain([fails], batchOf([{ topic: 't', value: 1 }])).rejected[0]!;
   expect(error.message).toBe('transform mask: no field id');
   expect(error.cause).toBe(cause);
 });

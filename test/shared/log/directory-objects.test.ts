@@ -14,7 +14,9 @@ const newDirectory = async (): Promise<string> => {
   return directory;
 };
 const filesOf = async (directory: string) =>
-  (await readdir(directory, { recursive: true, withFileTypes: true })).filter((one) => one.isFile()).map(({ name }) => name);
+  (await readdir(directory, { recursive: true, withFileTypes: true }))
+    .filter((one) => one.isFile())
+    .map(({ name }) => name);
 
 const stores: Record<string, () => Promise<ObjectStore>> = {
   memory: async () => memoryObjects(),
@@ -26,8 +28,16 @@ test.each(Object.keys(stores))('%s: any range of an object is read as it was put
   const bytes = Buffer.from(noise(100_000));
   await store.put('r14/orders/2026-01-01/a', bytes);
   await store.put('r14/orders/2026-01-01/empty', new Uint8Array(0));
-  for (const [start, length] of [[0, bytes.length], [0, 1], [777, 50_000], [bytes.length - 1, 1], [5, 0]] as const)
-    expect(Buffer.from((await store.get('r14/orders/2026-01-01/a', start, length))!)).toEqual(bytes.subarray(start, start + length));
+  for (const [start, length] of [
+    [0, bytes.length],
+    [0, 1],
+    [777, 50_000],
+    [bytes.length - 1, 1],
+    [5, 0],
+  ] as const)
+    expect(Buffer.from((await store.get('r14/orders/2026-01-01/a', start, length))!)).toEqual(
+      bytes.subarray(start, start + length),
+    );
   expect(await store.get('r14/orders/2026-01-01/a', bytes.length - 2, 9)).toHaveLength(2);
   expect(await store.get('r14/orders/2026-01-01/empty', 0, 9)).toHaveLength(0);
   expect(await store.get('r14/orders/2026-01-01/b', 0, 1)).toBeUndefined();

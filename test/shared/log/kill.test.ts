@@ -18,7 +18,10 @@ test('the store is killed while appends run: what was acknowledged is there, onc
   const directory = await mkdtemp(join(tmpdir(), 'sluice-kill-'));
   onTestFinished(() => rm(directory, { recursive: true, force: true }));
   await server.createTable('log');
-  const store = { table: dynamoTable({ client: server.client, tableName: 'log' }), objects: directoryObjects(directory) };
+  const store = {
+    table: dynamoTable({ client: server.client, tableName: 'log' }),
+    objects: directoryObjects(directory),
+  };
 
   const acknowledged = [0, 0];
   let up = true;

@@ -15,7 +15,7 @@ it('whatever happens to a pipeline, nothing is lost, nothing doubled and every k
   if (!result.failed) return;
   const { counterexamplePath, errorInstance, counterexample } = result;
   const replay = `SLUICE_SEED=${seed}:${counterexamplePath} npx vitest run test/shared/runtime/simulation.test.ts`;
-  throw new Error(`${replay}\n${JSON.stringify(counterexample)}\n${(errorInstance as Error).message}`, { cause: errorInstance });
+  throw new Error(`${replay}\n${JSON.stringify(counterexample)}\n${(errorInstance as Error).message}`);
 });
 
 it('replays a seed exactly', async () => {

@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { batchOf } from '../../../shared/connect/build.ts';
-import { ConnectorSpec } from '../../../shared/connect/spec.ts';
+import { batchOf, type RecordInput } from '../../../shared/connect/build.ts';
+import { ConnectorSpec, namePattern } from '../../../shared/connect/spec.ts';
 import { logAppender } from '../../../shared/log/append.ts';
 import { memoryObjects } from '../../../shared/log/objects.ts';
 import { decodeBody } from '../../../shared/log/segment.ts';
@@ -8,9 +8,9 @@ import { changeQueues } from '../../../shared/log/topics.ts';
 import { putConnector } from '../../../shared/state/connectors.ts';
 import * as keys from '../../../shared/state/keys.ts';
 import { acquireLease, updateHeld } from '../../../shared/state/lease.ts';
+import { memoryTable } from '../../../shared/state/memory/table.ts';
 import { cacheOffsets, commitOffsets } from '../../../shared/state/offsets.ts';
 import { checkShape, shapes } from '../../../shared/state/shape.ts';
-import { memoryTable } from '../../../shared/state/memory/table.ts';
 import { expectRecords } from '../../kit/arbitraries.ts';
 
 /*
@@ -22,7 +22,17 @@ import { expectRecords } from '../../kit/arbitraries.ts';
  */
 
 test('versions', () => {
-  expect(shapes).toEqual({ connector: 1, task: 1, offset: 1, prepared: 1, reset: 1, topic: 1, head: 1, segment: 1, history: 1 });
+  expect(shapes).toEqual({
+    connector: 1,
+    task: 1,
+    offset: 1,
+    prepared: 1,
+    reset: 1,
+    topic: 1,
+    head: 1,
+    segment: 1,
+    history: 1,
+  });
 });
 
 test('keys', () => {
@@ -45,7 +55,7 @@ test('keys', () => {
     { pk: 'connector#c', sk: 'TASK#12' },
     { pk: 'connector#c', sk: 'WAKE#12' },
     { pk: 'connector#c', sk: 'AT#i#OFFSET#{"file":"a"}' },
-    { pk: 'connector#c', sk: 'AT#i#OFFSET#sha256:83a25a9bb21fcd38df8a5eb4a1ea4fc42b52d73df3ed4ae15bd7e1d4bc5c7f0f' },
+    { pk: 'connector#c', sk: 'AT#i#OFFSET#sha256:284d2dc027d29e52b5ce04356ab54229bb1324742e703c7306d4eda627ef1aa3' },
     { pk: 'connector#c', sk: 'AT#i#PREPARED#12#p' },
     { pk: 'connector#c', sk: 'AT#i#RESET' },
     { pk: 'connector#c', sk: 'HISTORY#s' },
@@ -56,9 +66,9 @@ test('keys', () => {
   ]);
 });
 
-test('a name can hold no separator, and so no key can be another\'s beginning', () => {
-  for (const name of ['a', 'A.b_c-9', 'x'.repeat(200)]) expect(name).toMatch(keys.namePattern);
-  for (const name of ['', 'a#b', 'a/b', 'ä', 'a b', 'a\n', 'x'.repeat(201)]) expect(name).not.toMatch(keys.namePattern);
+test("a name can hold no separator, and so no key can be another's beginning", () => {
+  for (const name of ['a', 'A.b_c-9', 'x'.repeat(200)]) expect(name).toMatch(namePattern);
+  for (const name of ['', 'a#b', 'a/b', 'ä', 'a b', 'a\n', 'x'.repeat(201)]) expect(name).not.toMatch(namePattern);
 });
 
 test('segments sort before their head, and by base', () => {
@@ -84,39 +94,124 @@ test('offset, prepared row, cache', async () => {
 test('task', async () => {
   const table = memoryTable();
   const acquired = await acquireLease(table, { connector: 'c', task: 1, owner: 'o', expiresAtMs: 9, nowMs: 1 });
-  const row = { pk: 'connector#c', sk: 'TASK#1', v: 1, task: 1, epoch: 1, deaths: 0, state: 'RUNNING', failures: 0, records: 0, bytes: 0, runs: 0 };
+  const row = {
+    pk: 'connector#c',
+    sk: 'TASK#1',
+    v: 1,
+    task: 1,
+    epoch: 1,
+    deaths: 0,
+    state: 'RUNNING',
+    failures: 0,
+    records: 0,
+    bytes: 0,
+    runs: 0,
+  };
   expect(await table.get(row)).toEqual({ ...row, owner: 'o', expiresAtMs: 9 });
   if ('refused' in acquired) throw new Error(acquired.refused);
-  const all = { state: 'FAILED', trace: 'X: y', retriable: true, failures: 2, suspect: 's', lastRunAtMs: 5, records: 3, bytes: 4, runs: 6 } as const;
+  const all = {
+    state: 'FAILED',
+    trace: 'X: y',
+    retriable: true,
+    failures: 2,
+    suspect: 's',
+    lastRunAtMs: 5,
+    records: 3,
+    bytes: 4,
+    runs: 6,
+  } as const;
   await updateHeld(table, 'c', acquired.lease, all);
   expect(await table.get(row)).toEqual({ ...row, owner: 'o', expiresAtMs: 9, ...all });
 });
 
 test('connector', async () => {
   const table = memoryTable();
-  const spec = ConnectorSpec.parse({ name: 'c', kind: 'source', plugin: 'file', functionName: 'f', config: { a: 1 }, trigger: 'manual', managedBy: 'rest' });
+  const spec = ConnectorSpec.parse({
+    name: 'c',
+    kind: 'source',
+    plugin: 'file',
+    functionName: 'f',
+    config: { a: 1 },
+    trigger: 'manual',
+    managedBy: 'rest',
+  });
   await putConnector(table, spec, { incarnation: 'i' });
   await putConnector(table, { ...spec, tasks: 2 }, { incarnation: 'j' });
   const { spec: text, ...row } = (await table.get(keys.configKey('c')))!;
-  expect(row).toEqual({ pk: 'connector#c', sk: 'CONFIG', kind: 'connector', name: 'c', v: 1, target: 'STARTED', generation: 2, incarnation: 'i', pendingTasks: 2 });
+  expect(row).toEqual({
+    pk: 'connector#c',
+    sk: 'CONFIG',
+    kind: 'connector',
+    name: 'c',
+    v: 1,
+    target: 'STARTED',
+    generation: 2,
+    incarnation: 'i',
+    pendingTasks: 2,
+  });
   expect(JSON.parse(String(text))).toMatchObject({ name: 'c', kind: 'source', config: { a: 1 }, tasks: 1 });
 });
 
 test('topic, head, segment', async () => {
   const table = memoryTable();
   const objects = memoryObjects();
-  const { append } = logAppender({ table, objects, owner: { connector: 'c', incarnation: 'i' }, now: () => 1_000, newId: () => 'id' });
+  const { append } = logAppender({
+    table,
+    objects,
+    owner: { connector: 'c', incarnation: 'i' },
+    now: () => 1_000,
+    newId: () => 'id',
+  });
   await append(batchOf([{ topic: 't', value: 1, timestampMs: 5 }]), []);
-  await append(batchOf([{ topic: 't', value: 'x'.repeat(9_000).replace(/./g, () => String.fromCodePoint(0x4e00 + Math.floor(Math.random() * 20_000))) }]), []);
+  await append(
+    batchOf([
+      {
+        topic: 't',
+        value: 'x'.repeat(9_000).replace(/./g, () => String.fromCodePoint(0x4e00 + Math.floor(Math.random() * 20_000))),
+      },
+    ]),
+    [],
+  );
   await changeQueues(table, 't', 2);
-  const [inline, pointer, head] = (await table.query('log#t#0#0')) as [Record<string, unknown>, Record<string, unknown>, unknown];
+  const [inline, pointer, head] = (await table.query('log#t#0#0')) as [
+    Record<string, unknown>,
+    Record<string, unknown>,
+    unknown,
+  ];
   const retention = 7 * 24 * 3_600;
-  const segment = { pk: 'log#t#0#0', v: 1, count: 1, bytes: expect.any(Number), rawLength: expect.any(Number), crc32: expect.any(Number), producer: 'c', expires: 1 + retention };
+  const segment = {
+    pk: 'log#t#0#0',
+    v: 1,
+    count: 1,
+    bytes: expect.any(Number),
+    rawLength: expect.any(Number),
+    crc32: expect.any(Number),
+    producer: 'c',
+    expires: 1 + retention,
+  };
   expect(inline).toEqual({ ...segment, sk: '00000000000000000000', minMs: 5, maxMs: 5, body: expect.any(Uint8Array) });
-  expect(pointer).toEqual({ ...segment, sk: '00000000000000000001', minMs: 1_000, maxMs: 1_000, object: 'r14/c/1970-01-01/id', start: 0 });
+  expect(pointer).toEqual({
+    ...segment,
+    sk: '00000000000000000001',
+    minMs: 1_000,
+    maxMs: 1_000,
+    object: 'r14/c/1970-01-01/id',
+    start: 0,
+  });
   expect(head).toEqual({ pk: 'log#t#0#0', sk: 'HEAD', v: 1, next: 2, start: 0, sealed: true });
-  const generations = [{ generation: 0, queues: 1 }, { generation: 1, queues: 2 }];
-  expect(await table.get(keys.metaKey('t'))).toEqual({ pk: 'topic#t', sk: 'META', kind: 'topic', name: 't', v: 1, retentionMs: retention * 1_000, generations });
+  const generations = [
+    { generation: 0, queues: 1 },
+    { generation: 1, queues: 2 },
+  ];
+  expect(await table.get(keys.metaKey('t'))).toEqual({
+    pk: 'topic#t',
+    sk: 'META',
+    kind: 'topic',
+    name: 't',
+    v: 1,
+    retentionMs: retention * 1_000,
+    generations,
+  });
 });
 
 test('a body that was written by the first release is read', async () => {
@@ -125,11 +220,20 @@ test('a body that was written by the first release is read', async () => {
   expectRecords(read, pinnedRecords);
 });
 
-const pinnedRecords = [
+const pinnedRecords: readonly RecordInput[] = [
   {
     topic: 't',
     key: 'é',
-    value: { i: 1, big: 2n ** 60n, f: -0.5, b: true, s: 'text', bytes: Uint8Array.of(0, 255), d: '12.50', list: [1n, 2n] },
+    value: {
+      i: 1,
+      big: 2n ** 60n,
+      f: -0.5,
+      b: true,
+      s: 'text',
+      bytes: Uint8Array.of(0, 255),
+      d: '12.50',
+      list: [1n, 2n],
+    },
     valueSchema: {
       type: 'struct' as const,
       fields: [
@@ -143,17 +247,29 @@ const pinnedRecords = [
         { name: 'list', schema: { type: 'array' as const, items: { type: 'int64' as const } } },
       ],
     },
-    headers: [{ key: 'h', value: Uint8Array.of(1) }, { key: 'n', value: 5n }, { key: 'j', value: { a: null } }],
+    headers: [
+      { key: 'h', value: Uint8Array.of(1) },
+      { key: 'n', value: 5n },
+      { key: 'j', value: { a: null } },
+    ],
     timestampMs: 1_234,
   },
   { topic: 't', key: null, value: null },
   { topic: 't', value: { open: [1, 'x'], __missing: null } },
 ];
 
-const firstBody = { base64: '', rawLength: 0, crc32: 0 };
+const firstBody = {
+  base64:
+    'KLUv/QBIPQ0AJldJMoApSQczwDHQkUFnaCYDbOJsIiKTQ/beRWg32yQhu91PTLguxp3f2j7p78wBqm+g35oMOgA6ADkAknHcHN/38vDjmIPvXDNJl9yQ8kilS/geF5fvPANsTsuncwP1o3T2+LHIR+kQN/gi6Q2fuDxSqgAeBPJxt+8h5jisZXOOvbYww0huSOGGFH6cTncMxtZN/ErI2MWoKCw6h0PBYGjKzvnEQMO2b0/nx+AjlR4LEITcxGRl81hLfq2/a63p3APT2aM9g6tdVzAatu8X38OrXftGY0GC7x9XSqVLhxnGj+9ci0Sxc82qqqqK0PWGL6JUdQACAQQFmiyiEosCCSKggnYDdwDVgwQKBFQPESYgVFVVdc25ZmLnAW7W8s498DsXbFK2txA3IKACkTHTDQQ9IZ7vRELuIWQwamaNHiR7IOaoDXwM9mhqtLNMMdWIUQZMosLIAcBkDLASzvRx191YBD8ilDy3KM3kZ3kPlGGPFHPXMLIl1jfMe4kjvCB38X+jCXMY6Wv20P+P2OErQQbpy2GjLxshFX13YHYdKtoZrjciAGRR',
+  rawLength: 1080,
+  crc32: 1279051695,
+};
 
 test('versions are checked: older is read, newer is SHAPE_TOO_NEW, none is CORRUPT', () => {
   expect(() => checkShape('head', 1, 'x')).not.toThrow();
-  expect(() => checkShape('head', shapes.head + 1, 'the head of t')).toThrow(expect.objectContaining({ code: 'SHAPE_TOO_NEW', message: expect.stringContaining('the head of t') }));
-  for (const v of [undefined, 0, '1', Number.NaN]) expect(() => checkShape('head', v, 'x')).toThrow(expect.objectContaining({ code: 'CORRUPT' }));
+  expect(() => checkShape('head', shapes.head + 1, 'the head of t')).toThrow(
+    expect.objectContaining({ code: 'SHAPE_TOO_NEW', message: expect.stringContaining('the head of t') }),
+  );
+  for (const v of [undefined, 0, '1', Number.NaN])
+    expect(() => checkShape('head', v, 'x')).toThrow(expect.objectContaining({ code: 'CORRUPT' }));
 });

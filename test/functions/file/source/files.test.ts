@@ -1,4 +1,4 @@
-import { appendFile, copyFile, mkdir, rename, rm, truncate, writeFile } from 'node:fs/promises';
+import { appendFile, copyFile, mkdir, rename, rm, stat, truncate, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
@@ -175,11 +175,13 @@ test('a truncated or broken gzip file gives what is before that, then CORRUPT', 
       await expect(readOn()).rejects.toMatchObject({ code: 'CORRUPT', blame: 'system', message: expect.stringContaining(path) });
       await task.close();
       expect(values.length).toBeGreaterThan(content.length * 0.4);
+      expect(content.startsWith(values.slice(0, content.length * 0.4))).toBe(true);
+      // Damaged bytes decompress to others before they stop making sense; a file cut short does not.
+      if (bytes === broken) continue;
       expect(content.startsWith(values)).toBe(true);
-      // It is whole later.
       await writeFile(path, whole);
-      if (bytes !== broken) for (const value of (await readAll({ path }, {}, stands)).values) values += `${value}\n`;
-      if (bytes !== broken) expect(values === content).toBe(true);
+      for (const value of (await readAll({ path }, {}, stands)).values) values += `${value}\n`;
+      expect(values === content).toBe(true);
     }
   }));
 
@@ -201,13 +203,11 @@ test('a gzip file that was read is not decompressed again to find that nothing c
     const { stands } = await readAll({ path }, { maxRecords: 10 });
     const offset = [...stands.values()][0]!.offset;
     expect(offset.end).toBeDefined();
-    // Bytes that would not decompress, of the same size and time.
-    const { stats } = await import('node:fs/promises').then(async ({ stat }) => ({ stats: await stat(path) }));
-    await writeFile(path, Buffer.alloc(stats.size));
-    const { utimes } = await import('node:fs/promises');
-    await utimes(path, stats.atimeMs / 1000, stats.mtimeMs / 1000);
-    const again = await import('node:fs/promises').then(({ stat }) => stat(path));
-    offset.end = { size: again.size, mtimeMs: again.mtimeMs };
+    // Bytes that would not decompress, and an offset that says it was read when it had their size and time.
+    await writeFile(path, Buffer.alloc(offset.end!.size));
+    await expect(readAll({ path }, {}, new Map(stands))).rejects.toThrow();
+    const { size, mtimeMs } = await stat(path);
+    stands.set(path, { partition: { file: path }, offset: { ...offset, end: { size, mtimeMs } } });
     expect((await readAll({ path }, {}, stands)).values).toEqual([]);
   }));
 

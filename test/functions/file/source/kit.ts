@@ -6,6 +6,7 @@ import { fileSource } from '../../../../functions/file/file-source.ts';
 import type { FileOffset, FileSourceConfig } from '../../../../functions/file/source-config.ts';
 import type { Budget, Partition, Poll, Position } from '../../../../shared/connect/connector.ts';
 import type { Value } from '../../../../shared/connect/schema.ts';
+import { copyOf } from '../../../kit/source-runner.ts';
 
 export type Config = z.input<typeof FileSourceConfig>;
 
@@ -64,8 +65,8 @@ export const readAll = async (config: Config, limits: Partial<Budget> = {}, stan
         read.indices.push(read.values.length + index);
       }
       for (const { value, key } of poll.batch) {
-        read.values.push(structuredClone(value));
-        read.keys.push(structuredClone(key));
+        read.values.push(copyOf(value));
+        read.keys.push(copyOf(key));
       }
       advance(stands, poll);
       ({ caughtUp } = poll);
