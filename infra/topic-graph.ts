@@ -100,5 +100,3 @@ export const topicGraph = () => {
     },
   };
 };
-
-export type TopicGraph = ReturnType<typeof topicGraph>;

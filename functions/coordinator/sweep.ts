@@ -42,7 +42,7 @@ const sweepConnector = async (
     if (isHeld(lease, nowMs)) continue;
     const restarted = restartIsDue(lease, nowMs) && (await restartTask(table, row.name, task, false));
     if (lease.state === 'FAILED' && !restarted) continue;
-    const died = lease.owner !== undefined;
+    const died = lease.owner !== undefined && isFresh(lease.expiresAtMs, nowMs);
     if (restarted || died || unfinished || lagRecords > 0 || (await wakeWasLost(table, row.name, lease, nowMs)))
       await functions.event(row.functionName, { connector: row.name, task, reason: 'sweep' });
   }
@@ -54,13 +54,16 @@ const restartIsDue = (lease: TaskRow, nowMs: number): boolean =>
   lease.retriable === true &&
   nowMs - (lease.lastRunAtMs ?? 0) >= restartBackoffMs(lease.failures);
 
-/** Runs that found nothing to do write nothing: a WAKE row can't tell them from a run that did not happen, so it is believed this long. */
-const wakeAgeMs = 60 * minuteMs;
+/**
+ * A run that finds nothing to do writes nothing, so a WAKE row or a dead holder's lease stays as it is: what it says is believed for an
+ * hour, not for ever, or each would cost a run a minute.
+ */
+const isFresh = (atMs: unknown, nowMs: number): boolean => nowMs - Number(atMs) <= 60 * minuteMs;
 
 /** A WAKE row that is younger than the task's last run: the run that should have followed it did not happen. */
 const wakeWasLost = async (table: Table, connector: string, lease: TaskRow, nowMs: number): Promise<boolean> => {
   const wake = await table.get(wakeKey(connector, lease.task));
-  if (wake === undefined || nowMs - Number(wake.atMs) > wakeAgeMs) return false;
+  if (wake === undefined || !isFresh(wake.atMs, nowMs)) return false;
   return Number(wake.atMs) >= (lease.lastRunAtMs ?? 0);
 };
 

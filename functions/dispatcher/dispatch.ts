@@ -2,6 +2,7 @@ import type { InvokeFunction, Reason } from '../../shared/management/ports.ts';
 import { readConnector } from '../../shared/state/connectors.ts';
 import { subscriptionPrefix, topicPk } from '../../shared/state/keys.ts';
 import { isHeld, readTask } from '../../shared/state/lease.ts';
+import { onData } from '../../shared/connect/spec.ts';
 import type { Table } from '../../shared/state/table.ts';
 
 /** The keys of a stream record; the stream carries no more. */
@@ -85,6 +86,7 @@ const wake = async (
 ): Promise<void> => {
   const row = await readConnector(table, connector);
   if (row === undefined || row.target !== 'STARTED' || task >= row.tasks) return;
+  if (reason === 'data' && row.trigger !== onData) return;
   const lease = await readTask(table, connector, task);
   if (lease.state === 'FAILED' || isHeld(lease, nowMs + skipHeldMs)) return;
   await functions.event(row.functionName, { connector, task, reason });

@@ -55,11 +55,13 @@ export const newParquetFile = (codec: 'SNAPPY' | 'UNCOMPRESSED'): FileBuilder =>
           { name: 'root', num_children: columns.size },
           ...Array.from(columns.values(), ({ element }) => element),
         ],
-        // The least and greatest JSON text tell a reader nothing, and would be kept whole in the footer.
         columnData: Array.from(columns.values(), ({ element, values }) => ({
           name: element.name,
           data: values,
+          // The least and greatest JSON text tell a reader nothing, and would be kept whole in the footer.
           statistics: element.logical_type?.type !== 'JSON',
+          // The library's dictionary takes 0 and -0 for one value.
+          ...(element.type === 'FLOAT' || element.type === 'DOUBLE' ? { encoding: 'PLAIN' as const } : {}),
         })),
       });
       return writer.getBytes();

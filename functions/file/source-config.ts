@@ -62,7 +62,9 @@ export const FileSourceConfig = z
       .optional()
       .describe('CSV: between fields. Default: a comma, a tab for `.tsv`.'),
     header: z
-      .union([z.literal(true), z.array(z.string().min(1)).min(1, 'expected true or a list of names')], { error: 'expected true or a list of names' })
+      .union([z.literal(true), z.array(z.string().min(1)).min(1, 'expected true or a list of names')], {
+        error: 'expected true or a list of names',
+      })
       .optional()
       .describe('CSV: true, the first line names the columns (the default), or the list of their names.'),
     null: z

@@ -69,15 +69,20 @@ interface Login {
   readonly ssl: (typeof sslModes)[number];
 }
 
+const badEscape = /%(?![0-9a-f]{2})/i;
+
 const loginOf = (config: PostgresConnectionConfig): Login => {
   if (config.url === undefined) {
     const { host, port, database, user, password, ssl } = config;
     return { host: host!, port, database: database!, user: user!, password, ssl };
   }
   // The parser's own error holds the text it was given, and so the password.
-  const url = URL.canParse(config.url) ? new URL(config.url) : undefined;
+  const url = URL.canParse(config.url) && !badEscape.test(config.url) ? new URL(config.url) : undefined;
   if (url === undefined || !/^postgres(ql)?:$/.test(url.protocol) || url.hostname === '')
-    throw new ConnectError('CONFIG_INVALID', 'url is not of the form postgres://user:password@host:port/database');
+    throw new ConnectError(
+      'CONFIG_INVALID',
+      'url is not of the form postgres://user:password@host:port/database, with %25 for a %',
+    );
   const { sslmode, ...others } = Object.fromEntries(url.searchParams);
   const unknown = Object.keys(others);
   const ssl = sslModes.find((mode) => mode === (sslmode ?? config.ssl));

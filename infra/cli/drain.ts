@@ -21,66 +21,126 @@ export interface Drained {
 export const drain = async (
   table: Table,
   functions: InvokeFunction,
-  signal: AbortSignal,
+  interrupted: AbortSignal,
   onLook: (states: readonly ConnectorState[]) => void,
 ): Promise<Drained> => {
-  const nowMs = () => Date.now();
-  for (const { row, tasks } of await readStates(table, nowMs()))
+  for (const { row, tasks } of await readStates(table, Date.now()))
     if (tasks.some((task) => task.state === 'FAILED')) await restartConnector(table, functions, row.name);
-  const atStart = await readStates(table, nowMs());
-  const sources = Promise.all(atStart.filter(readsUpstream).map((state) => drainSource(functions, state, signal)));
+  const atStart = await readStates(table, Date.now());
+  const over = new AbortController();
+  const signal = AbortSignal.any([interrupted, over.signal]);
+  const invoke = enduringInvoke(functions);
   let sourcesDone = false;
-  void sources.finally(() => {
-    sourcesDone = true;
-  });
+  const sources = Promise.all(atStart.filter(readsUpstream).map((state) => drainSource(invoke, state, signal))).then(
+    () => {
+      sourcesDone = true;
+    },
+  );
+  try {
+    // The look ends with the states; the sources only where they, or the signal, ended them with an error.
+    return await Promise.race([look(table, invoke, signal, () => sourcesDone, onLook), sources.then(() => never)]);
+  } finally {
+    over.abort(new Error('the drain is over'));
+  }
+};
+
+const never = new Promise<never>(() => {});
+
+/** Looks at the states, and wakes whoever reads the log and is behind, until everything is at rest. */
+const look = async (
+  table: Table,
+  invoke: EnduringInvoke,
+  signal: AbortSignal,
+  sourcesDone: () => boolean,
+  onLook: (states: readonly ConnectorState[]) => void,
+): Promise<Drained> => {
   const inFlight = new Set<string>();
   for (;;) {
-    const done = sourcesDone;
-    const states = await readStates(table, nowMs());
+    const done = sourcesDone();
+    const nowMs = Date.now();
+    const states = await readStates(table, nowMs);
     onLook(states);
-    for (const state of states.filter((one) => (one.lagRecords ?? 0) > 0))
-      wakeReader(functions, state, inFlight, nowMs());
+    for (const state of states.filter(isBehind)) wakeReader(invoke, state, inFlight, nowMs);
+    invoke.requireAlive();
     const failed = states.filter(
       ({ row, tasks }) => row.target === 'STARTED' && tasks.some((task) => task.state === 'FAILED'),
     );
-    if (done && states.every((state) => isAtRest(state, nowMs()) || failed.includes(state))) {
-      await sources;
-      return { states, failed };
-    }
+    if (done && states.every((state) => isAtRest(state, nowMs) || failed.includes(state))) return { states, failed };
     await delay(lookMs, signal);
   }
 };
 
+/** A reader of the log that has records to read, or a batch or an order that a dead run left behind. */
+const isBehind = ({ row, lagRecords = 0, unfinished }: ConnectorState): boolean =>
+  row.from !== undefined && (lagRecords > 0 || unfinished);
+
 const readsUpstream = ({ row }: ConnectorState): boolean => row.target === 'STARTED' && row.from === undefined;
 
-const isAtRest = ({ row, tasks, lagRecords = 0 }: ConnectorState, nowMs: number): boolean =>
-  row.target !== 'STARTED' || (lagRecords === 0 && tasks.every((task) => !isHeld(task.row, nowMs)));
+const isAtRest = (state: ConnectorState, nowMs: number): boolean =>
+  state.row.target !== 'STARTED' || (!isBehind(state) && state.tasks.every((task) => !isHeld(task.row, nowMs)));
 
-const drainSource = async (functions: InvokeFunction, { row }: ConnectorState, signal: AbortSignal): Promise<void> => {
+/** A function that dies this often, one invocation after the other, does not live. More than the deaths that single out a poison record. */
+const mostDeaths = 25;
+
+type Target = { readonly connector: string; readonly task: number };
+
+interface EnduringInvoke {
+  /** The outcome of one run; undefined where the function died. */
+  (functionName: string, target: Target): Promise<string | undefined>;
+  /** Throws what a function last died of that died too often. */
+  requireAlive(): void;
+}
+
+/** Invokes tasks whose functions may be killed: another invocation goes on after them. */
+const enduringInvoke = (functions: InvokeFunction): EnduringInvoke => {
+  const deaths = new Map<string, number>();
+  let dead: unknown;
+  const invoke = async (functionName: string, target: Target): Promise<string | undefined> => {
+    const id = `${target.connector}#${target.task}`;
+    try {
+      const { outcome } = (await functions.request(functionName, { ...target, reason: 'manual' })) as {
+        outcome: string;
+      };
+      deaths.delete(id);
+      return outcome;
+    } catch (cause) {
+      deaths.set(id, (deaths.get(id) ?? 0) + 1);
+      if (deaths.get(id)! >= mostDeaths) dead = cause;
+      return undefined;
+    }
+  };
+  return Object.assign(invoke, {
+    requireAlive() {
+      if (dead !== undefined) throw dead;
+    },
+  });
+};
+
+const drainSource = async (invoke: EnduringInvoke, { row }: ConnectorState, signal: AbortSignal): Promise<void> => {
   await Promise.all(
     Array.from({ length: row.tasks }, (_, task) =>
-      drainTask(functions, row.functionName, { connector: row.name, task }, signal),
+      drainTask(invoke, row.functionName, { connector: row.name, task }, signal),
     ),
   );
 };
 
 /** Invokes a task until a run of it, started after this call, found the end. */
 const drainTask = async (
-  functions: InvokeFunction,
+  invoke: EnduringInvoke,
   functionName: string,
-  target: { connector: string; task: number },
+  target: Target,
   signal: AbortSignal,
 ): Promise<void> => {
   while (!signal.aborted) {
-    const answer = (await functions.request(functionName, { ...target, reason: 'manual' })) as { outcome: string };
-    if (answer.outcome === 'idle' || answer.outcome === 'drained' || answer.outcome === 'failed') return;
-    // Another invocation holds the lease, or the connector changed: look again when it may be over.
-    if (answer.outcome !== 'more') await delay(lookMs, signal);
+    const outcome = await invoke(functionName, target);
+    if (outcome === 'idle' || outcome === 'drained' || outcome === 'failed') return;
+    // Another invocation holds the lease, the connector changed, or the function died: look again when it may be over.
+    if (outcome !== 'more') await delay(lookMs, signal);
   }
 };
 
 const wakeReader = (
-  functions: InvokeFunction,
+  invoke: EnduringInvoke,
   { row, tasks }: ConnectorState,
   inFlight: Set<string>,
   nowMs: number,
@@ -89,9 +149,7 @@ const wakeReader = (
     const id = `${row.name}#${task}`;
     if (state !== 'RUNNING' || isHeld(lease, nowMs) || inFlight.has(id)) continue;
     inFlight.add(id);
-    functions
-      .request(row.functionName, { connector: row.name, task, reason: 'manual' })
-      .catch(() => {}) // What a run can't say itself shows in its task's row, or the next look tries again.
-      .finally(() => inFlight.delete(id));
+    // What a run ended with shows in its task's row, or the next look tries again.
+    void invoke(row.functionName, { connector: row.name, task }).finally(() => inFlight.delete(id));
   }
 };

@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { DescribeTableCommand, DynamoDBClient, ListTablesCommand } from '@aws-sdk/client-dynamodb';
@@ -24,8 +25,14 @@ export interface OpenPlatform {
 
 const region = process.env.AWS_REGION ?? 'us-east-1';
 
-const clientAt = (endpoint: string): DynamoDBClient =>
-  new DynamoDBClient({ endpoint, region, credentials: { accessKeyId: 'local', secretAccessKey: 'local' } });
+/** Asks long enough for an embedded DynamoDB that died to be there again. */
+export const clientAt = (endpoint: string): DynamoDBClient =>
+  new DynamoDBClient({
+    endpoint,
+    region,
+    credentials: { accessKeyId: 'local', secretAccessKey: 'local' },
+    maxAttempts: 8,
+  });
 
 /** The platform under a state directory: a running host's, or the tables alone while nothing runs. */
 export const openPlatform = async (stateDir: string): Promise<OpenPlatform> => {
@@ -38,6 +45,9 @@ export const openPlatform = async (stateDir: string): Promise<OpenPlatform> => {
     });
     return open(stateDir, host.dynamodb.endpoint, lambdaInvoker(lambda), true, async () => lambda.destroy());
   }
+  // To look must not make anything.
+  if (process.env.AWS_ENDPOINT_URL_DYNAMODB === undefined && !existsSync(join(stateDir, 'dynamodb.db')))
+    throw nothingRan();
   const lock = await acquireLock(resolve(stateDir));
   try {
     const dynamodb = await startDynamodb({ stateDir: resolve(stateDir), onLog: () => {} });
@@ -104,11 +114,14 @@ export const findTable = async (client: DynamoDBClient): Promise<string> => {
     const { Table: table } = await client.send(new DescribeTableCommand({ TableName }));
     if (table?.GlobalSecondaryIndexes?.some((index) => index.IndexName === kindIndex)) return TableName;
   }
-  throw new ConnectError(
+  throw nothingRan();
+};
+
+const nothingRan = (): ConnectError =>
+  new ConnectError(
     'NOT_FOUND',
     'nothing has run here yet: `sluice run FILE` first, or name another directory with --state',
   );
-};
 
 const bucketDirectory = async (stateDir: string): Promise<string> => {
   const root = join(resolve(stateDir), 's3');

@@ -1,17 +1,18 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { DynamoDBClient } from '@aws-sdk/client-dynamodb';
 import { LambdaClient } from '@aws-sdk/client-lambda';
 import { lambdaInvoker } from '../../shared/lambda/invoke.ts';
 import type { ConnectorState } from '../../shared/management/status.ts';
 import { dynamoTable } from '../../shared/state/dynamodb/table.ts';
 import { type Host, startHost } from '../local/host.ts';
+import { requireUnlocked } from '../local/lock.ts';
 import { loadPipelineFiles } from '../pipeline-file.ts';
 import { synthPipelines } from '../synth.ts';
+import { deadLeases } from './dead-leases.ts';
 import { type Drained, drain } from './drain.ts';
 import { createMeter, type Meter } from './meter.ts';
 import { type Answer, bytes, count, exitCodes, seconds, writeLine } from './output.ts';
-import { findTable } from './platform.ts';
+import { clientAt, findTable } from './platform.ts';
 import { startProgress } from './progress.ts';
 import { startServices } from './services.ts';
 
@@ -33,12 +34,15 @@ export const startLocal = async (
   { fireAtStart = false, print = false } = {},
 ): Promise<LocalPlatform> => {
   const yaml = files.filter((file) => !/\.[jt]s$/.test(file));
+  // Before a database or a synthesis writes over those of a run that uses the directory.
+  await requireUnlocked(resolve(stateDir));
   // The slow starts at once: a database, and the synthesis.
   const [services, assembly] = await Promise.all([
     startServices(loadPipelineFiles(yaml), resolve(stateDir)),
     synthPipelines({ files, outdir: join(resolve(stateDir), 'cdk.out') }),
   ]);
   const meter = createMeter();
+  const leases = deadLeases();
   try {
     const host = await startHost({
       assembly,
@@ -48,7 +52,14 @@ export const startLocal = async (
         meter.line(functionName, line);
         if (print) say(`${functionName}  ${line}`);
       },
-      onInvocation: (report) => meter.invocation(report),
+      onInvocation: (report) => {
+        meter.invocation(report);
+        if (report.error !== undefined) leases.died(report.requestId);
+      },
+      beforeFunctions: async ({ endpoint, kind }) => {
+        // An endpoint of the user's own may have other hosts: their leases are left to expire.
+        if (kind === 'embedded') await leases.clear(endpoint);
+      },
       fireAtStart,
     });
     say(
@@ -60,10 +71,12 @@ export const startLocal = async (
       meter,
       async [Symbol.asyncDispose]() {
         await host.stop({ graceMs: 3_000 });
+        leases.close();
         await services.stop();
       },
     };
   } catch (cause) {
+    leases.close();
     await services.stop();
     throw cause;
   }
@@ -85,11 +98,7 @@ export const run = async (files: readonly string[], options: RunOptions, interru
   const say = options.json ? () => {} : writeLine;
   await using local = await startLocal(files, options.state, say);
   const { host, meter } = local;
-  const client = new DynamoDBClient({
-    endpoint: host.dynamodb.endpoint,
-    region: 'us-east-1',
-    credentials: credentials,
-  });
+  const client = clientAt(host.dynamodb.endpoint);
   const lambda = new LambdaClient({
     endpoint: host.lambdaEndpoint,
     region: 'us-east-1',

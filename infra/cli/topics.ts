@@ -1,10 +1,11 @@
 import { partitionKey } from '../../shared/connect/connector.ts';
+import { ConnectError } from '../../shared/connect/errors.ts';
 import { writeJson } from '../../shared/connect/json.ts';
 import { type LogOffset, logSource } from '../../shared/log/read.ts';
 import { requireTopic, type Topic } from '../../shared/log/topics.ts';
 import { headKey } from '../../shared/state/keys.ts';
 import type { Table } from '../../shared/state/table.ts';
-import { type Answer, count, tableLines, writeLine } from './output.ts';
+import { type Answer, count, tableLines } from './output.ts';
 import { type OpenPlatform, openPlatform } from './platform.ts';
 
 export const listTopics = async (stateDir: string): Promise<Answer> => {
@@ -69,7 +70,7 @@ const heads = async (table: Table, { name }: Topic, { generation, queues }: Topi
   }));
 };
 
-/** Prints a topic's records as JSON lines: the last `limit` of each queue, or all from the beginning. */
+/** A topic's records as JSON lines: the last ones, or the first. */
 export const tailTopic = async (
   stateDir: string,
   name: string,
@@ -77,18 +78,33 @@ export const tailTopic = async (
 ): Promise<Answer> => {
   const platform = await openPlatform(stateDir);
   try {
-    await printRecords(platform, name, options);
-    return { lines: [] };
+    const lines = await readRecords(platform, name, options);
+    return { lines, result: lines.map(parseExactly) };
   } finally {
     await platform.close();
   }
 };
 
-const printRecords = async (
+type Reviver = (key: string, value: unknown, context: { readonly source?: string }) => unknown;
+// Both are in Node since 22, and not in TypeScript's library.
+const { parse, rawJSON } = JSON as unknown as {
+  parse(text: string, reviver: Reviver): unknown;
+  rawJSON(text: string): unknown;
+};
+
+/** An object whose numbers stay as they are written: an id may have more digits than a double. */
+const parseExactly = (line: string): unknown =>
+  parse(line, (_key, value, { source }) =>
+    typeof value === 'number' && source !== undefined ? rawJSON(source) : value,
+  );
+
+const readRecords = async (
   { table, objects }: OpenPlatform,
   name: string,
   { limit, fromBeginning }: { limit: number; fromBeginning: boolean },
-) => {
+): Promise<readonly string[]> => {
+  if (!Number.isInteger(limit) || limit < 1)
+    throw new ConnectError('CONFIG_INVALID', '--limit takes a whole number of at least 1');
   await requireTopic(table, name);
   const source = logSource({ table, objects, topics: [name], task: 0, tasks: 1 });
   const at = new Map<string, LogOffset>();
@@ -114,5 +130,5 @@ const printRecords = async (
     left -= poll.batch.count;
     if (poll.caughtUp) break;
   }
-  for (const line of lines.slice(0, limit)) writeLine(line);
+  return lines.slice(0, limit);
 };

@@ -1,6 +1,6 @@
 import { Duration } from 'aws-cdk-lib/core';
 import { Construct } from 'constructs';
-import { ConnectorSpec, deliveryProblem, namePattern, TopicSpec } from '../../shared/connect/spec.ts';
+import { ConnectorSpec, deliveryProblem, namePattern, onData, TopicSpec } from '../../shared/connect/spec.ts';
 import { type BundleEntry, connectorEntry, directEntry, processorEntry } from '../bundle-entries.ts';
 import type { Sink, Source } from '../connectors.ts';
 import { type Problem, problemsOf, requireNoProblems } from '../problems.ts';
@@ -205,6 +205,6 @@ const checkConfig = (
 };
 
 const scheduledProblems = (trigger: Trigger): readonly Problem[] =>
-  trigger.description === 'on data'
+  trigger.description === onData
     ? [{ path: ['trigger'], message: 'there is no topic to wait for; use Trigger.every() or Trigger.manual()' }]
     : [];

@@ -1,5 +1,6 @@
 import { Duration } from 'aws-cdk-lib/core';
 import { ConnectError } from '../../shared/connect/errors.ts';
+import { onData } from '../../shared/connect/spec.ts';
 
 /** What starts the runs of a connector's tasks. A hint only: the committed offset says where a run resumes. */
 export class Trigger {
@@ -21,7 +22,7 @@ export class Trigger {
 
   /** A run when there is something new in the topics that it reads. The default of sinks and processors; a source has none. */
   static onData(): Trigger {
-    return new Trigger('on data');
+    return new Trigger(onData);
   }
 
   /** As it stands in status. */

@@ -29,6 +29,8 @@ export interface HostOptions {
   /** A line that a function wrote, or that the host has to say about it. @default - to stderr */
   onLog?: (functionName: string, line: string) => unknown;
   onInvocation?: (report: InvocationReport) => void;
+  /** Called when the tables are there, before any function of this host runs. */
+  beforeFunctions?: (dynamodb: Pick<Dynamodb, 'endpoint' | 'kind'>) => Promise<void>;
   /** @default - AWS_REGION, else us-east-1; a stack with a region of its own keeps it */
   region?: string;
   /** Invocations at a time, further ones wait. @default 8 */
@@ -69,6 +71,7 @@ function settingsOf(options: HostOptions): Settings {
     env: options.env ?? {},
     onLog: options.onLog ?? ((functionName, line) => process.stderr.write(`${functionName}: ${line}\n`)),
     onInvocation: options.onInvocation ?? (() => {}),
+    beforeFunctions: options.beforeFunctions ?? (async () => {}),
     region: options.region ?? process.env.AWS_REGION ?? 'us-east-1',
     maxConcurrency: options.maxConcurrency ?? 8,
     idleMs: options.idleMs ?? 300_000,
@@ -117,6 +120,7 @@ async function start(options: HostOptions, closers: Closer[]): Promise<Omit<Host
   const dynamodb = await startDynamodb({ stateDir, onLog: (line) => onLog('dynamodb', line) });
   closers.push(() => dynamodb.stop());
   const tables = await provideStorage(resources, intrinsics, dynamodb, region, stateDir);
+  await settings.beforeFunctions(dynamodb);
 
   const runtime = createRuntime(settings);
   const { activity, functions, events, invoke } = runtime;

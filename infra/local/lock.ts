@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { link, mkdir, readdir, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { ConnectError } from '../../shared/connect/errors.ts';
 import { isAlive, type ProcessIdentity, processIdentity } from './process-identity.ts';
 import { readStateFile, writeStateFile } from './state-file.ts';
 
@@ -35,6 +36,13 @@ export async function acquireLock(stateDir: string): Promise<Lock> {
   }
 }
 
+/** Throws where another run uses the directory. Only the lock itself keeps one from starting right after. */
+export async function requireUnlocked(stateDir: string): Promise<void> {
+  await mkdir(stateDir, { recursive: true });
+  const highest = (await lockNumbers(stateDir)).at(-1);
+  if (highest !== undefined) await refuseLiveHolder(stateDir, highest);
+}
+
 async function refuseLiveHolder(stateDir: string, number: number): Promise<void> {
   const holder = (await readStateFile(lockPath(stateDir, number))) as LockFile | undefined;
   if (!holder || holder.released) return;
@@ -43,7 +51,7 @@ async function refuseLiveHolder(stateDir: string, number: number): Promise<void>
     throw new Error(`${lockPath(stateDir, number)} is not a lock of this program; remove it or pass --state DIR`);
   }
   if (isAlive({ pid, bootId, startTime })) {
-    throw new Error(`another run (pid ${pid}) uses ${stateDir}; stop it or pass --state DIR`);
+    throw new ConnectError('STATE_CONFLICT', `another run (pid ${pid}) uses ${stateDir}; stop it or pass --state DIR`);
   }
 }
 

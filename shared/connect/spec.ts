@@ -39,6 +39,9 @@ export const TopicSpec = z.strictObject({
 });
 export type TopicSpec = z.output<typeof TopicSpec>;
 
+/** The trigger of a reader of the log that every new segment wakes. */
+export const onData = 'on data';
+
 export const connectorKinds = ['source', 'sink', 'direct', 'processor'] as const;
 export type ConnectorKind = (typeof connectorKinds)[number];
 
@@ -63,7 +66,7 @@ export const ConnectorSpec = z.strictObject({
   tasks: z.number().int().min(1).max(1000).default(1),
   errors: ErrorPolicy.default(() => ErrorPolicy.parse({})),
   delivery: z.enum(deliveries).optional(),
-  /** How its runs start, for status: `every 60 s`, `manual`, `on data`. */
+  /** How its runs start: `on data` (the dispatcher wakes it), `manual`, or a schedule's description, as status shows it. */
   trigger: z.string(),
   managedBy: z.enum(['deploy', 'rest']),
   maxRecords: z.number().int().min(1).default(20_000).describe('records of one batch'),

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import type { ConnectorSpec } from '../connect/spec.ts';
-import { ensureTopic } from '../log/topics.ts';
+import { declareTopic, ensureTopic } from '../log/topics.ts';
 import { type ConnectorRow, deleteConnector, putConnector, readConnector } from '../state/connectors.ts';
 import { connectorPk, subscriptionKey } from '../state/keys.ts';
 import type { Table } from '../state/table.ts';
@@ -18,14 +18,15 @@ export const applyConnector = async (
   spec: ConnectorSpec,
 ): Promise<{ row: ConnectorRow; problems: readonly string[] }> => {
   const before = await readConnector(table, spec.name);
-  for (const { name, queues, retentionMs } of spec.to ?? []) await ensureTopic(table, name, { queues, retentionMs });
+  for (const { name, queues, retentionMs } of spec.to ?? []) await declareTopic(table, name, { queues, retentionMs });
   if (spec.errors.deadLetterTopic !== undefined) await ensureTopic(table, spec.errors.deadLetterTopic);
   const row = await putConnector(table, spec, { incarnation: randomUUID() });
   await subscribe(table, spec.name, spec.from ?? []);
   const dropped = (before?.from ?? []).filter((topic) => !spec.from?.includes(topic));
   await unsubscribe(table, spec.name, dropped);
   const problems = [...(await ask(functions, row, 'check')), ...(await ask(functions, row, 'created'))];
-  await wakeTasks(functions, row, 'manual');
+  // Whoever chose `manual` chose the moment, too.
+  if (row.trigger !== 'manual') await wakeTasks(functions, row, 'manual');
   return { row, problems };
 };
 

@@ -82,9 +82,13 @@ const addToReset = async (
   };
   const result = await table.write([{ put, when: reset === undefined ? 'absent' : { id: reset.id } }, history]);
   if (!result.ok)
-    throw new ConnectError('STATE_CONFLICT', `another change of the offsets of ${owner.connector} came between: try again`, {
-      retriable: true,
-    });
+    throw new ConnectError(
+      'STATE_CONFLICT',
+      `another change of the offsets of ${owner.connector} came between: try again`,
+      {
+        retriable: true,
+      },
+    );
 };
 
 /** All offsets back to the beginning. */

@@ -56,7 +56,10 @@ const logLag = async (table: Table, row: ConnectorRow, { offsets }: Progress): P
       for (const [queue, head] of heads.entries()) {
         const next = Number(head?.next ?? 0);
         const at = done.get(JSON.stringify({ generation, queue, topic: name }));
-        lag += Math.max(0, next - (at ? at.base + at.index : await earliest(table, logPk(name, generation, queue), next)));
+        lag += Math.max(
+          0,
+          next - (at ? at.base + at.index : await earliest(table, logPk(name, generation, queue), next)),
+        );
       }
     }
   }

@@ -51,8 +51,7 @@ export const copyBatches = async (copy: Copy): Promise<'drained' | 'more' | 'sup
   let moved = 0;
   const movedIsDue = () => moved >= movedBytes || (moved > 0 && request.stop.aborted);
   for (;;) {
-    const poll = await unlessStopped(next, request.stop);
-    if (poll === undefined) return 'more';
+    const poll = await next;
     ledger.advance(poll.offsets);
     moved += poll.moved ?? 0;
     const last = poll.caughtUp || request.stop.aborted;
@@ -79,16 +78,6 @@ export const copyBatches = async (copy: Copy): Promise<'drained' | 'more' | 'sup
     }
     if (poll.caughtUp) return 'drained';
     if (last || request.stop.aborted) return 'more';
-  }
-};
-
-/** What a poll throws because it was stopped is no failure: nothing of it was kept. A real one comes again in the next run. */
-const unlessStopped = async <T>(polling: Promise<T>, stop: AbortSignal): Promise<T | undefined> => {
-  try {
-    return await polling;
-  } catch (thrown) {
-    if (stop.aborted) return undefined;
-    throw thrown;
   }
 };
 

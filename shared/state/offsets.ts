@@ -103,7 +103,10 @@ export const fenced = (commit: OffsetCommit, seq: unknown): ConnectError =>
     `the offset of ${commit.key} is at commit ${String(seq ?? 'none')}, this batch was read at ${commit.seq}: another run or an operator moved it; nothing of the batch was committed`,
   );
 
-/** Commits offsets in the state table, with a prepared row in the same transaction for a two-phase sink. Throws FENCED. */
+/**
+ * Commits offsets in the state table, with a prepared row in the same transaction for a two-phase sink. Throws FENCED; also where an
+ * earlier attempt of the same batch was committed, with another prepared row: that one is promoted, what this attempt staged is not.
+ */
 export const commitOffsets = async (
   table: Table,
   owner: OffsetOwner,
@@ -112,7 +115,15 @@ export const commitOffsets = async (
 ): Promise<void> => {
   const writes = [...offsetWrites(owner, commits), ...(prepared === undefined ? [] : [preparedWrite(owner, prepared)])];
   if (writes.length === 0) return;
-  settleOffsets(commits, await table.write(writes));
+  const result = await table.write(writes);
+  settleOffsets(commits, result);
+  if (result.ok || prepared === undefined) return;
+  const ours = await table.get(preparedKey(owner.connector, owner.incarnation, prepared.task, prepared.id));
+  if (ours === undefined)
+    throw new ConnectError(
+      'FENCED',
+      `an earlier attempt of this batch was committed: ${prepared.id} is not promoted, the next run promotes what was`,
+    );
 };
 
 const preparedWrite = (owner: OffsetOwner, row: PreparedRow): Write => ({

@@ -234,6 +234,14 @@ sinks:
     ]);
   });
 
+  it('only what is wrong, not what a source that could not be read might have written', () => {
+    const broken = '  a: { connector: file, every: 1m, config: { path: 7 } }\n';
+    const sinks = 'sinks:\n  x: { connector: file, from: [a, b], config: { path: /out } }\n';
+    expect(problemsOf(pipeline(broken, sinks))).toEqual([
+      'p.yaml:3: sources.a.config.path: invalid input: expected string, received number',
+    ]);
+  });
+
   it('a from that means a node and another topic', () => {
     const one = '  one: { connector: file, every: 1m, config: { path: /x.jsonl, topic: two } }\n';
     const two = '  two: { connector: file, every: 1m, config: { path: /x.jsonl, topic: three } }\n';
@@ -425,6 +433,13 @@ describe('the quickstart', () => {
       expect(new Set(records.flatMap((record) => Object.keys(record)))).toEqual(new Set(Object.keys(fields)));
     }
   });
+});
+
+it('is written as docs/writing-a-pipeline.md says', () => {
+  const page = readFileSync('docs/writing-a-pipeline.md', 'utf8');
+  const block = (language: string) => page.split(`\`\`\`${language}\n`)[1]!.split('```')[0]!;
+  expect(Object.keys(load(block('yaml')).sinks)).toEqual(['store', 'archive']);
+  expect(Object.keys(loadPipelineFile(write('task.json', block('json'))).sources)).toEqual(['task']);
 });
 
 it('publishes the JSON schema that is in use', () => {

@@ -1,5 +1,8 @@
 import { randomBytes } from 'node:crypto';
 import { expect } from 'vitest';
+import type { ErrorPolicy } from '../../shared/connect/spec.ts';
+import { memoryObjects } from '../../shared/log/objects.ts';
+import { defaultErrorPolicy } from '../../shared/state/connectors.ts';
 import { offsetKey } from '../../shared/state/keys.ts';
 import type { Table } from '../../shared/state/table.ts';
 import { type Fault, type FaultPlan, faultPlan, faults } from './faults.ts';
@@ -28,9 +31,10 @@ export const crashMatrix = async (
   destination: Destination,
   newTable: () => Promise<Table>,
   recordsPerKey: number,
+  errors: ErrorPolicy = defaultErrorPolicy,
 ): Promise<number> => {
   const upstream = makeUpstream(recordsPerKey);
-  const calm = await schedule(upstream, destination, await newTable(), {});
+  const calm = await schedule(upstream, destination, errors, await newTable(), {});
   expect(calm.names, 'large bodies go through the object store').toContain('object put');
   let cases = 0;
   for (let at = 0; at < calm.names.length; at++)
@@ -39,7 +43,7 @@ export const crashMatrix = async (
       // compares offsets, epochs or versions is safe from it.
       if (destination === 'keyed' && fault === 'zombie' && /^(put|write k.*)$/.test(calm.names[at]!)) continue;
       try {
-        const plan = await schedule(upstream, destination, await newTable(), { at, fault });
+        const plan = await schedule(upstream, destination, errors, await newTable(), { at, fault });
         expect(plan.fired(), 'the fault was injected').toBe(true);
       } catch (cause) {
         throw new Error(`${fault} at operation ${at} (${calm.names[at]}): ${(cause as Error).message}`, { cause });
@@ -52,11 +56,12 @@ export const crashMatrix = async (
 const schedule = async (
   upstream: Upstream,
   destination: Destination,
+  errors: ErrorPolicy,
   table: Table,
   fault: { at?: number; fault?: Fault },
 ): Promise<FaultPlan> => {
   const clock = manualClock();
-  const world = createWorld(table, clock);
+  const world = createWorld(table, clock, memoryObjects(), errors);
   await makeTopic(table, 'rows', 2);
   const target = makeTarget(upstream, destination);
   const source: WorldTask = {
@@ -109,7 +114,8 @@ const byKey = (rows: readonly Row[]): Record<string, readonly number[]> => {
 };
 
 /** Exactly once, and in order per key. */
-const checkExact = (upstream: Upstream, rows: readonly Row[]): void => expect(byKey(rows)).toEqual(byKey([...upstream.values()].flat()));
+const checkExact = (upstream: Upstream, rows: readonly Row[]): void =>
+  expect(byKey(rows)).toEqual(byKey([...upstream.values()].flat()));
 
 /** Each key shows its last record: an older one was never put over a newer one. */
 const checkLast = (upstream: Upstream, last: ReadonlyMap<string, number>): void => {

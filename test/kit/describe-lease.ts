@@ -64,6 +64,21 @@ export const describeLease = (name: string, makeTable: () => Promise<Table>): vo
       expect(await take(table, 'b', 100)).toMatchObject({ owner: 'b', deaths: 1 });
     });
 
+    test('no two holders have one epoch: a free lease that was taken and released since it was read is busy', async () => {
+      const table = await makeTable();
+      await release(table, await take(table, 'a'));
+      const late: Table = {
+        ...table,
+        async get(key) {
+          const read = await table.get(key);
+          await release(table, await take(table, 'b'));
+          return read;
+        },
+      };
+      expect(await acquire(late, 'c')).toEqual({ refused: 'busy' });
+      expect(await take(table, 'd')).toMatchObject({ epoch: 3 });
+    });
+
     test('tasks of a connector have leases of their own', async () => {
       const table = await makeTable();
       for (const task of [0, 1, 10]) expect(await acquire(table, 'a', 0, 100, task)).toHaveProperty('lease');

@@ -36,7 +36,11 @@ const memoryFixture = (bug?: Bug): SourceFixture<typeof Config, Offset> => {
   const has = (name: Bug) => bug === name;
   let upstream = 'first';
   let opens = 0;
-  const row = (partition: number, n: number) => ({ topic: 'rows', key: null, value: `${partition}/${n} of ${upstream}` });
+  const row = (partition: number, n: number) => ({
+    topic: 'rows',
+    key: null,
+    value: `${partition}/${n} of ${upstream}`,
+  });
   const partitions = [0, 1].map((p) => Array.from({ length: 9 }, (_, n) => row(p, n)));
   const leaked: number[] = [];
 
@@ -81,13 +85,23 @@ const memoryFixture = (bug?: Bug): SourceFixture<typeof Config, Offset> => {
           remembered.set(`${p}`, from);
           left += rows.length - from;
         }
-        const caughtUp = left === 0 || has('caught up for ever') && wasCaughtUp;
+        const caughtUp = left === 0 || (has('caught up for ever') && wasCaughtUp);
         wasCaughtUp ||= caughtUp;
-        const poll = pollOf(records, { caughtUp: has('never caught up') && records.length === 0 ? polls > 1 : caughtUp });
+        const poll = pollOf(records, {
+          caughtUp: has('never caught up') && records.length === 0 ? polls > 1 : caughtUp,
+        });
         if (has('one offset for two batches'))
-          return { ...poll, offsets: poll.offsets.map((o, i) => ({ ...o, offset: { ...o.offset, next: remembered.get(String(o.partition.p)) ?? i } })) };
+          return {
+            ...poll,
+            offsets: poll.offsets.map((o, i) => ({
+              ...o,
+              offset: { ...o.offset, next: remembered.get(String(o.partition.p)) ?? i },
+            })),
+          };
         if (has('forgets where it stands')) return { ...poll, offsets: poll.offsets.slice(0, 1) };
-        return has('reuses its buffer') ? { ...poll, batch: batchOfGroups(poll.batch.groups.map((g) => into(shared, g))) } : poll;
+        return has('reuses its buffer')
+          ? { ...poll, batch: batchOfGroups(poll.batch.groups.map((g) => into(shared, g))) }
+          : poll;
       },
       async close() {
         if (closed && has('closes twice')) throw new Error('closed twice');

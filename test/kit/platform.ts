@@ -19,7 +19,7 @@ export const leaseMs = 60_000;
 export const specOf = (spec: Partial<ConnectorSpec> & Pick<ConnectorSpec, 'name' | 'kind'>): ConnectorSpec =>
   ConnectorSpec.parse({
     functionName: `function-${spec.name}`,
-    trigger: 'manual',
+    trigger: 'on data',
     managedBy: 'rest',
     maxRecords: 5,
     ...spec,
@@ -38,7 +38,9 @@ export const recordedFunctions = (answer: () => unknown = () => ({ problems: [] 
   };
   /** The tasks that were invoked since the last look, as `connector#task reason`. */
   const invoked = () =>
-    events.splice(0).map((event) => ('task' in event ? `${event.connector}#${event.task} ${event.reason}` : event.lifecycle));
+    events
+      .splice(0)
+      .map((event) => ('task' in event ? `${event.connector}#${event.task} ${event.reason}` : event.lifecycle));
   return { functions, invoked, requests };
 };
 
@@ -55,7 +57,11 @@ export const createPlatform = ({
   table = memoryTable(),
   objects = memoryObjects(),
   clock = manualClock(),
-}: { table?: Table; objects?: ObjectStore; clock?: ReturnType<typeof manualClock> } = {}) => {
+}: {
+  table?: Table;
+  objects?: ObjectStore;
+  clock?: ReturnType<typeof manualClock>;
+} = {}) => {
   const plugins = new Map<string, Plugin>();
   let ids = 0;
   const newId = () => `id-${String(ids++).padStart(6, '0')}`;
@@ -89,7 +95,8 @@ export const createPlatform = ({
             logSource({ ...log, topics: row.from ?? [], task, tasks: row.tasks })) as SourceTask<unknown>,
           process,
         ),
-      openSink: async () => faultySink(plugin.sink?.(row, task, process) ?? logSink({ ...log, owner: identity, newId }), process),
+      openSink: async () =>
+        faultySink(plugin.sink?.(row, task, process) ?? logSink({ ...log, owner: identity, newId }), process),
       stillCurrent: async () => isCurrent(row, await readConnector(gated, name), task),
       stop: new AbortController().signal,
       abort: new AbortController().signal,

@@ -62,7 +62,8 @@ export const createScheduler = () => {
       reject: (error: unknown) => void,
     ): Promise<void> => {
       trace.push(`${name}: ${operation}${fault === undefined ? '' : ` (${fault})`}`);
-      const unanswered = () => reject(new ConnectError('UNAVAILABLE', `no answer to ${operation}`, { retriable: true }));
+      const unanswered = () =>
+        reject(new ConnectError('UNAVAILABLE', `no answer to ${operation}`, { retriable: true }));
       if (fault === 'crash before') process.kill();
       else if (fault === 'unavailable') unanswered();
       else if (fault === 'crash after') outside.run(() => void call().then(process.kill, process.kill));

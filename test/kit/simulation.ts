@@ -10,12 +10,21 @@ import type { InvokeFunction, RunEvent } from '../../shared/management/ports.ts'
 import { readState } from '../../shared/management/status.ts';
 import { changeTarget, restartConnector } from '../../shared/management/tasks.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
-import { loadProgress } from '../../shared/state/offsets.ts';
+import { isHeld } from '../../shared/state/lease.ts';
 import { memoryTable } from '../../shared/state/memory/table.ts';
-import type { Key } from '../../shared/state/table.ts';
+import { loadProgress } from '../../shared/state/offsets.ts';
 import type { Verb } from '../../shared/state/states.ts';
+import type { Key } from '../../shared/state/table.ts';
 import { faultyTable } from './faults.ts';
-import { arraySource, askedSource, keyedDestination, owningDestination, type Row, rowOf, stagedDestination } from './memory-connectors.ts';
+import {
+  arraySource,
+  askedSource,
+  keyedDestination,
+  owningDestination,
+  type Row,
+  rowOf,
+  stagedDestination,
+} from './memory-connectors.ts';
 import { createPlatform, leaseMs, recordedFunctions, specOf } from './platform.ts';
 import { createScheduler, operationFaults, type Scheduled, type Waiting } from './scheduler.ts';
 import { watchedTable } from './watched-table.ts';
@@ -42,7 +51,11 @@ export const planArbitrary: fc.Arbitrary<Plan> = fc.record({
   sourceTasks: fc.integer({ min: 1, max: 2 }),
   asked: fc.boolean(),
   sinks: fc.array(
-    fc.record({ destination: fc.constantFrom(...destinations), direct: fc.boolean(), tasks: fc.integer({ min: 1, max: 2 }) }),
+    fc.record({
+      destination: fc.constantFrom(...destinations),
+      direct: fc.boolean(),
+      tasks: fc.integer({ min: 1, max: 2 }),
+    }),
     { minLength: 1, maxLength: 2 },
   ),
   retryTimeoutMs: fc.constantFrom(0, 3_600_000),
@@ -118,10 +131,14 @@ const createSimulation = async (plan: Plan, scheduler: ReturnType<typeof createS
   };
 
   // Invariant 2: what is acknowledged upstream is committed.
-  const checkDurable = (connector: string, stored: () => Promise<readonly { partition: Partition; offset: unknown }[]>) =>
+  const checkDurable =
+    (connector: string, stored: () => Promise<readonly { partition: Partition; offset: unknown }[]>) =>
     async (partition: string, next: number): Promise<void> => {
-      const offset = (await stored()).find((one) => one.partition.name === partition)?.offset as { next: number } | undefined;
-      if ((offset?.next ?? 0) < next) onWrong(new Error(`${connector} acknowledged ${partition} ${next} before it was durable`));
+      const offset = (await stored()).find((one) => one.partition.name === partition)?.offset as
+        | { next: number }
+        | undefined;
+      if ((offset?.next ?? 0) < next)
+        onWrong(new Error(`${connector} acknowledged ${partition} ${next} before it was durable`));
     };
   const inState = (connector: string) => async () => {
     const state = await readState(table, connector, clock.now());
@@ -141,7 +158,10 @@ const createSimulation = async (plan: Plan, scheduler: ReturnType<typeof createS
     ...plan.sinks.map(({ direct, tasks }, i) => {
       const name = `sink-${i}`;
       const common = { name, tasks, maxRecords: 3, errors };
-      return [name, direct ? specOf({ ...common, kind: 'direct' }) : specOf({ ...common, kind: 'sink', from: ['rows'] })] as const;
+      return [
+        name,
+        direct ? specOf({ ...common, kind: 'direct' }) : specOf({ ...common, kind: 'sink', from: ['rows'] }),
+      ] as const;
     }),
   ]);
   platform.plugins.set('source', {
@@ -214,7 +234,8 @@ const createSimulation = async (plan: Plan, scheduler: ReturnType<typeof createS
 
   /** A trigger: one that was sent, taken out of order, sometimes kept to come again; or one out of the blue. */
   const trigger = () => {
-    const event = invocations.length > 0 && pick(4) > 0 ? pickOf(invocations) : { connector: pickOf(names), task: pick(2) };
+    const event =
+      invocations.length > 0 && pick(4) > 0 ? pickOf(invocations) : { connector: pickOf(names), task: pick(2) };
     const sent = invocations.indexOf(event as RunEvent);
     if (sent >= 0 && pick(4) > 0) invocations.splice(sent, 1);
     return pick(8) === 0 ? undefined : invoke(event);
@@ -260,13 +281,15 @@ const createSimulation = async (plan: Plan, scheduler: ReturnType<typeof createS
     for (const name of names) {
       const state = (await readState(table, name, clock.now()))!;
       if ((state.lagRecords ?? 0) > 0 || state.unfinished || state.row.pendingTasks !== undefined) return false;
-      if (state.tasks.some(({ row }) => row.owner !== undefined || row.state === 'FAILED')) return false;
+      if (state.tasks.some(({ row }) => isHeld(row, clock.now()) || row.state === 'FAILED')) return false;
       if (state.row.from === undefined && !(await hasRead(name))) return false;
     }
     return true;
   };
   const hasRead = async (name: string): Promise<boolean> => {
-    const offsets = new Map((await inState(name)()).map((one) => [one.partition.name, (one.offset as { next: number }).next]));
+    const offsets = new Map(
+      (await inState(name)()).map((one) => [one.partition.name, (one.offset as { next: number }).next]),
+    );
     return [...upstream].every(([partition, rows]) => (offsets.get(partition) ?? 0) === rows.length);
   };
 
@@ -287,7 +310,8 @@ const createSimulation = async (plan: Plan, scheduler: ReturnType<typeof createS
       await sweepOnce();
       await runOut();
       for (const name of names)
-        if (specs.get(name)!.from === undefined) for (const task of [0, 1]) invocations.push({ connector: name, task, reason: 'schedule' });
+        if (specs.get(name)!.from === undefined)
+          for (const task of [0, 1]) invocations.push({ connector: name, task, reason: 'schedule' });
       while (invocations.length > 0) {
         await invoke(invocations.shift()!);
         if (alive.size === maxAlive) await runOut();
@@ -298,7 +322,9 @@ const createSimulation = async (plan: Plan, scheduler: ReturnType<typeof createS
 
   const describeState = async (): Promise<string> => {
     const states = await Promise.all(names.map((name) => readState(table, name, clock.now())));
-    return JSON.stringify(states.map((state) => ({ name: state!.row.name, lag: state!.lagRecords, tasks: state!.tasks })));
+    return JSON.stringify(
+      states.map((state) => ({ name: state!.row.name, lag: state!.lagRecords, tasks: state!.tasks })),
+    );
   };
 
   const check = async (): Promise<void> => {

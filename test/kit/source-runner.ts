@@ -56,7 +56,7 @@ export const offsetsOf = (map: OffsetMap): Offsets<unknown> => ({
 
 /** A decoded value is a new object already, all but its bytes. */
 export const copyOf = (value: Value): Value => {
-  if (value instanceof Uint8Array) return value.slice();
+  if (value instanceof Uint8Array) return new Uint8Array(value);
   if (Array.isArray(value)) return value.map(copyOf);
   if (value === null || typeof value !== 'object' || value instanceof ExactNumber) return value;
   return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, copyOf(inner as Value)]));
@@ -64,12 +64,11 @@ export const copyOf = (value: Value): Value => {
 
 /** The records of a poll, copied out of its buffers. */
 export const recordsOf = (poll: Poll<unknown>): Delivered[] =>
-  Array.from(poll.batch, ({ topic, key, value }, index) => ({
-    topic,
-    key: copyOf(key),
-    value: copyOf(value),
-    ...poll.position(index),
-  }));
+  Array.from(poll.batch, ({ topic, key, value }, index) => {
+    // Named one by one: a position may be an object that holds more, such as the record it was made of.
+    const { partition, offset } = poll.position(index);
+    return { topic, key: copyOf(key), value: copyOf(value), partition, offset };
+  });
 
 /** Equal for equal records; tells 5 from 5n and null from missing. */
 export const textOf = ({ topic, key, value }: ExpectedRecord): string =>

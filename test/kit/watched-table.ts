@@ -6,11 +6,7 @@ import type { Item, Key, Table, Write } from '../../shared/state/table.ts';
  * higher epoch (invariant 4). What is wrong goes to `onWrong`: thrown, it would be one more failed run. `onChange` is told what a
  * stream would carry: new segments and WAKE rows.
  */
-export const watchedTable = (
-  table: Table,
-  onChange: (key: Key) => void,
-  onWrong: (error: unknown) => void,
-): Table => ({
+export const watchedTable = (table: Table, onChange: (key: Key) => void, onWrong: (error: unknown) => void): Table => ({
   ...table,
   async write(writes) {
     const before = await table.getMany(writes.filter(isPut).map(({ put: { pk, sk } }) => ({ pk, sk })));
@@ -23,7 +19,8 @@ export const watchedTable = (
       } catch (error) {
         onWrong(error);
       }
-      if (put.sk.startsWith('WAKE#') || (put.pk.startsWith('log#') && put.sk !== 'HEAD')) onChange({ pk: put.pk, sk: put.sk });
+      if (put.sk.startsWith('WAKE#') || (put.pk.startsWith('log#') && put.sk !== 'HEAD'))
+        onChange({ pk: put.pk, sk: put.sk });
     }
     return result;
   },

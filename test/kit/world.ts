@@ -1,4 +1,5 @@
 import type { SinkTask, SourceTask } from '../../shared/connect/connector.ts';
+import type { ErrorPolicy } from '../../shared/connect/spec.ts';
 import { logSink } from '../../shared/log/append.ts';
 import { memoryObjects, type ObjectStore } from '../../shared/log/objects.ts';
 import { logSource } from '../../shared/log/read.ts';
@@ -45,7 +46,12 @@ const leaseMs = 60_000;
  * A pipeline of tasks on one table, run one after the other as triggers would: every operation goes through a fault plan, and after
  * a fault the tasks are run on until nothing is left, as the sweep and the coordinator's restarts would.
  */
-export const createWorld = (table: Table, clock = manualClock(), objects: ObjectStore = memoryObjects()) => {
+export const createWorld = (
+  table: Table,
+  clock = manualClock(),
+  objects: ObjectStore = memoryObjects(),
+  errors: ErrorPolicy = defaultErrorPolicy,
+) => {
   let ids = 0;
   const newId = () => `id-${ids++}`;
 
@@ -58,7 +64,7 @@ export const createWorld = (table: Table, clock = manualClock(), objects: Object
       requestId: newId(),
       table: gated,
       budget: { maxRecords: 5, maxBytes: 1 << 20 },
-      errors: defaultErrorPolicy,
+      errors,
       transforms: [],
       openSource: async () => faultySource(task.source(process, gated, gatedObjects) as SourceTask<unknown>, process),
       openSink: async () => faultySink(task.sink(process, gated, gatedObjects), process),

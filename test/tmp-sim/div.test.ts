@@ -1,13 +1,15 @@
 import fc from 'fast-check';
+import { appendFileSync } from 'node:fs';
 import { it } from 'vitest';
 import { planArbitrary, simulate } from '../kit/simulation.ts';
 it('x', async () => {
-  for (const plan of fc.sample(planArbitrary, { seed: 7, numRuns: 3 })) {
-    const t0 = Date.now();
-    let a: readonly string[] = [], b: readonly string[] = [];
-    try { a = await simulate(plan); b = await simulate(plan); } catch (e) { console.log((e as Error).message.slice(0, 6000)); }
-    const i = a.findIndex((x, k) => x !== b[k]);
-    console.log(a.length, b.length, 'diverge at', i, Date.now() - t0, 'ms');
-    if (i >= 0) console.log(a.slice(Math.max(0, i - 15), i + 5).join('\n'), '\n-----\n', b.slice(i - 2, i + 5).join('\n'));
+  const seed = Number(process.env.SOAK_SEED);
+  let n = 0;
+  const t0 = Date.now();
+  const plans = fc.sample(planArbitrary, { seed, numRuns: Number(process.env.SOAK_RUNS) });
+  for (const plan of plans) {
+    const t = Date.now();
+    try { await simulate(plan); } catch (e) { appendFileSync('/tmp/soak-runner.log', `FAIL seed ${seed} run ${n}: ${(e as Error).message}\n${JSON.stringify(plan)}\n`); }
+    if (++n % 50 === 0) appendFileSync('/tmp/soak-runner.log', `${n} ${Date.now() - t0} ms (last ${Date.now() - t})\n`);
   }
-}, 300000);
+}, 3000000);

@@ -8,7 +8,12 @@ import { readState } from '../../../shared/management/status.ts';
 import { changeTarget } from '../../../shared/management/tasks.ts';
 import { configKey } from '../../../shared/state/keys.ts';
 import { readTask } from '../../../shared/state/lease.ts';
-import { appendingDestination, askedSource, owningDestination, stagedDestination } from '../../kit/memory-connectors.ts';
+import {
+  appendingDestination,
+  askedSource,
+  owningDestination,
+  stagedDestination,
+} from '../../kit/memory-connectors.ts';
 import { alive, createPlatform, leaseMs, recordedFunctions, specOf } from '../../kit/platform.ts';
 import { numbered, upstreamOf } from '../../kit/run-kit.ts';
 
@@ -121,11 +126,16 @@ describe('a sweep', () => {
     const op = async <T>(name: string, call: () => Promise<T>): Promise<T> =>
       name === 'put' ? new Promise<never>(() => {}) : call();
     await platform.invoke('sink', 0);
-    platform.plugins.set('source', { source: () => askedSource(upstreamOf({ a: numbered(9) }), 'rows') as SourceTask<unknown> });
+    platform.plugins.set('source', {
+      source: () => askedSource(upstreamOf({ a: numbered(9) }), 'rows') as SourceTask<unknown>,
+    });
     void platform.invoke('source', 0, { op });
     await new Promise(setImmediate);
     clock.advance(leaseMs);
     expect(await swept()).toEqual(['source#0 sweep']);
+    // But not for ever: where there was nothing left to do, the run that followed wrote nothing.
+    clock.advance(61 * minuteMs);
+    expect(await swept()).toEqual([]);
   });
 
   it('runs a task whose WAKE row went unheard, but not for ever: an idle run leaves no trace', async () => {
@@ -169,7 +179,10 @@ describe('what waits for a run without being lag', () => {
 
   it("is an operator's order to move offsets that a destination owns (hazard C3)", async () => {
     const { sink } = owningDestination();
-    const { platform, table, clock, functions, invoked, swept } = await bench(() => ({ ...sink(), reset: async () => {} }));
+    const { platform, table, clock, functions, invoked, swept } = await bench(() => ({
+      ...sink(),
+      reset: async () => {},
+    }));
     await platform.invoke('sink', 0);
     await changeTarget(table, functions, 'sink', 'stop');
     const partition = { topic: 'rows', generation: 0, queue: 0 };

@@ -127,6 +127,10 @@ describe('tasks.max 2 → 3 → 1 under load (hazard B3, H5)', () => {
     clock.advance(leaseMs);
     await swept();
     for (let round = 0; round < 5; round++) await platform.invoke('sink', 0, alive);
-    expect(rows().map(({ key }) => key).sort()).toEqual([...keys].sort());
+    expect(
+      rows()
+        .map(({ key }) => key)
+        .sort(),
+    ).toEqual([...keys].sort());
   });
 });

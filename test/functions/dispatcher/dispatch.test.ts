@@ -39,7 +39,13 @@ describe('dispatch', () => {
   });
 
   it('wakes each task once per window, however much happened', async () => {
-    const { invoked } = await world.changed(segment(1, 0), segment(1, 9), segment(3, 0), wakeKey('one', 1), segment(1, 0));
+    const { invoked } = await world.changed(
+      segment(1, 0),
+      segment(1, 9),
+      segment(3, 0),
+      wakeKey('one', 1),
+      segment(1, 0),
+    );
     expect(invoked.map((one) => one.split(' ')[0])).toEqual(['one#1', 'two#0']);
   });
 

@@ -266,6 +266,7 @@ describe('logging in', () => {
     ['an unknown parameter', (url: string) => `${url}?fallback=1`, 'CONFIG_INVALID', false],
     ['an unknown sslmode', (url: string) => `${url}?sslmode=maybe`, 'CONFIG_INVALID', false],
     ['no url at all', () => 'wr0ng-s3cret', 'CONFIG_INVALID', false],
+    ['a % that is no escape', (url: string) => url.replace(/:[^:@]*@/, ':wr0ng-s3cret%@'), 'CONFIG_INVALID', false],
   ] as const)('%s is told without the password', async (_, change, code, retriable) => {
     const error = await openSink({ url: change(server.url) }).then(
       () => undefined,

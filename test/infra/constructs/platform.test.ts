@@ -185,7 +185,7 @@ it('may stand in a stack of its own, which then needs nothing of the pipelines',
 
 it('is good CloudFormation by the validator of the CDK', () => {
   vi.stubEnv('CDK_VALIDATION', undefined);
-  const app = new App();
+  const app = new App({ context: { '@aws-cdk/core:validateAgainstDefaultRules': true } });
   const stack = new Stack(app, 'Stack');
   const platform = new Platform(stack, 'Platform', { bundle: emptyBundle });
   const pipeline = new Pipeline(stack, 'p', { platform, name: 'p' });

@@ -23,12 +23,6 @@ export const emptyBundle = ({ name }: { readonly name: string }): string => {
   return directory;
 };
 
-export interface Resource {
-  readonly Type: string;
-  readonly Properties: { readonly [name: string]: never };
-  readonly DependsOn?: readonly string[];
-}
-
 /** The message of what a function throws. */
 export const messageOf = (run: () => unknown): string => {
   try {

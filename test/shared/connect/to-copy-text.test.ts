@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { batchOf } from '../../../shared/connect/build.ts';
+import { batchOf, columnOf } from '../../../shared/connect/build.ts';
 import type { Schema, Struct } from '../../../shared/connect/schema.ts';
 import { createTextOutput, written } from '../../../shared/connect/text-output.ts';
 import { toCopyText } from '../../../shared/connect/to-copy-text.ts';
@@ -91,6 +91,20 @@ test('the lines of two ranges are the lines of the whole', () => {
       const structs = values as (Struct | null)[];
       const cut = at % structs.length;
       expect(textOf(structs, 0, cut) + textOf(structs, cut)).toBe(textOf(structs));
+    }),
+  );
+});
+
+test('what the data holds where there is no value does not matter', () => {
+  fc.assert(
+    fc.property(fc.array(fc.option(fc.string()), { minLength: 1 }), fc.nat(), (texts, garbage) => {
+      const column = columnOf('text', { type: 'string', optional: true }, texts);
+      if (column.kind !== 'bytes') throw new Error(`a string column is of kind ${column.kind}`);
+      const starts = column.starts.map((start, i) => (texts[i] === null ? garbage : start));
+      const ends = column.ends.map((end, i) => (texts[i] === null ? garbage + 7 : end));
+      const out = createTextOutput();
+      toCopyText([{ column: { ...column, starts, ends } }], 0, texts.length, out);
+      expect(readCopyText(Buffer.from(written(out)).toString())).toEqual(texts.map((text) => [text]));
     }),
   );
 });

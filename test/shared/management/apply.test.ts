@@ -18,7 +18,12 @@ describe('applyConnector', () => {
     const table = memoryTable();
     const { functions, invoked, requests } = recordedFunctions(() => ({ problems: ['no such host'] }));
     const errors = { tolerance: 'all', retryTimeoutMs: 0, retryDelayMaxMs: 1, deadLetterTopic: 'dead' } as const;
-    const spec = specOf({ name: 'source', kind: 'source', to: [{ name: 'rows', queues: 3, retentionMs: 3_600_000 }], errors });
+    const spec = specOf({
+      name: 'source',
+      kind: 'source',
+      to: [{ name: 'rows', queues: 3, retentionMs: 3_600_000 }],
+      errors,
+    });
     const { row, problems } = await applyConnector(table, functions, spec);
     expect(row).toMatchObject({ name: 'source', target: 'STARTED', generation: 1, tasks: 1 });
     expect(await readTopic(table, 'rows')).toMatchObject({ queues: 3, retentionMs: 3_600_000 });
@@ -70,7 +75,12 @@ describe('removeConnector', () => {
     const { functions } = recordedFunctions();
     const source = specOf({ name: 'c', kind: 'direct' });
     await applyConnector(platform.table, functions, source);
-    platform.plugins.set('c', { source: () => { throw new Error('no such host'); }, sink: () => appendingDestination().sink() });
+    platform.plugins.set('c', {
+      source: () => {
+        throw new Error('no such host');
+      },
+      sink: () => appendingDestination().sink(),
+    });
     await platform.invoke('c', 0);
     expect(await readTask(platform.table, 'c', 0)).toMatchObject({ state: 'FAILED' });
     const dying = {
@@ -110,7 +120,10 @@ describe('a connector that is removed and made again under its name (hazards B4,
     await applyConnector(platform.table, functions, spec);
     expect(rows).toHaveLength(2);
     wakeUp.resolve();
-    expect(await zombie, 'stops at its next look at the connector').toMatchObject({ outcome: 'superseded', batches: 1 });
+    expect(await zombie, 'stops at its next look at the connector').toMatchObject({
+      outcome: 'superseded',
+      batches: 1,
+    });
     expect((await getOffsets(platform.table, 'c')).offsets).toEqual([]);
     expect(await readTask(platform.table, 'c', 0)).toMatchObject({ state: 'RUNNING', runs: 0 });
     rows.length = 0;

@@ -110,7 +110,10 @@ describe('verbs', () => {
     };
     platform.plugins.set('sink', { sink });
     for (const task of [0, 1]) await platform.invoke('sink', task);
-    expect((await readState(table, 'sink', clock.now()))!.tasks.map(({ state }) => state)).toEqual(['FAILED', 'FAILED']);
+    expect((await readState(table, 'sink', clock.now()))!.tasks.map(({ state }) => state)).toEqual([
+      'FAILED',
+      'FAILED',
+    ]);
     expect(await restartConnector(table, functions, 'sink')).toBe(2);
     expect(invoked()).toEqual(['sink#0 manual', 'sink#1 manual']);
     expect(await restartConnector(table, functions, 'sink')).toBe(0);

@@ -8,7 +8,9 @@ import { arraySource, askedSource, keyedDestination } from '../../kit/memory-con
 import { createRunKit, identity, numbered, type RunKit, upstreamOf } from '../../kit/run-kit.ts';
 
 const direct = { op: <T>(_: string, call: () => Promise<T>) => call() };
-const source = (made: unknown): Pick<RunRequest, 'openSource'> => ({ openSource: async () => made as SourceTask<unknown> });
+const source = (made: unknown): Pick<RunRequest, 'openSource'> => ({
+  openSource: async () => made as SourceTask<unknown>,
+});
 
 /** A gate: whoever passes it waits until it is opened. */
 const gate = () => {
@@ -95,7 +97,13 @@ describe('a sink that can not join the commit (hazards B1, H4)', () => {
 
 describe('a lease', () => {
   const take = ({ base, clock }: RunKit, owner: string) =>
-    acquireLease(base, { connector: identity.connector, task: 0, owner, expiresAtMs: clock.now() + 60_000, nowMs: clock.now() });
+    acquireLease(base, {
+      connector: identity.connector,
+      task: 0,
+      owner,
+      expiresAtMs: clock.now() + 60_000,
+      nowMs: clock.now(),
+    });
 
   it('turns the second of two runs away, until it is released or has expired (invariant 4)', async () => {
     const kit = createRunKit();
@@ -140,7 +148,9 @@ describe('a task that dies (hazard B10)', () => {
     ]);
     expect(budgetAfterDeaths(budget, 6)).toMatchObject({ maxRecords: 1 });
     expect(budgetAfterDeaths(budget, 7), 'the last death was with a single record').toBe('poison');
-    expect(budgetAfterDeaths({ maxRecords: 1, maxBytes: 1 }, 5), 'at least six deaths').toMatchObject({ maxRecords: 1 });
+    expect(budgetAfterDeaths({ maxRecords: 1, maxBytes: 1 }, 5), 'at least six deaths').toMatchObject({
+      maxRecords: 1,
+    });
   });
 
   /** A function that is killed, without another line run, when it is given row 13 of partition a. */
@@ -157,7 +167,11 @@ describe('a task that dies (hazard B10)', () => {
           return new Promise<never>(() => {});
         },
       });
-      const running = kit.run({ ...source(askedSource(upstream, 'rows')), openSink, budget: { maxRecords, maxBytes: 1 << 20 } });
+      const running = kit.run({
+        ...source(askedSource(upstream, 'rows')),
+        openSink,
+        budget: { maxRecords, maxBytes: 1 << 20 },
+      });
       const end = await Promise.race([running, killed.promise]);
       if (end === 'killed') kit.clock.advance(60_001);
       return end;
@@ -179,7 +193,9 @@ describe('a task that dies (hazard B10)', () => {
     const { state, trace, retriable, deaths } = await kit.task();
     expect({ state, retriable, deaths }).toEqual({ state: 'FAILED', retriable: false, deaths: 0 });
     expect(trace).toMatch(/^POISON: the record at \{"name":"a"\} \{"next":14\} killed its function \d+ times/);
-    expect(await kit.committed(), 'everything before it is committed').toMatchObject({ a: [{ next: 13 }, expect.anything()] });
+    expect(await kit.committed(), 'everything before it is committed').toMatchObject({
+      a: [{ next: 13 }, expect.anything()],
+    });
     expect(last.has('k13')).toBe(false);
     // Until an operator restarts it, nothing runs.
     expect(await attempt(8)).toMatchObject({ outcome: 'failed', records: 0 });
@@ -216,7 +232,15 @@ describe('a task that dies (hazard B10)', () => {
     const upstream = upstreamOf({ a: numbered(100) });
     const acquired = [];
     for (let death = 0; death < 2; death++) {
-      acquired.push(await acquireLease(kit.base, { connector: 'c', task: 0, owner: `killed-${death}`, expiresAtMs: kit.clock.now(), nowMs: kit.clock.now() }));
+      acquired.push(
+        await acquireLease(kit.base, {
+          connector: 'c',
+          task: 0,
+          owner: `killed-${death}`,
+          expiresAtMs: kit.clock.now(),
+          nowMs: kit.clock.now(),
+        }),
+      );
       kit.clock.advance(1);
     }
     const deaths: number[] = [];
@@ -230,7 +254,9 @@ describe('a task that dies (hazard B10)', () => {
           return sink(direct).put(batch, context);
         },
       });
-      expect(await kit.run({ ...source(askedSource(upstream, 'rows')), openSink, stop: stop.signal })).toMatchObject({ outcome: 'more' });
+      expect(await kit.run({ ...source(askedSource(upstream, 'rows')), openSink, stop: stop.signal })).toMatchObject({
+        outcome: 'more',
+      });
       deaths.push((await kit.task()).deaths);
     }
     expect(deaths).toEqual([1, 0, 0, 0]);

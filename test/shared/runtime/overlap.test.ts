@@ -82,7 +82,11 @@ describe('a commit that fails', () => {
       },
     });
     const told = toldSource(arraySource(upstream, 'rows'), kit.events);
-    expect(await kit.run({ ...source(told), openSink })).toMatchObject({ outcome: 'superseded', batches: 1, records: 5 });
+    expect(await kit.run({ ...source(told), openSink })).toMatchObject({
+      outcome: 'superseded',
+      batches: 1,
+      records: 5,
+    });
     expect(rows).toHaveLength(5);
     expect(kit.events.slice(-3)).toEqual(['cache a 5', 'release RUNNING', 'close source']);
     expect(kit.events.filter((event) => event === 'close sink')).toHaveLength(1);

@@ -41,7 +41,13 @@ const pickySink = (bad: (row: Row) => boolean, how: 'names them' | 'names none',
     if (how === 'names none') throw refusal(rows[refused[0]!.index]!.n);
     await context.reject(refused);
     const good = rows.filter((row) => !bad(row));
-    return sink.put(pollOf(good.map((row) => recordOf(row, 0)), { caughtUp: true }).batch, context);
+    return sink.put(
+      pollOf(
+        good.map((row) => recordOf(row, 0)),
+        { caughtUp: true },
+      ).batch,
+      context,
+    );
   },
 });
 
@@ -87,7 +93,9 @@ describe('a row error that names no record', () => {
     expect(rows.map(({ n }) => n)).toEqual([0, 1, 3, 4]);
     expect(letters.map(({ value }) => value)).toEqual([expect.objectContaining({ n: 2 })]);
     // Prefixes: an offset is committed only after everything before it.
-    const commits = kit.events.filter((event) => event.startsWith('commit')).map((event) => Number(event.split(' ')[2]));
+    const commits = kit.events
+      .filter((event) => event.startsWith('commit'))
+      .map((event) => Number(event.split(' ')[2]));
     expect(commits).toEqual([...commits].sort((a, b) => a - b));
     expect(await kit.committed()).toEqual({ a: [{ next: 5 }, commits.length] });
   });
@@ -104,15 +112,19 @@ describe('a row error that names no record', () => {
 
   it('finds whatever is bad, wherever it is, and loses nothing else', async () => {
     await fc.assert(
-      fc.asyncProperty(fc.array(fc.boolean(), { maxLength: 24 }), fc.constantFrom('names them', 'names none'), async (bad, how) => {
-        const { kit, rows, sink, letters, ends } = bench(bad.length);
-        const openSink = async () => pickySink(({ n }) => bad[n]!, how, sink());
-        await kit.run(ends({ openSink }));
-        const ns = bad.map((_, n) => n);
-        expect(rows.map(({ n }) => n)).toEqual(ns.filter((n) => !bad[n]));
-        expect(letters.map(({ value }) => (value as unknown as Row).n)).toEqual(ns.filter((n) => bad[n]));
-        if (bad.length > 0) expect((await kit.committed()).a?.[0]).toEqual({ next: bad.length });
-      }),
+      fc.asyncProperty(
+        fc.array(fc.boolean(), { maxLength: 24 }),
+        fc.constantFrom('names them', 'names none'),
+        async (bad, how) => {
+          const { kit, rows, sink, letters, ends } = bench(bad.length);
+          const openSink = async () => pickySink(({ n }) => bad[n]!, how, sink());
+          await kit.run(ends({ openSink }));
+          const ns = bad.map((_, n) => n);
+          expect(rows.map(({ n }) => n)).toEqual(ns.filter((n) => !bad[n]));
+          expect(letters.map(({ value }) => (value as unknown as Row).n)).toEqual(ns.filter((n) => bad[n]));
+          if (bad.length > 0) expect((await kit.committed()).a?.[0]).toEqual({ next: bad.length });
+        },
+      ),
       { numRuns: 50 },
     );
   });
@@ -150,9 +162,22 @@ const rejectingSource = (bad: number): SourceTask<unknown> => ({
     const from = (offsets.get({ name: 'a' }) as { next: number } | undefined)?.next ?? 0;
     const good = numbered(5).filter(({ n }) => n !== bad && n >= from);
     const rejected = [
-      { index: bad, error: refusal(bad), raw: Buffer.from('{"n":'), topic: 'rows', partition: { name: 'a' }, offset: { next: bad + 1 } },
+      {
+        index: bad,
+        error: refusal(bad),
+        raw: Buffer.from('{"n":'),
+        topic: 'rows',
+        partition: { name: 'a' },
+        offset: { next: bad + 1 },
+      },
     ].filter(({ offset }) => offset.next > from);
-    return { ...pollOf(good.map((row) => recordOf(row, row.n + 1)), { caughtUp: true }), rejected };
+    return {
+      ...pollOf(
+        good.map((row) => recordOf(row, row.n + 1)),
+        { caughtUp: true },
+      ),
+      rejected,
+    };
   },
   close: async () => {},
 });
@@ -255,7 +280,14 @@ describe('a crash between the letters and the commit (hazards E2, H12)', () => {
 
   it('is told apart from another record of the same offset', async () => {
     const { kit, letters, ends } = bench();
-    const shared = { poll: async () => pollOf(numbered(2).map((row) => recordOf(row, 1)), { caughtUp: true }), close: async () => {} };
+    const shared = {
+      poll: async () =>
+        pollOf(
+          numbered(2).map((row) => recordOf(row, 1)),
+          { caughtUp: true },
+        ),
+      close: async () => {},
+    };
     await kit.run(ends({ openSource: async () => shared, transforms: [failOn(0), failOn(1)] }));
     expect(new Set(letters.map((letter) => letter['__connect.errors.id'])).size).toBe(2);
   });
@@ -273,7 +305,9 @@ describe('a put that is retried', () => {
         return sink().put(batch, context);
       },
     });
-    expect(await kit.run(ends({ openSink, errors: { ...all, retryTimeoutMs: 10_000 } }))).toMatchObject({ rejected: 1 });
+    expect(await kit.run(ends({ openSink, errors: { ...all, retryTimeoutMs: 10_000 } }))).toMatchObject({
+      rejected: 1,
+    });
     expect(letters).toHaveLength(1);
   });
 });

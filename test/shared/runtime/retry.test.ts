@@ -10,7 +10,8 @@ import { createRunKit } from '../../kit/run-kit.ts';
 import { manualClock } from '../../kit/world.ts';
 
 const policy = (retryTimeoutMs: number) => ({ tolerance: 'all', retryTimeoutMs, retryDelayMaxMs: 10_000 }) as const;
-const down = (blame: Blame = 'system', retriable = true) => new ConnectError('UNAVAILABLE', 'down', { blame, retriable });
+const down = (blame: Blame = 'system', retriable = true) =>
+  new ConnectError('UNAVAILABLE', 'down', { blame, retriable });
 
 /** A sink whose put fails with `error` so many times. */
 const failing = (times: number, error: Error) => {
@@ -33,7 +34,12 @@ describe('a put that fails', () => {
     const { tries, openSink } = failing(1, down());
     expect(await kit.run({ openSink })).toMatchObject({ outcome: 'failed', error: { code: 'UNAVAILABLE' } });
     expect(tries).toEqual([3]);
-    expect(await kit.task()).toMatchObject({ state: 'FAILED', failures: 1, retriable: true, trace: 'UNAVAILABLE: down' });
+    expect(await kit.task()).toMatchObject({
+      state: 'FAILED',
+      failures: 1,
+      retriable: true,
+      trace: 'UNAVAILABLE: down',
+    });
     expect(await kit.committed()).toEqual({});
     expect(kit.writes()).toEqual(['lease', 'release FAILED']);
   });
@@ -135,9 +141,13 @@ describe('withRetry', () => {
             return calls;
           };
           const tolerance = 'none' as const;
-          const result = await withRetry(call, { tolerance, retryTimeoutMs, retryDelayMaxMs }, clock, stop.signal, () => {}).catch(
-            (error: unknown) => error,
-          );
+          const result = await withRetry(
+            call,
+            { tolerance, retryTimeoutMs, retryDelayMaxMs },
+            clock,
+            stop.signal,
+            () => {},
+          ).catch((error: unknown) => error);
           expect(clock.now() - startMs).toBeLessThanOrEqual(retryTimeoutMs);
           if (stopAt !== undefined) expect(calls).toBeLessThanOrEqual(Math.max(stopAt + 1, failures + 1));
           if (result instanceof ConnectError) expect(result.message).toBe('down');
@@ -150,8 +160,12 @@ describe('withRetry', () => {
   it('ends a wait when the run is stopped, with the error that was retried', async () => {
     const stop = new AbortController();
     const before = process.getActiveResourcesInfo().sort();
-    const running = withRetry(() => Promise.reject(down()), policy(3_600_000), systemClock, stop.signal, () =>
-      setImmediate(() => stop.abort(new Error('over'))),
+    const running = withRetry(
+      () => Promise.reject(down()),
+      policy(3_600_000),
+      systemClock,
+      stop.signal,
+      () => setImmediate(() => stop.abort(new Error('over'))),
     );
     await expect(running).rejects.toThrow('down');
     expect(process.getActiveResourcesInfo().sort(), 'no timer is left').toEqual(before);

@@ -6,12 +6,17 @@ import { planArbitrary, simulate } from '../../kit/simulation.ts';
 const [seed = String(Date.now() % 2 ** 31), ...path] = process.env.SLUICE_SEED?.split(':') ?? [];
 const runs = Number(process.env.SLUICE_RUNS ?? 100);
 
-it('whatever happens to a pipeline, nothing is lost, nothing doubled and every key in order', { timeout: runs * 10_000 }, async () => {
-  const result = await fc.check(fc.asyncProperty(planArbitrary, async (plan) => void (await simulate(plan))), {
-    seed: Number(seed),
-    numRuns: runs,
-    ...(path.length === 0 ? {} : { path: path.join(':') }),
-  });
+it('whatever happens to a pipeline, nothing is lost, nothing doubled and every key in order', {
+  timeout: runs * 10_000,
+}, async () => {
+  const result = await fc.check(
+    fc.asyncProperty(planArbitrary, async (plan) => void (await simulate(plan))),
+    {
+      seed: Number(seed),
+      numRuns: runs,
+      ...(path.length === 0 ? {} : { path: path.join(':') }),
+    },
+  );
   if (!result.failed) return;
   const { counterexamplePath, errorInstance, counterexample } = result;
   const replay = `SLUICE_SEED=${seed}:${counterexamplePath} npx vitest run test/shared/runtime/simulation.test.ts`;
@@ -19,5 +24,6 @@ it('whatever happens to a pipeline, nothing is lost, nothing doubled and every k
 });
 
 it('replays a seed exactly', async () => {
-  for (const plan of fc.sample(planArbitrary, { seed: 7, numRuns: 3 })) expect(await simulate(plan)).toEqual(await simulate(plan));
+  for (const plan of fc.sample(planArbitrary, { seed: 7, numRuns: 3 }))
+    expect(await simulate(plan)).toEqual(await simulate(plan));
 });

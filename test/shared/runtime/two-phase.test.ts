@@ -6,7 +6,12 @@ import { resetKey } from '../../../shared/state/keys.ts';
 import { acquireLease, restartTask } from '../../../shared/state/lease.ts';
 import { shapes } from '../../../shared/state/shape.ts';
 import type { Table } from '../../../shared/state/table.ts';
-import { appendingDestination, askedSource, owningDestination, stagedDestination } from '../../kit/memory-connectors.ts';
+import {
+  appendingDestination,
+  askedSource,
+  owningDestination,
+  stagedDestination,
+} from '../../kit/memory-connectors.ts';
 import { createRunKit, identity, numbered, type RunKit, upstreamOf } from '../../kit/run-kit.ts';
 
 const direct = { op: <T>(_: string, call: () => Promise<T>) => call() };
@@ -32,22 +37,25 @@ describe('a sink with two phases', () => {
     expect(rows()).toEqual(upstream.get('a'));
   });
 
-  it.each(['the commit', 'the rename'])('shows nothing twice when %s did not answer, although puts are retried', async (lost) => {
-    const kit = createRunKit();
-    const { rows, sink } = stagedDestination();
-    const upstream = upstreamOf({ a: numbered(3) });
-    const op = async <T>(name: string, call: () => Promise<T>): Promise<T> => {
-      if (name === 'rename' && lost === 'the rename') throw down;
-      return call();
-    };
-    const table = lost === 'the commit' ? losingPrepared(kit) : kit.table;
-    const first = await kit.run({ ...source(upstream), table, openSink: async () => sink({ op }), errors: retrying });
-    expect(first).toMatchObject({ outcome: 'failed', error: { retriable: true } });
-    await restartTask(kit.base, 'c', 0, false);
-    await kit.run({ ...source(upstream), openSink: async () => sink(direct) });
-    expect(rows()).toEqual(upstream.get('a'));
-    expect(await preparedRows(kit)).toEqual([]);
-  });
+  it.each(['the commit', 'the rename'])(
+    'shows nothing twice when %s did not answer, although puts are retried',
+    async (lost) => {
+      const kit = createRunKit();
+      const { rows, sink } = stagedDestination();
+      const upstream = upstreamOf({ a: numbered(3) });
+      const op = async <T>(name: string, call: () => Promise<T>): Promise<T> => {
+        if (name === 'rename' && lost === 'the rename') throw down;
+        return call();
+      };
+      const table = lost === 'the commit' ? losingPrepared(kit) : kit.table;
+      const first = await kit.run({ ...source(upstream), table, openSink: async () => sink({ op }), errors: retrying });
+      expect(first).toMatchObject({ outcome: 'failed', error: { retriable: true } });
+      await restartTask(kit.base, 'c', 0, false);
+      await kit.run({ ...source(upstream), openSink: async () => sink(direct) });
+      expect(rows()).toEqual(upstream.get('a'));
+      expect(await preparedRows(kit)).toEqual([]);
+    },
+  );
 
   it('retries what failed before the commit', async () => {
     const kit = createRunKit();
@@ -58,7 +66,9 @@ describe('a sink with two phases', () => {
       if (name === 'stage' && tries++ === 0) throw down;
       return call();
     };
-    expect(await kit.run({ ...source(upstream), openSink: async () => sink({ op }), errors: retrying })).toMatchObject({ outcome: 'drained' });
+    expect(await kit.run({ ...source(upstream), openSink: async () => sink({ op }), errors: retrying })).toMatchObject({
+      outcome: 'drained',
+    });
     expect(rows()).toEqual(upstream.get('a'));
   });
 
@@ -76,7 +86,12 @@ describe('a sink with two phases', () => {
     void kit.run({ ...source(upstream), taskId: 1, openSink: async () => sink({ op }) });
     await killed.promise;
     expect(rows(), 'committed, not visible').toEqual([]);
-    return { kit, rows, upstream, runTask0: () => kit.run({ ...source(upstream), openSink: async () => sink(direct) }) };
+    return {
+      kit,
+      rows,
+      upstream,
+      runTask0: () => kit.run({ ...source(upstream), openSink: async () => sink(direct) }),
+    };
   };
 
   it('has its batch promoted by another task, where the one that prepared it is gone (hazard B3)', async () => {
@@ -98,7 +113,10 @@ describe('a sink with two phases', () => {
   it('stops, and says why, where the plugin was changed to one that can not promote', async () => {
     const { kit, upstream } = await leaveBehind();
     kit.clock.advance(60_000);
-    const { outcome, error } = await kit.run({ ...source(upstream), openSink: async () => appendingDestination().sink() });
+    const { outcome, error } = await kit.run({
+      ...source(upstream),
+      openSink: async () => appendingDestination().sink(),
+    });
     expect(outcome).toBe('failed');
     expect(error?.message).toContain("attempt-0) but the sink can't promote it");
   });
@@ -140,16 +158,21 @@ describe("an operator's order to move offsets", () => {
   it.each([
     ['to an offset', { next: 2 }, [2]],
     ['to the beginning', null, [0, 1, 2]],
-  ])('is carried out in the state table, where it turns out that no destination owns them: %s', async (_, offset, expected) => {
-    const kit = createRunKit();
-    const { rows, sink } = appendingDestination();
-    await order(kit, offset);
-    const openSink = async () => sink();
-    expect(await kit.run({ ...source(upstreamOf({ a: numbered(3) })), openSink })).toMatchObject({ outcome: 'drained' });
-    expect(rows.map(({ n }) => n)).toEqual(expected);
-    expect(await kit.committed()).toEqual({ a: [{ next: 3 }, 2] });
-    expect(await kit.run({ ...source(upstreamOf({ a: numbered(3) })), openSink })).toMatchObject({ outcome: 'idle' });
-  });
+  ])(
+    'is carried out in the state table, where it turns out that no destination owns them: %s',
+    async (_, offset, expected) => {
+      const kit = createRunKit();
+      const { rows, sink } = appendingDestination();
+      await order(kit, offset);
+      const openSink = async () => sink();
+      expect(await kit.run({ ...source(upstreamOf({ a: numbered(3) })), openSink })).toMatchObject({
+        outcome: 'drained',
+      });
+      expect(rows.map(({ n }) => n)).toEqual(expected);
+      expect(await kit.committed()).toEqual({ a: [{ next: 3 }, 2] });
+      expect(await kit.run({ ...source(upstreamOf({ a: numbered(3) })), openSink })).toMatchObject({ outcome: 'idle' });
+    },
+  );
 
   it('fences a batch that was read before it', async () => {
     const kit = createRunKit();
@@ -172,7 +195,10 @@ describe("an operator's order to move offsets", () => {
         return sink().put(batch, context);
       },
     });
-    expect(await kit.run({ ...source(upstreamOf({ a: numbered(3) })), openSink })).toMatchObject({ outcome: 'superseded', batches: 0 });
+    expect(await kit.run({ ...source(upstreamOf({ a: numbered(3) })), openSink })).toMatchObject({
+      outcome: 'superseded',
+      batches: 0,
+    });
     expect(await kit.committed()).toEqual({ a: [{ next: 0 }, 1] });
   });
 });

@@ -164,6 +164,15 @@ describe('parquet', () => {
     );
   });
 
+  test('a zero keeps its sign among equal ones', async () => {
+    const column = Array.from({ length: 100 }, (_, i) => (i % 2 === 0 ? 0 : -0));
+    const rows = column.map((f) => ({ f, g: f }));
+    const schema = fieldSchema({ f: { type: 'float64' }, g: { type: 'float32' } });
+    await withPut(parquet, recordsOf(rows, schema), async ({ read }) => {
+      expect((await readParquet(await read())).rows).toEqual(column.map((f) => [f, f]));
+    });
+  });
+
   test('the types are those that an engine reads', async () => {
     const schema = fieldSchema({
       id: { type: 'int64' },

@@ -143,24 +143,24 @@ test('no text leads out of the directory, hides a file, or meets another one', a
       if (text !== '') expect(decodeURIComponent(part.replace(/%(?![0-9A-F]{2})/g, '%25'))).toBe(text);
     }),
   );
+  const fitting = hostile.filter((text) => Buffer.byteLength(pathPart(text)) <= 250);
   await fc.assert(
-    fc.asyncProperty(fc.uniqueArray(hostile, { minLength: 1, maxLength: 6 }), async (values) => {
+    fc.asyncProperty(fc.uniqueArray(fitting, { minLength: 1, maxLength: 6 }), async (values) => {
       const { path, remove } = await temporaryDirectory();
       try {
         const root = join(path, 'inner', 'root');
-        const known = values.filter((text) => Buffer.byteLength(pathPart(text)) <= 250);
         await putOnce(
           { path: root, partitionBy: ['a'] },
           recordsOf(
-            known.map((a) => ({ a })),
+            values.map((a) => ({ a })),
             { a: { type: 'string' } },
           ),
         );
-        expect(await readdir(join(path, 'inner'))).toEqual(known.length === 0 ? [] : ['root']);
+        expect(await readdir(join(path, 'inner'))).toEqual(['root']);
         expect(await readdir(path)).toEqual(['inner']);
         const rows = await readRows(root);
-        expect(rows.map(({ value }) => (value as { a: string }).a).sort()).toEqual([...known].sort());
-        expect(new Set(rows.map(({ file }) => file)).size).toBe(known.length);
+        expect(rows.map(({ value }) => (value as { a: string }).a).sort()).toEqual([...values].sort());
+        expect(new Set(rows.map(({ file }) => file)).size).toBe(values.length);
       } finally {
         await remove();
       }

@@ -55,12 +55,23 @@ test.each([
 });
 
 test('format and topic by name', () => {
-  expect(['a.jsonl', 'a.NDJSON.gz', 'x.json', 'x.csv', 'x.tsv.gz', 'x.log', 'csv', 'd.json/x'].map(formatOf)).toEqual(
-    ['jsonl', 'jsonl', 'json', 'csv', 'csv', 'text', 'text', 'text'],
-  );
-  expect(['data/orders.jsonl.gz', 'my orders.csv', '.hidden', 'app.log.1', 'v1.2.json'].map(topicOf)).toEqual(
-    ['orders', 'my-orders', '.hidden', 'app.log.1', 'v1.2'],
-  );
+  expect(['a.jsonl', 'a.NDJSON.gz', 'x.json', 'x.csv', 'x.tsv.gz', 'x.log', 'csv', 'd.json/x'].map(formatOf)).toEqual([
+    'jsonl',
+    'jsonl',
+    'json',
+    'csv',
+    'csv',
+    'text',
+    'text',
+    'text',
+  ]);
+  expect(['data/orders.jsonl.gz', 'my orders.csv', '.hidden', 'app.log.1', 'v1.2.json'].map(topicOf)).toEqual([
+    'orders',
+    'my-orders',
+    '.hidden',
+    'app.log.1',
+    'v1.2',
+  ]);
 });
 
 test('every key has a description', () => {
@@ -75,7 +86,8 @@ test('each file is read by one task, under its old and its new name by the same'
   const names = Array.from({ length: 300 }, (_, i) => `logs/${i}.log`);
   for (const name of names) {
     expect(slices.filter((slice) => inSlice(name, slice))).toHaveLength(1);
-    for (const suffix of ['.1', '.12.gz', '-20240229', '-20240229.gz']) expect(taskOf(name + suffix)).toBe(taskOf(name));
+    for (const suffix of ['.1', '.12.gz', '-20240229', '-20240229.gz'])
+      expect(taskOf(name + suffix)).toBe(taskOf(name));
   }
   for (let i = 0; i < 3; i++) expect(names.filter((name) => taskOf(name) === i).length).toBeGreaterThan(50);
   expect(fileSource.tasks!(FileSourceConfig.parse({ path: 'a.log' }), 3)).toHaveLength(1);

@@ -9,9 +9,13 @@ describe('CSV', () => {
     const field = fc.oneof(fc.string(), fc.constantFrom('', '"', '""', 'a,b', 'x\ny', '\r\n', 'é', ' ', 'a"b', '\0'));
     await fc.assert(
       fc.asyncProperty(
-        fc.integer({ min: 2, max: 4 }).chain((width) =>
-          fc.array(fc.array(fc.tuple(field, fc.boolean()), { minLength: width, maxLength: width }), { maxLength: 10 }).map((rows) => ({ width, rows })),
-        ),
+        fc
+          .integer({ min: 2, max: 4 })
+          .chain((width) =>
+            fc
+              .array(fc.array(fc.tuple(field, fc.boolean()), { minLength: width, maxLength: width }), { maxLength: 10 })
+              .map((rows) => ({ width, rows })),
+          ),
         fc.constantFrom('\n', '\r\n'),
         fc.boolean(),
         fc.integer({ min: 1, max: 4 }),

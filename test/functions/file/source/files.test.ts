@@ -4,11 +4,12 @@ import { gzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
 import { advance, type Config, checkSource, inDirectory, offsetsOf, openSource, readAll, type Stands } from './kit.ts';
 
-const lines = (from: number, to: number) =>
-  Array.from({ length: to - from }, (_, i) => `line ${from + i}\n`).join('');
+const lines = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => `line ${from + i}\n`).join('');
 const numbers = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => `line ${from + i}`);
 
-const inLog = (use: (path: string, read: (config?: Partial<Config>) => Promise<unknown[]>, stands: Stands) => Promise<void>) =>
+const inLog = (
+  use: (path: string, read: (config?: Partial<Config>) => Promise<unknown[]>, stands: Stands) => Promise<void>,
+) =>
   inDirectory(async (directory) => {
     const path = join(directory, 'app.log');
     const stands: Stands = new Map();
@@ -48,7 +49,9 @@ test('a replaced file, of any size and inode, is LOST_POSITION, with what was fo
     await read();
     for (const content of [lines(50, 60), lines(50, 90), lines(5, 6)]) {
       await writeFile(path, content);
-      await expect(read()).rejects.toMatchObject(lost(path, 'byte 70 .line 10.', 'begins with other bytes', 'sluice offsets reset'));
+      await expect(read()).rejects.toMatchObject(
+        lost(path, 'byte 70 .line 10.', 'begins with other bytes', 'sluice offsets reset'),
+      );
       await rm(path);
       await writeFile(path, content);
       await expect(read()).rejects.toMatchObject(lost(path));
@@ -123,7 +126,10 @@ test('rotation to names that the glob matches reads no line twice', () =>
     const read = async (limits = {}) =>
       (await readAll({ path: `${path}*`, topic: 't', follow: true }, limits, stands)).values;
     let next = 0;
-    const grow = (count: number) => appendFile(path, lines(next, (next += count)));
+    const grow = async (count: number) => {
+      await appendFile(path, lines(next, next + count));
+      next += count;
+    };
     await grow(5);
     expect(await read()).toEqual(numbers(0, 5));
     for (let round = 1; round <= 4; round++) {
@@ -172,7 +178,11 @@ test('a truncated or broken gzip file gives what is before that, then CORRUPT', 
           advance(stands, poll);
         }
       };
-      await expect(readOn()).rejects.toMatchObject({ code: 'CORRUPT', blame: 'system', message: expect.stringContaining(path) });
+      await expect(readOn()).rejects.toMatchObject({
+        code: 'CORRUPT',
+        blame: 'system',
+        message: expect.stringContaining(path),
+      });
       await task.close();
       expect(values.length).toBeGreaterThan(content.length * 0.4);
       expect(content.startsWith(values.slice(0, content.length * 0.4))).toBe(true);
@@ -223,7 +233,10 @@ test('a path that is not there', () =>
     expect((await readAll({ path: join(directory, '*.jsonl'), topic: 't' })).values).toEqual([]);
     expect(await checkSource({ path: join(directory, '*.jsonl'), topic: 't' })).toEqual([]);
     await mkdir(path);
-    await expect(readAll({ path })).rejects.toMatchObject({ code: 'CONFIG_INVALID', message: expect.stringContaining('/*') });
+    await expect(readAll({ path })).rejects.toMatchObject({
+      code: 'CONFIG_INVALID',
+      message: expect.stringContaining('/*'),
+    });
   }));
 
 test('check names every problem at once', () =>
@@ -245,7 +258,11 @@ test('files are read in name order, at most 32 partitions a poll, and a broken o
     const task = await openSource(config);
     const stands: Stands = new Map();
     const poll = async () => {
-      const one = await task.poll(offsetsOf(stands), { maxRecords: 100, maxBytes: 1e6, signal: new AbortController().signal });
+      const one = await task.poll(offsetsOf(stands), {
+        maxRecords: 100,
+        maxBytes: 1e6,
+        signal: new AbortController().signal,
+      });
       advance(stands, one);
       return [...one.batch].map(({ value }) => value);
     };

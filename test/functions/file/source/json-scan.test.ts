@@ -33,14 +33,23 @@ const json = fc.letrec<{ value: string }>((tie) => ({
     fc.constantFrom('true', 'false', 'null'),
     string,
     number,
-    fc.array(fc.tuple(space, tie('value'), space), { maxLength: 4 }).map((v) => `[${v.map((p) => p.join('')).join(',')}]`),
+    fc
+      .array(fc.tuple(space, tie('value'), space), { maxLength: 4 })
+      .map((v) => `[${v.map((p) => p.join('')).join(',')}]`),
     fc
       .array(fc.tuple(space, string, space, fc.constant(':'), space, tie('value'), space), { maxLength: 4 })
       .map((v) => `{${v.map((p) => p.join('')).join(',')}}`),
   ),
 })).value;
 
-const noise = fc.constantFrom(...'{}[]:,"\\0123456789.eE+-tfnu \n\t\0\u0001é'.split(''), 'true', '\\u12', '\ufeff', '//', "'");
+const noise = fc.constantFrom(
+  ...'{}[]:,"\\0123456789.eE+-tfnu \n\t\0\u0001é'.split(''),
+  'true',
+  '\\u12',
+  '\ufeff',
+  '//',
+  "'",
+);
 
 describe('the JSON scanner accepts what JSON.parse accepts', () => {
   test('valid texts', () => {

@@ -23,15 +23,13 @@ const key = fc.constantFrom('id', 'name', 'a"b', 'é', '__proto__', 'toString', 
 const member = fc.tuple(key, fc.jsonValue({ maxDepth: 2 }));
 const space = fc.constantFrom('', '', ' ', '\t');
 /** Objects in the writing of many producers: other orders, absent and repeated keys, escaped keys, space anywhere. */
-const object = fc
-  .tuple(fc.array(member, { maxLength: 6 }), space, fc.boolean())
-  .map(([members, gap, escape]) => {
-    const name = (text: string) =>
-      escape && text.length > 0
-        ? `"\\u${text.charCodeAt(0).toString(16).padStart(4, '0')}${JSON.stringify(text.slice(1)).slice(1)}`
-        : JSON.stringify(text);
-    return `{${members.map(([k, v]) => `${gap}${name(k)}${gap}:${gap}${JSON.stringify(v)}`).join(`${gap},`)}${gap}}`;
-  });
+const object = fc.tuple(fc.array(member, { maxLength: 6 }), space, fc.boolean()).map(([members, gap, escaped]) => {
+  const name = (text: string) =>
+    escaped && text.length > 0
+      ? `"\\u${text.charCodeAt(0).toString(16).padStart(4, '0')}${JSON.stringify(text.slice(1)).slice(1)}`
+      : JSON.stringify(text);
+  return `{${members.map(([k, v]) => `${gap}${name(k)}${gap}:${gap}${JSON.stringify(v)}`).join(`${gap},`)}${gap}}`;
+});
 const cut = fc.tuple(object, fc.nat()).map(([text, at]) => text.slice(0, 1 + (at % (text.length - 1))));
 
 describe('JSON lines', () => {
@@ -53,7 +51,9 @@ describe('JSON lines', () => {
             }
           }
           expect(values).toEqual(good);
-          expect(raws.map((raw) => Buffer.from(raw, 'latin1').toString().trim())).toEqual(bad.map((line) => line.trim()));
+          expect(raws.map((raw) => Buffer.from(raw, 'latin1').toString().trim())).toEqual(
+            bad.map((line) => line.trim()),
+          );
           expect(errors).toHaveLength(bad.length);
         },
       ),
@@ -65,7 +65,8 @@ describe('JSON lines', () => {
     const text = '{"a":1.50,"b":{"x" : 1}}\n{"b":null,"a":12345678901234567890}\n{"a":"\\u0041"}\n';
     await pollContent('in.jsonl', text, ({ batch }) => {
       const [a, b] = batch.groups[0]!.value.columns as BytesColumn[];
-      const texts = (c: BytesColumn) => Array.from(c.starts, (s, i) => Buffer.from(c.data.subarray(s, c.ends[i])).toString());
+      const texts = (c: BytesColumn) =>
+        Array.from(c.starts, (s, i) => Buffer.from(c.data.subarray(s, c.ends[i])).toString());
       expect(texts(a!)).toEqual(['1.50', '12345678901234567890', '"\\u0041"']);
       expect(texts(b!)[0]).toBe('{"x" : 1}');
       expect([...b!.state!]).toEqual([0, NULL, MISSING]);
@@ -118,7 +119,9 @@ describe('JSON lines', () => {
   });
 
   test('ever new keys do not make the table wider for ever', async () => {
-    const rows = Array.from({ length: 40 }, (_, r) => Object.fromEntries(Array.from({ length: 100 }, (_, c) => [`k${r}-${c}`, c])));
+    const rows = Array.from({ length: 40 }, (_, r) =>
+      Object.fromEntries(Array.from({ length: 100 }, (_, c) => [`k${r}-${c}`, c])),
+    );
     const content = rows.map((row) => JSON.stringify(row)).join('\n');
     await pollContent('in.jsonl', content, ({ batch }) => {
       for (const { value } of batch.groups) expect(value.columns.length).toBeLessThanOrEqual(1_100);
@@ -127,7 +130,11 @@ describe('JSON lines', () => {
   });
 
   test('bytes that are no UTF-8 are a row error', async () => {
-    const bytes = Buffer.concat([Buffer.from('{"a":"x"}\n{"a":"'), Buffer.from([0xff]), Buffer.from('"}\n{"a":"y"}\n')]);
+    const bytes = Buffer.concat([
+      Buffer.from('{"a":"x"}\n{"a":"'),
+      Buffer.from([0xff]),
+      Buffer.from('"}\n{"a":"y"}\n'),
+    ]);
     const { values, errors, raws } = await readContent('in.jsonl', bytes);
     expect(values).toEqual([{ a: 'x' }, { a: 'y' }]);
     expect(errors).toEqual(['in.jsonl:2: bytes that are no UTF-8']);
@@ -143,7 +150,12 @@ describe('JSON lines', () => {
 
   test('a record larger than the budget passes alone', async () => {
     const rows = [{ a: 1 }, { a: 'x'.repeat(3_000_000) }, { a: 2 }, { a: 'y'.repeat(200_000) }, { a: 3 }];
-    const { values } = await readContent('in.jsonl', rows.map((row) => JSON.stringify(row)).join('\n'), {}, { maxBytes: 1000 });
+    const { values } = await readContent(
+      'in.jsonl',
+      rows.map((row) => JSON.stringify(row)).join('\n'),
+      {},
+      { maxBytes: 1000 },
+    );
     expect(values).toEqual(rows);
   });
 });
@@ -152,9 +164,15 @@ describe('a JSON array', () => {
   test('elements in any layout, whatever the budget', async () => {
     await fc.assert(
       fc.asyncProperty(
-        fc.array(fc.oneof(object.map((text) => text.replaceAll('\t', '\n')), fc.constantFrom('1', '-0.5', '[]', '"]"', 'null')), {
-          maxLength: 12,
-        }),
+        fc.array(
+          fc.oneof(
+            object.map((text) => text.replaceAll('\t', '\n')),
+            fc.constantFrom('1', '-0.5', '[]', '"]"', 'null'),
+          ),
+          {
+            maxLength: 12,
+          },
+        ),
         fc.constantFrom('', ' ', '\n', '\r\n  '),
         fc.integer({ min: 1, max: 5 }),
         async (elements, gap, maxRecords) => {

@@ -52,7 +52,11 @@ export interface Read {
 }
 
 /** Reads to the end in one task. */
-export const readAll = async (config: Config, limits: Partial<Budget> = {}, stands: Stands = new Map()): Promise<Read> => {
+export const readAll = async (
+  config: Config,
+  limits: Partial<Budget> = {},
+  stands: Stands = new Map(),
+): Promise<Read> => {
   const read: Read = { values: [], keys: [], errors: [], raws: [], indices: [], stands };
   const task = await openSource(config);
   try {

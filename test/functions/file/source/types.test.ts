@@ -51,7 +51,11 @@ const fitting: [FieldTypeText, string, Value][] = [
   [{ type: 'date', format: 'd. MMMM yyyy' }, '"1. February 2024"', '2024-02-01'],
   [{ type: 'date', format: 'yyyyMMdd' }, '20240229', '2024-02-29'],
   [{ type: 'time', format: 'h:mm a' }, '"12:05 am"', '00:05:00'],
-  [{ type: 'timestamp', format: "dd/MM/yyyy 'at' HH:mm:ss.SSS" }, '"29/02/2024 at 07:08:09.010"', '2024-02-29T07:08:09.010Z'],
+  [
+    { type: 'timestamp', format: "dd/MM/yyyy 'at' HH:mm:ss.SSS" },
+    '"29/02/2024 at 07:08:09.010"',
+    '2024-02-29T07:08:09.010Z',
+  ],
   [{ type: 'timestamp local?', format: 'd.M.yyyy H:mm' }, '"1.2.2024 9:30"', '2024-02-01T09:30:00'],
 ];
 
@@ -124,10 +128,14 @@ describe('declared types', () => {
     );
     await fc.assert(
       fc.asyncProperty(
-        fc.array(fc.tuple(number, fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }), fc.integer()), { minLength: 1 }),
+        fc.array(fc.tuple(number, fc.bigInt({ min: -(2n ** 63n), max: 2n ** 63n - 1n }), fc.integer()), {
+          minLength: 1,
+        }),
         async (rows) => {
           const content = rows.map(([f, l, i]) => `{"f":${f},"l":${l},"i":"${i}"}\n`).join('');
-          const { values } = await readContent('in.jsonl', content, { fields: { f: 'float64', l: 'int64', i: 'int32' } });
+          const { values } = await readContent('in.jsonl', content, {
+            fields: { f: 'float64', l: 'int64', i: 'int32' },
+          });
           expect(values).toEqual(rows.map(([f, l, i]) => ({ f: JSON.parse(String(f)), l, i })));
         },
       ),

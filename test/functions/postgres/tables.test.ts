@@ -1,78 +1,12 @@
 import pg from 'pg';
-import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { topicReference } from '../../../functions/postgres/config.ts';
-import { postgresSink } from '../../../functions/postgres/sink.ts';
 import type { RecordInput } from '../../../shared/connect/build.ts';
-import type { SinkTask } from '../../../shared/connect/connector.ts';
-import type { PrimitiveType, Schema, Struct, Value } from '../../../shared/connect/schema.ts';
-import { type PostgresServer, startPostgres } from '../../kit/postgres-server.ts';
+import type { Schema, Struct } from '../../../shared/connect/schema.ts';
 import { putRecords } from './put-records.ts';
+import { keyed, refused, structOf, useSink } from './sink-fixture.ts';
 
-let server: PostgresServer;
-let db: pg.Client;
-let schema: string;
-let made = 0;
-beforeAll(async () => {
-  server = await startPostgres();
-  db = new pg.Client(server.url);
-  await db.connect();
-});
-afterAll(async () => {
-  await db?.end();
-  await server?.stop();
-});
-beforeEach(async () => {
-  schema = `test_${made++}`;
-  await db.query(`CREATE SCHEMA ${schema}; SET search_path = ${schema}`);
-});
-
-const openSink = (config: Struct = {}, connector = 'c') =>
-  postgresSink.open({
-    config: postgresSink.config.parse({ url: server.url, schema, ...config }),
-    taskId: 0,
-    signal: new AbortController().signal,
-    deployment: 'd',
-    connector,
-    incarnation: 'i',
-  });
-
-const withSink = async <T>(config: Struct, work: (task: SinkTask) => Promise<T>): Promise<T> => {
-  const task = await openSink(config);
-  try {
-    return await work(task);
-  } finally {
-    await task.close();
-  }
-};
-
-const structOf = (fields: { readonly [name: string]: PrimitiveType | Schema }): Schema => ({
-  type: 'struct',
-  fields: Object.entries(fields).map(([name, type]) => ({
-    name,
-    schema: typeof type === 'string' ? { type, optional: true } : type,
-  })),
-});
-
-/** A record of topic t with an int32 key `id` and the given fields. */
-const keyed = (
-  id: number,
-  value: Struct | null,
-  fields: { readonly [name: string]: PrimitiveType | Schema } = {},
-  topic = 't',
-): RecordInput => ({
-  topic,
-  key: { id },
-  keySchema: structOf({ id: 'int32' }),
-  value: value === null ? null : { id, ...value },
-  valueSchema: structOf({ id: 'int32', ...fields }),
-});
-
-const all = async (sql: string): Promise<Value[][]> => (await db.query({ text: sql, rowMode: 'array' })).rows;
-const refused = (code: string, message: RegExp, more: object = {}) => ({
-  code,
-  message: expect.stringMatching(message),
-  ...more,
-});
+const { schema, openSink, withSink, run, all } = useSink();
 
 describe('tables', () => {
   test('a missing table is made: the key is its primary key, everything else may be null', async () => {
@@ -117,7 +51,7 @@ describe('tables', () => {
   });
 
   test('a column of another type, and a missing key, are told at once with the statements that mend them', async () => {
-    await db.query('CREATE TABLE t (id integer, a date, b numeric(10,2))');
+    await run('CREATE TABLE t (id integer, a date, b numeric(10,2))');
     const record = keyed(1, { a: 'x', b: '1.5' }, { a: 'string', b: { type: 'decimal', optional: true } });
     await expect(withSink({}, (task) => putRecords(task, [record]))).rejects.toMatchObject(
       refused(
@@ -129,7 +63,7 @@ describe('tables', () => {
   });
 
   test('columns that hold less are tried: what does not fit is a row error', async () => {
-    await db.query(
+    await run(
       "CREATE TYPE mood AS ENUM ('ok'); CREATE DOMAIN small AS int CHECK (value < 10); CREATE TABLE t (id bigint PRIMARY KEY, n smallint, s varchar(3), m mood, d small, x numeric(5,2), u uuid, stamp timestamp)",
     );
     const fields = {
@@ -160,7 +94,7 @@ describe('tables', () => {
   });
 
   test('columns that would change a value in silence are refused', async () => {
-    await db.query(
+    await run(
       'CREATE TABLE t (id integer PRIMARY KEY, f real, g double precision, at timestamptz(3), wall timestamptz)',
     );
     const record = keyed(
@@ -177,12 +111,12 @@ describe('tables', () => {
   });
 
   test('defaults, identities and columns that records do not have are left to the table', async () => {
-    await db.query(
+    await run(
       'CREATE TABLE t (id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY, a text, at timestamptz NOT NULL DEFAULT now(), kept text)',
     );
     await withSink({}, async (task) => {
       await putRecords(task, [keyed(7, { a: 'x' }, { a: 'string' })]);
-      await db.query("UPDATE t SET kept = 'by the application'");
+      await run("UPDATE t SET kept = 'by the application'");
       await putRecords(task, [keyed(7, { a: 'y' }, { a: 'string' })]);
     });
     expect(await all('SELECT id, a, kept, at IS NOT NULL FROM t')).toEqual([[7, 'y', 'by the application', true]]);
@@ -235,11 +169,11 @@ describe('tables', () => {
   });
 
   test('a topic names its table, and its schema before a dot', async () => {
-    await db.query(`CREATE SCHEMA ${schema}_other`);
+    await run(`CREATE SCHEMA ${schema()}_other`);
     await withSink({}, (task) =>
-      putRecords(task, [keyed(1, {}, {}, `${schema}_other.orders`), keyed(2, {}, {}, 'Orders-2024')]),
+      putRecords(task, [keyed(1, {}, {}, `${schema()}_other.orders`), keyed(2, {}, {}, 'Orders-2024')]),
     );
-    expect(await all(`SELECT * FROM ${schema}_other.orders`)).toEqual([[1]]);
+    expect(await all(`SELECT * FROM ${schema()}_other.orders`)).toEqual([[1]]);
     expect(await all('SELECT * FROM "Orders-2024"')).toEqual([[2]]);
     for (const topic of ['a.b.c', 'x'.repeat(64)])
       await expect(withSink({}, (task) => putRecords(task, [keyed(1, {}, {}, topic)]))).rejects.toMatchObject(
@@ -357,129 +291,5 @@ describe('keys', () => {
       await putRecords(task, [keyed(1, null, { a: 'string' }), keyed(1, { a: 'again' }, { a: 'string' })]);
     });
     expect(await all('SELECT a, b FROM t')).toEqual([['again', null]]);
-  });
-});
-
-describe('refused rows', () => {
-  test('each one is found among many, whatever refuses it', async () => {
-    await db.query('CREATE TABLE t (id integer PRIMARY KEY, a integer NOT NULL CHECK (a < 100), s text)');
-    const bad = new Map<number, Struct>();
-    for (const i of [0, 1, 7, 500, 501, 502, 1999]) bad.set(i, { a: i % 3 === 0 ? 100 : null });
-    for (const i of [8, 1000, 1001]) bad.set(i, { s: '\0' });
-    const records = Array.from({ length: 2000 }, (_, i) =>
-      keyed(i, { a: 1, s: 'x', ...bad.get(i) }, { a: 'int32', s: 'string' }),
-    );
-    for (const mode of ['upsert', 'insert']) {
-      await db.query('TRUNCATE t');
-      const { rejected } = await withSink({ mode }, (task) => putRecords(task, records));
-      expect(rejected.map(({ index }) => index)).toEqual([...bad.keys()].sort((a, b) => a - b));
-      expect(await all('SELECT count(*)::int FROM t')).toEqual([[1990]]);
-    }
-  });
-
-  test('a batch of nothing but bad rows ends', async () => {
-    await db.query('CREATE TABLE t (id integer PRIMARY KEY, a integer CHECK (a < 0))');
-    const records = Array.from({ length: 1000 }, (_, i) => keyed(i, { a: i }, { a: 'int32' }));
-    const { rejected } = await withSink({}, (task) => putRecords(task, records));
-    expect(rejected).toHaveLength(1000);
-    expect(rejected[5]!.error.message).toMatch(/violates check constraint.*SQLSTATE 23514/);
-  });
-
-  test('the message names the table and the column', async () => {
-    await db.query('CREATE TABLE t (id integer PRIMARY KEY, s varchar(2))');
-    const { rejected } = await withSink({}, (task) => putRecords(task, [keyed(1, { s: 'abc' }, { s: 'string' })]));
-    expect(rejected[0]!.error.message).toMatch(/table ".*"\."t": .*value too long.*column s: "abc"/);
-  });
-
-  test('a bad row that a good one of its key follows does not hide it, nor the other way round', async () => {
-    await db.query('CREATE TABLE t (id integer PRIMARY KEY, a integer CHECK (a > 0))');
-    const a = (id: number, n: number) => keyed(id, { a: n }, { a: 'int32' });
-    const { rejected } = await withSink({}, (task) =>
-      putRecords(task, [a(1, 5), a(1, -1), a(2, 7), a(3, 1), a(3, -1)]),
-    );
-    expect(rejected.map(({ index }) => index)).toEqual([1, 4]);
-    expect(await all('SELECT * FROM t ORDER BY id')).toEqual([
-      [1, 5],
-      [2, 7],
-      [3, 1],
-    ]);
-  });
-
-  test('groups of two tables and several schemas that interleave keep their order and their indices', async () => {
-    const records = Array.from({ length: 300 }, (_, i) => {
-      const topic = i % 2 === 0 ? 'even' : 'odd';
-      const value = i % 50 === 7 ? { s: '\0' } : { s: `v${i}` };
-      return i % 6 < 3
-        ? keyed(i % 10, value, { s: 'string' }, topic)
-        : keyed(i % 10, { ...value, n: i }, { s: 'string', n: 'int32' }, topic);
-    });
-    const { rejected } = await withSink({}, (task) => putRecords(task, records));
-    expect(rejected.map(({ index }) => index)).toEqual([7, 57, 107, 157, 207, 257]);
-    for (const [topic, ids] of [
-      ['even', [0, 2, 4, 6, 8]],
-      ['odd', [1, 3, 5, 7, 9]],
-    ] as const)
-      expect(await all(`SELECT id, s FROM ${topic} ORDER BY id`)).toEqual(ids.map((id) => [id, `v${290 + id}`]));
-  });
-});
-
-describe('rows that depend on each other', () => {
-  const mail = (id: number, email: string) => keyed(id, { email }, { email: 'string' });
-
-  test('a unique value that moves from one key to another is applied in source order', async () => {
-    await db.query(
-      "CREATE TABLE t (id integer PRIMARY KEY, email text UNIQUE); INSERT INTO t VALUES (1, 'b'), (2, 'a'), (3, 'c')",
-    );
-    const records = [mail(2, 'free'), mail(1, 'a'), mail(2, 'b'), keyed(3, null, { email: 'string' }), mail(4, 'c')];
-    const { rejected } = await withSink({}, (task) => putRecords(task, records));
-    expect(rejected).toEqual([]);
-    expect(await all('SELECT id, email FROM t ORDER BY id')).toEqual([
-      [1, 'a'],
-      [2, 'b'],
-      [4, 'c'],
-    ]);
-  });
-
-  test('a value that stays taken is an order error: never a dead letter, nothing written', async () => {
-    await db.query("CREATE TABLE t (id integer PRIMARY KEY, email text UNIQUE); INSERT INTO t VALUES (1, 'a')");
-    await withSink({}, async (task) => {
-      await expect(putRecords(task, [mail(2, 'b'), mail(3, 'a')])).rejects.toMatchObject({
-        blame: 'order',
-        retriable: true,
-      });
-      expect(await all('SELECT * FROM t')).toEqual([[1, 'a']]);
-      expect(await task.offsets!()).toEqual([]);
-    });
-    await expect(withSink({ mode: 'insert' }, (task) => putRecords(task, [mail(1, 'x')]))).rejects.toMatchObject({
-      blame: 'order',
-    });
-  });
-
-  test('parents and children of two topics are applied in source order where a foreign key asks for it', async () => {
-    await db.query(
-      'CREATE TABLE parent (id integer PRIMARY KEY); CREATE TABLE child (id integer PRIMARY KEY, p integer REFERENCES parent); INSERT INTO parent VALUES (1)',
-    );
-    const child = (id: number, p: number) => keyed(id, { p }, { p: 'int32' }, 'child');
-    const records = [child(1, 1), keyed(2, {}, {}, 'parent'), child(2, 2), child(1, 2), keyed(1, null, {}, 'parent')];
-    expect((await withSink({}, (task) => putRecords(task, records))).rejected).toEqual([]);
-    expect(await all('SELECT * FROM child ORDER BY id')).toEqual([
-      [1, 2],
-      [2, 2],
-    ]);
-    await expect(withSink({}, (task) => putRecords(task, [child(3, 9)]))).rejects.toMatchObject({ blame: 'order' });
-  });
-
-  test('a deferred constraint that fails at COMMIT is an order error, and rejects nobody twice', async () => {
-    await db.query(
-      'CREATE TABLE parent (id integer PRIMARY KEY); CREATE TABLE child (id integer PRIMARY KEY, p integer REFERENCES parent DEFERRABLE INITIALLY DEFERRED)',
-    );
-    await withSink({}, async (task) => {
-      let calls = 0;
-      const reject = async () => void calls++;
-      const records = [keyed(1, { p: 9 }, { p: 'int32' }, 'child'), { ...keyed(2, {}), key: null }];
-      await expect(putRecords(task, records, { reject })).rejects.toMatchObject({ blame: 'order' });
-      expect(calls).toBe(1);
-      expect(await task.offsets!()).toEqual([]);
-    });
   });
 });
