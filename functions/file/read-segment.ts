@@ -25,8 +25,7 @@ export interface Segment {
 
 /** Reads on in a file up to the limit, and moves its position. */
 export const readSegment = async (file: OpenFile, limit: Limit, signal: AbortSignal): Promise<Segment> => {
-  const capacity = Math.min(limit.bytes, file.expected.bytes) + file.tail.length;
-  const window = openWindow(file.position, file.tail, capacity);
+  const window = openWindow(file.position, file.tail, Math.min(limit.bytes, file.expected.bytes));
   const first = file.position === 0 && hasByteOrderMark(file.head) ? 3 : 0;
   const rows = createRows(first, file.line, Math.min(limit.rows, file.expected.rows));
   const stop = await readRows(file, window, rows, limit, signal);
@@ -34,7 +33,7 @@ export const readSegment = async (file: OpenFile, limit: Limit, signal: AbortSig
   const segment = closeSegment(file, window, rows, drained);
   const used = rows.count + rows.broken.length;
   if (window.failure !== undefined && used === 0 && stop !== 'limit') throw window.failure;
-  if (used > 0) file.expected = { rows: Math.ceil(rows.count * 1.2) + 64, bytes: Math.ceil(window.length * 1.05) };
+  if (used > 0) file.expected = { rows: Math.ceil(rows.count * 1.2) + 64, bytes: Math.ceil(rows.at * 1.01) + 4096 };
   return segment;
 };
 
@@ -70,13 +69,16 @@ const growHead = (file: OpenFile, window: Window): void => {
 };
 
 const closeSegment = (file: OpenFile, window: Window, rows: Rows, drained: boolean): Segment => {
-  const { head, partition, topic } = file;
+  const { partition, topic, head } = file;
   const { ino } = file.content.stats;
   const start = window.start;
+  // Asked for record by record, and the same for all but the first ones.
+  let known: FileOffset['identity'] | undefined;
+  const wholeHead = () => (known ??= identityAt(head, ino, headBytes));
   const offset = (at: number, line: number): FileOffset => ({
     position: start + at,
     line,
-    identity: identityAt(head, ino, start + at),
+    identity: start + at < headBytes ? identityAt(head, ino, start + at) : wholeHead(),
   });
   file.position = start + rows.at;
   file.line = rows.line;

@@ -10,6 +10,8 @@ export interface Window {
   length: number;
   /** The position in the file of data[0]. */
   readonly start: number;
+  /** So many bytes will probably be used: reading more would be reading it twice. */
+  readonly expected: number;
   /** No more bytes were there. */
   atEnd: boolean;
   /** Why no more bytes could be read, although there are more: told when what came before it is used up. */
@@ -17,27 +19,28 @@ export interface Window {
 }
 
 const firstChunkBytes = 64 * 1024;
-const maxChunkBytes = 1024 * 1024;
+const maxChunkBytes = 4 * 1024 * 1024;
 
 /** A record is whole in memory; a larger one is more likely a file of another format than a record. */
 const maxRecordBytes = 128 * 1024 * 1024;
 
 /** A window that begins with `head`, bytes that the last poll read and did not use. */
-export const openWindow = (start: number, head: Uint8Array, capacity: number): Window => {
-  const data = Buffer.allocUnsafe(Math.max(capacity, head.length + firstChunkBytes) + 1);
+export const openWindow = (start: number, head: Uint8Array, expected: number): Window => {
+  const data = Buffer.allocUnsafe(Math.max(expected, head.length) + firstChunkBytes + 1);
   data.set(head);
   data[head.length] = 0;
-  return { data, length: head.length, start, atEnd: false };
+  return { data, length: head.length, start, expected, atEnd: false };
 };
 
-/** Reads one more chunk; the chunks grow, so that small batches read little and large ones in few calls. */
+/** Reads one more chunk: what is expected, and then growing ones, so that small batches read little and large ones in few calls. */
 export const fillWindow = async (
   window: Window,
   content: Content,
   path: string,
   signal: AbortSignal,
 ): Promise<void> => {
-  const chunk = Math.min(Math.max(window.length, firstChunkBytes), maxChunkBytes);
+  const missing = window.expected - window.length;
+  const chunk = Math.min(Math.max(missing > 0 ? missing : window.length / 4, firstChunkBytes), maxChunkBytes) & ~4095;
   if (window.length > maxRecordBytes)
     throw new ConnectError(
       'TOO_LARGE',

@@ -26,22 +26,31 @@ export async function openStreamPositions(path: string, streamArn: string): Prom
   const known = recorded?.streamArn === streamArn;
   const shards = new Map(known ? Object.entries(recorded.shards) : []);
   let timer: NodeJS.Timeout | undefined;
+  let unsaved = false;
   let written = Promise.resolve();
 
   /** One write after the other, each of what is newest when it begins. */
   function save(): Promise<void> {
     clearTimeout(timer);
     timer = undefined;
-    written = written.then(() => writeStateFile(path, { streamArn, shards: Object.fromEntries(shards) }));
-    return written;
+    const write = written.then(() => {
+      unsaved = false;
+      return writeStateFile(path, { streamArn, shards: Object.fromEntries(shards) });
+    });
+    written = write.catch(() => {
+      unsaved = true;
+    });
+    return write;
   }
   return {
     known,
     get: (shardId) => shards.get(shardId),
     set(shardId, position) {
       shards.set(shardId, position);
-      timer ??= setTimeout(() => void save(), SAVE_DELAY_MS);
+      unsaved = true;
+      // What a full disk refuses is tried again with the next position, and by `saved`, which tells.
+      timer ??= setTimeout(() => void save().catch(() => {}), SAVE_DELAY_MS);
     },
-    saved: () => (timer === undefined ? written : save()),
+    saved: () => (unsaved ? save() : written),
   };
 }

@@ -134,7 +134,9 @@ sinks:
     await place.file('rows.jsonl', rows);
     await place.file('p.yaml', pipeline(''));
     const strict = await place.sluice(['run', 'p.yaml']);
-    expect(messageOf(strict)).toMatch(/p-rows task 0 failed: RECORD_REJECTED: .*id.*"two".*line 2.*errors\.tolerance/s);
+    expect(messageOf(strict)).toMatch(
+      /p-rows task 0 failed: RECORD_REJECTED: .*rows\.jsonl:2: id: expected int32, got "two".*errors\.tolerance to all/,
+    );
     expect(messageOf(strict)).toContain('rows.jsonl');
     expect(strict.code).toBe(1);
 

@@ -126,7 +126,9 @@ describe('the state directory', () => {
   test('with a segment that is damaged: it is named and not passed over', { timeout }, async () => {
     await using place = await makeWorkplace();
     await toPostgres(place, 'damaged');
-    expect((await place.sluice(['run', 'p.yaml'], closed)).code).toBe(1);
+    const unread = await place.sluice(['run', 'p.yaml'], closed);
+    expect(messageOf(unread)).toContain('UNAVAILABLE');
+    expect(unread.code).toBe(1);
     const objects = (await readdir(place.path('state/s3'), { recursive: true, withFileTypes: true })).filter((entry) =>
       entry.isFile(),
     );

@@ -176,21 +176,18 @@ describe('whatever is killed, every row arrives once and in the order of its key
     await using place = await makePipeline();
     const random = seeded('zombie');
     const first = start(place);
-    const upserts = () =>
-      queryRows(postgres.url, 'select 1 from latest limit 1').then(
-        (found) => found.length > 0,
-        () => false,
-      );
-    await until(upserts, { timeoutMs: 90_000 });
-    const [zombie] = await functionsOf(place, random.pick(['upsert', 'insert', 'files']));
-    expect(zombie).toBeDefined();
-    killIfThere(zombie!, 'SIGSTOP');
+    const connector = random.pick(['upsert', 'insert', 'files'])!;
+    // As soon as it is there, so that it sleeps at its start, or under its lease.
+    const zombie = await until(async () => (await functionsOf(place, connector))[0], { timeoutMs: 90_000 });
+    const started = await untilSteps(place, first, random.integer(1, 4));
+    expect(started).toBe(true);
+    killIfThere(zombie, 'SIGSTOP');
     first.kill('SIGKILL');
     await first.ended;
     await until(() => place.processes().every((pid) => pid === zombie));
     const second = start(place);
     await untilSteps(place, second, 1);
-    killIfThere(zombie!, 'SIGCONT');
+    killIfThere(zombie, 'SIGCONT');
     messageOf(await second.ended);
     await drain(place);
     await check(place);

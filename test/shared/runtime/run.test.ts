@@ -157,6 +157,22 @@ describe('a run whose time ends', () => {
     },
   );
 
+  it('begins no other poll', async () => {
+    const kit = createRunKit();
+    const stop = new AbortController();
+    const inner = askedSource(upstreamOf({ a: numbered(20) }), 'rows');
+    let polls = 0;
+    const poll: typeof inner.poll = (...args) => {
+      polls++;
+      stop.abort(new Error('over'));
+      return inner.poll(...args);
+    };
+    const openSink = async () => appendingDestination().sink();
+    const source = sourceOf({ ...inner, poll });
+    expect(await kit.run({ ...source, openSink, stop: stop.signal })).toMatchObject({ outcome: 'more', records: 5 });
+    expect(polls).toBe(1);
+  });
+
   it('does not wake itself when it got nothing done', async () => {
     const kit = createRunKit();
     const stop = new AbortController();

@@ -144,6 +144,57 @@ test('rotation to names that the glob matches reads no line twice', () =>
     expect(stands.size).toBe(5);
   }));
 
+test('a name that goes on with another name’s offset is committed before that one starts over', () =>
+  inDirectory(async (directory) => {
+    const path = join(directory, 'app.log');
+    const config = { path: `${path}*`, topic: 't' };
+    await writeFile(path, lines(0, 2));
+    const { stands } = await readAll(config);
+    await rename(path, `${path}.1`);
+    await writeFile(path, lines(2, 4));
+    const task = await openSource(config);
+    const poll = () =>
+      task.poll(offsetsOf(stands), { maxRecords: 9, maxBytes: 1e6, signal: new AbortController().signal });
+    const first = await poll();
+    expect(first).toMatchObject({ batch: { count: 0 }, caughtUp: false });
+    expect(first.offsets.map(({ partition, offset }) => [partition.file, offset.position])).toEqual([
+      [`${path}.1`, 14],
+    ]);
+    advance(stands, first);
+    expect([...(await poll()).batch].map(({ value }) => value)).toEqual(numbers(2, 4));
+    await task.close();
+  }));
+
+test('offsets of a short file that grows while it is open are those of the grown file', () =>
+  inLog(async (path, read) => {
+    await writeFile(path, lines(0, 5));
+    const task = await openSource({ path });
+    const stands: Stands = new Map();
+    const offsets: unknown[] = [];
+    const poll = async (maxRecords: number) => {
+      const one = await task.poll(offsetsOf(stands), {
+        maxRecords,
+        maxBytes: 1e6,
+        signal: new AbortController().signal,
+      });
+      for (let i = 0; i < one.batch.count; i++) offsets.push(one.position(i));
+      advance(stands, one);
+    };
+    await poll(2);
+    await appendFile(path, lines(5, 400));
+    await poll(1_000);
+    await task.close();
+    const again = await openSource({ path });
+    const whole = await again.poll(offsetsOf(new Map()), {
+      maxRecords: 1_000,
+      maxBytes: 1e6,
+      signal: new AbortController().signal,
+    });
+    expect(offsets).toEqual(Array.from({ length: 400 }, (_, i) => whole.position(i)));
+    await again.close();
+    expect(await read()).toHaveLength(400);
+  }));
+
 test('two names that were exchanged are LOST_POSITION', () =>
   inDirectory(async (directory) => {
     const [a, b, c] = ['a.log', 'b.log', 'c'].map((name) => join(directory, name)) as [string, string, string];

@@ -154,6 +154,20 @@ describe('declared types', () => {
     ]);
   });
 
+  test('each rejected row says how many good rows were before it', async () => {
+    const content = '{"a":1}\n{"a":"x"}\n{"a":2}\n{"a":"y"}\n{broken\n{"a":3}\n{"a":"z"}';
+    for (const maxRecords of [100, 3]) {
+      const { indices, errors } = await readContent('in.jsonl', content, { fields: { a: 'int32' } }, { maxRecords });
+      expect(indices).toEqual([1, 2, 2, 3]);
+      expect(errors.map((error) => error.split(' ')[0])).toEqual([
+        'in.jsonl:2:',
+        'in.jsonl:4:',
+        'in.jsonl:5:',
+        'in.jsonl:7:',
+      ]);
+    }
+  });
+
   test('the key is a struct of the key fields, and a record without one of them is an error', async () => {
     const { values, keys, errors } = await readContent(
       'in.jsonl',
