@@ -1,4 +1,4 @@
-import { readdir, readFile } from 'node:fs/promises';
+import { appendFile, readdir, readFile } from 'node:fs/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type PostgresServer, startPostgres } from '../kit/postgres-server.ts';
 import { countsOf, difference, jsonLinesOf, queryRows, same } from '../kit/rows.ts';
@@ -191,5 +191,31 @@ describe('whatever is killed, every row arrives once and in the order of its key
     messageOf(await second.ended);
     await drain(place);
     await check(place);
+  });
+
+  test('a key whose queue has fewer commits than another', { timeout }, async () => {
+    await using place = await makePipeline();
+    await place.file(
+      'p.yaml',
+      `name: p
+topics: { rows: { queues: 4 } }
+sources:
+  rows: { connector: file, every: 1m, config: { path: rows.jsonl, follow: true, keyFields: [id], fields: { id: string, n: int32 } } }
+sinks:
+  files: { connector: file, from: [rows], maxRecords: 10, config: { path: out } }
+`,
+    );
+    const busy = (n: number) => `{"id":"busy","n":${n}}\n`;
+    const quiet = (n: number) => `{"id":"quiet","n":${n}}\n`;
+    const parts = [Array.from({ length: 50 }, (_, n) => busy(n)).join(''), busy(50) + quiet(0), quiet(1)];
+    await place.file('rows.jsonl', '');
+    for (const part of parts) {
+      await appendFile(place.path('rows.jsonl'), part);
+      const ended = await start(place).ended;
+      expect(ended.code, messageOf(ended)).toBe(0);
+    }
+    const written = (await jsonLinesOf(place.path('out/rows'))) as typeof rows;
+    expect(written.filter(({ id }) => id === 'quiet').map(({ n }) => n)).toEqual([0, 1]);
+    expect(written.filter(({ id }) => id === 'busy').map(({ n }) => n)).toEqual(Array.from({ length: 51 }, (_, n) => n));
   });
 });

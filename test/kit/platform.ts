@@ -1,5 +1,5 @@
 import type { SinkTask, SourceTask } from '../../shared/connect/connector.ts';
-import { ConnectorSpec } from '../../shared/connect/spec.ts';
+import { ConnectorSpec, onData } from '../../shared/connect/spec.ts';
 import { logSink } from '../../shared/log/append.ts';
 import { memoryObjects, type ObjectStore } from '../../shared/log/objects.ts';
 import { logSource } from '../../shared/log/read.ts';

@@ -1,188 +1,20 @@
-import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { chown, cp, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:net';
+import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
-import { promisify } from 'node:util';
+import { join } from 'node:path';
+import { type PostgresServer, runPostgres } from '../../infra/local/embedded-postgres.ts';
 
-/** A PostgreSQL 18 server with one superuser, on the loopback address. */
-export interface PostgresServer {
-  readonly host: string;
-  readonly port: number;
-  readonly database: string;
-  readonly user: string;
-  readonly password: string;
-  readonly url: string;
-  /** The postmaster dies at once, without a goodbye to anybody; its sessions follow. */
-  kill9(): Promise<void>;
-  /** Starts it again with the same data on the same port, whether it was killed or still runs. */
-  restart(): Promise<void>;
-  stop(): Promise<void>;
-}
-
-export interface PostgresOptions {
-  /** An empty directory becomes the server's; a directory that was one goes on with its data. */
-  readonly directory: string;
-  readonly port: number;
-  /** Lines of postgresql.conf: `max_connections=20`. */
-  readonly settings?: readonly string[];
-}
-
-const START_TIMEOUT_MS = 60_000;
-const STOP_TIMEOUT_MS = 10_000;
-const login = { host: '127.0.0.1', database: 'postgres', user: 'postgres', password: "p'w\\ d/%" };
+export type { PostgresServer };
 
 /** A server for a test: its own data in the temporary directory, any free port; both are gone after `stop`. */
 export const startPostgres = async (settings: readonly string[] = []): Promise<PostgresServer> => {
   const directory = await mkdtemp(join(tmpdir(), 'sluice-postgres-'));
   const remove = () => rm(directory, { recursive: true, force: true });
   try {
-    // What a test writes must outlive a killed process, not a power cut.
-    const server = await runPostgres({ directory, port: await freePort(), settings: ['fsync=off', ...settings] });
+    // What a test writes must outlive a killed process, not a power cut. The password holds what a URL and a shell trip over.
+    const server = await runPostgres({ directory, password: "p'w\\ d/%", settings: ['fsync=off', ...settings] });
     return { ...server, stop: () => server.stop().then(remove) };
   } catch (error) {
     await remove();
     throw error;
   }
-};
-
-/** Starts a server on a directory and a port; `stop` leaves the data there. */
-export const runPostgres = async ({ directory, port, settings = [] }: PostgresOptions): Promise<PostgresServer> => {
-  const owner = await unprivileged();
-  if (owner.uid !== undefined) await chown(directory, owner.uid, owner.gid);
-  const binaries = await reachableBinaries(directory, owner);
-  const data = join(directory, 'data');
-  if (!(await exists(join(data, 'PG_VERSION')))) await initialize(binaries.initdb, data, owner);
-  const flags = [`port=${port}`, `listen_addresses=${login.host}`, 'unix_socket_directories=', ...settings];
-  const args = ['-D', data, ...flags.flatMap((flag) => ['-c', flag])];
-
-  let running = await spawnServer(binaries.postgres, args, owner);
-  const url = new URL(`postgres://${login.host}:${port}/${login.database}`);
-  url.username = login.user;
-  url.password = encodeURIComponent(login.password);
-  return {
-    ...login,
-    port,
-    url: url.href,
-    kill9: () => running.end('SIGKILL'),
-    async restart() {
-      await running.end('SIGKILL');
-      running = await spawnServer(binaries.postgres, args, owner);
-    },
-    // SIGINT is PostgreSQL's fast shutdown: sessions are ended, the data is left clean.
-    stop: () => running.end('SIGINT'),
-  };
-};
-
-type Owner = { readonly uid: number; readonly gid: number } | { readonly uid?: undefined };
-
-/** PostgreSQL refuses to run as root, so root runs it as `nobody`. */
-const unprivileged = async (): Promise<Owner> => {
-  if (process.getuid?.() !== 0) return {};
-  const line = /^nobody:[^:]*:(\d+):(\d+):/m.exec(await readFile('/etc/passwd', 'utf8'));
-  if (line === null) throw new Error('PostgreSQL does not run as root, and there is no user nobody to run it as');
-  return { uid: Number(line[1]), gid: Number(line[2]) };
-};
-
-interface Binaries {
-  readonly initdb: string;
-  readonly postgres: string;
-}
-
-/** The installed programs, or a copy of them in `directory` where they lie under one that only root may enter. */
-const reachableBinaries = async (directory: string, owner: Owner): Promise<Binaries> => {
-  const platform = `@embedded-postgres/${process.platform}-${process.arch}`;
-  const installed = (await import(platform)) as Binaries;
-  if (owner.uid === undefined || (await mayEnter(dirname(installed.postgres)))) return installed;
-  const copy = join(directory, 'native');
-  await cp(join(dirname(installed.postgres), '..'), copy, { recursive: true, verbatimSymlinks: true });
-  return { initdb: join(copy, 'bin/initdb'), postgres: join(copy, 'bin/postgres') };
-};
-
-const mayEnter = async (directory: string): Promise<boolean> => {
-  if (((await stat(directory)).mode & 0o001) === 0) return false;
-  return dirname(directory) === directory || mayEnter(dirname(directory));
-};
-
-const initialize = async (initdb: string, data: string, owner: Owner): Promise<void> => {
-  const passwordFile = `${data}.password`;
-  await writeFile(passwordFile, login.password, { mode: 0o600 });
-  if (owner.uid !== undefined) await chown(passwordFile, owner.uid, owner.gid);
-  const args = ['-D', data, '-U', login.user, '-E', 'UTF8', '--locale=C', '--auth=scram-sha-256', '--no-sync'];
-  await promisify(execFile)(initdb, [...args, `--pwfile=${passwordFile}`], owner);
-  await rm(passwordFile);
-};
-
-interface Running {
-  end(signal: NodeJS.Signals): Promise<void>;
-}
-
-/** Resolves when the server takes connections. */
-const spawnServer = async (postgres: string, args: readonly string[], owner: Owner): Promise<Running> => {
-  const deadlineMs = Date.now() + START_TIMEOUT_MS;
-  for (;;) {
-    const server = spawn(postgres, args, { ...owner, stdio: ['ignore', 'ignore', 'pipe'], env: { LC_ALL: 'C' } });
-    const guard = guardAgainstOurDeath(server);
-    const log = await untilReady(server, deadlineMs);
-    if (log === undefined) return { end: (signal) => end(server, guard, signal) };
-    await end(server, guard, 'SIGKILL');
-    // The sessions of a killed postmaster take a moment to notice, and hold the shared memory until then.
-    if (!/pre-existing shared memory|lock file/.test(log) || Date.now() > deadlineMs)
-      throw new Error(`PostgreSQL did not start: ${log}`);
-  }
-};
-
-/** The log of a server that did not come up; undefined once it did. Afterwards the log is read and dropped. */
-const untilReady = (server: ChildProcess, deadlineMs: number): Promise<string | undefined> =>
-  new Promise((resolve) => {
-    let log = '';
-    const timer = setTimeout(() => resolve(`no answer within ${START_TIMEOUT_MS} ms: ${log}`), deadlineMs - Date.now());
-    const settle = (outcome: string | undefined) => {
-      clearTimeout(timer);
-      resolve(outcome);
-    };
-    server.once('error', (error) => settle(error.message));
-    server.once('close', () => settle(log));
-    server.stderr!.setEncoding('utf8').on('data', (text: string) => {
-      log = (log + text).slice(-4_000);
-      if (log.includes('ready to accept connections')) settle(undefined);
-    });
-  });
-
-const end = async (server: ChildProcess, guard: ChildProcess, signal: NodeJS.Signals): Promise<void> => {
-  if (server.pid !== undefined && server.exitCode === null && server.signalCode === null) {
-    const exited = once(server, 'exit');
-    server.kill(signal);
-    const timer = setTimeout(() => server.kill('SIGKILL'), STOP_TIMEOUT_MS);
-    await exited;
-    clearTimeout(timer);
-  }
-  guard.kill('SIGKILL');
-};
-
-/** Waits on a pipe that closes when this process ends in any way, SIGKILL included, and then kills the server. */
-const guardAgainstOurDeath = (server: ChildProcess): ChildProcess => {
-  const guard = spawn('/bin/sh', ['-c', 'read -r _; kill -9 "$0"', String(server.pid)], {
-    stdio: ['pipe', 'ignore', 'ignore'],
-    detached: true,
-  });
-  guard.unref();
-  return guard;
-};
-
-const exists = (path: string): Promise<boolean> =>
-  stat(path).then(
-    () => true,
-    () => false,
-  );
-
-const freePort = async (): Promise<number> => {
-  const server = createServer().listen(0, login.host);
-  await once(server, 'listening');
-  const address = server.address();
-  server.close();
-  await once(server, 'close');
-  if (typeof address !== 'object' || address === null) throw new Error(`no free port on ${login.host}`);
-  return address.port;
 };

@@ -130,6 +130,17 @@ test('halves of halves are the piece again, down to records that share an offset
   );
 });
 
+test('a rejected record is told even where the poll names no offset behind it', () => {
+  const whole = pollOfStretches([
+    { partition: 0, parts: ['good'] },
+    { partition: 1, parts: ['good'] },
+    { partition: 0, parts: ['bad'] },
+  ]);
+  const silent = { ...whole, offsets: [whole.position(0), whole.position(1)] };
+  const pieces = [...piecesOf(silent, { maxPartitions: 1, take: () => 1 })];
+  expect(pieces.flatMap(({ rejected }) => rejected)).toEqual(whole.rejected);
+});
+
 test('halves are about equal', () => {
   const whole = pollOfStretches(Array.from({ length: 64 }, () => ({ partition: 0, parts: ['good'] })));
   const [piece] = [...piecesOf(whole, { maxPartitions: 1, take: ({ count }) => count })] as [Piece];

@@ -1,0 +1,130 @@
+import { describe, expect, it } from 'vitest';
+import { type Poll, pollOf, type SinkTask } from '../../../shared/connect/connector.ts';
+import { appendingDestination, owningDestination, rowOf } from '../../kit/memory-connectors.ts';
+import { createRunKit } from '../../kit/run-kit.ts';
+
+/** Record n is in the n-th of so many partitions in turn; record `sharing` has the offset of the one before it. */
+const poll = (count: number, partitions: number, sharing?: number): Poll<unknown> => {
+  const records = Array.from({ length: count }, (_, n) => ({
+    topic: 'rows',
+    value: { n },
+    partition: { name: `p${n % partitions}` },
+    offset: { next: Math.floor((n === sharing ? n - 1 : n) / partitions) + 1 },
+  }));
+  return pollOf(records, { caughtUp: true });
+};
+
+describe('a batch', () => {
+  it('of more partitions than a commit holds is cut, and all of it arrives', async () => {
+    const kit = createRunKit();
+    const { rows, sink } = appendingDestination();
+    const source = {
+      poll: async (offsets: { all(): Iterable<unknown> }) =>
+        [...offsets.all()].length > 0 ? pollOf([], { caughtUp: true }) : poll(120, 60),
+      close: async () => {},
+    };
+    expect(await kit.run({ openSource: async () => source, openSink: async () => sink() })).toMatchObject({
+      outcome: 'drained',
+      records: 120,
+    });
+    expect(rows.map(({ n }) => n)).toEqual(Array.from({ length: 120 }, (_, n) => n));
+    const commits = kit.events.filter((event) => event.startsWith('commit')).map((event) => event.split(',').length);
+    expect(Math.max(...commits)).toBe(26);
+    expect(Object.keys(await kit.committed())).toHaveLength(60);
+  });
+
+  it('is cut to what one put can take', async () => {
+    const kit = createRunKit();
+    const { rows, sink } = appendingDestination();
+    const puts: number[][] = [];
+    const openSink = async (): Promise<SinkTask> => ({
+      ...sink(),
+      take: () => 3,
+      async put(batch, context) {
+        puts.push([...batch].map((record) => rowOf(record).n));
+        return sink().put(batch, context);
+      },
+    });
+    const source = { poll: async () => poll(7, 1, 3), more: async () => puts.length === 0, close: async () => {} };
+    await kit.run({ openSource: async () => source, openSink, budget: { maxRecords: 100, maxBytes: 1 << 20 } });
+    expect(puts, '2 and 3 share an offset').toEqual([
+      [0, 1],
+      [2, 3, 4],
+      [5, 6],
+    ]);
+    expect(rows).toHaveLength(7);
+  });
+});
+
+const mb = 1024 * 1024;
+
+describe('a log that moves without a record (hazard C5)', () => {
+  /** A quiet upstream: each poll passes so much of it, until `end`. */
+  const quiet = (bytesPerPoll: number, end: number, onPoll = () => {}) => ({
+    poll: async (offsets: { get(partition: { name: string }): unknown }): Promise<Poll<unknown>> => {
+      onPoll();
+      const from = (offsets.get({ name: 'a' }) as { next: number } | undefined)?.next ?? 0;
+      const next = Math.min(from + bytesPerPoll, end);
+      return pollOf([], {
+        caughtUp: next === end,
+        offsets: [{ partition: { name: 'a' }, offset: { next } }],
+        moved: next - from,
+      });
+    },
+    close: async () => {},
+  });
+
+  it('has its offset committed alone, after 64 MB', async () => {
+    const kit = createRunKit();
+    const { rows, sink } = owningDestination();
+    const openSink = async () => sink();
+    expect(await kit.run({ openSource: async () => quiet(100 * mb, 100 * mb), openSink })).toMatchObject({
+      batches: 1,
+      records: 0,
+    });
+    expect(rows).toEqual([]);
+    expect(await kit.committed()).toEqual({ a: [{ next: 100 * mb }, 1] });
+    expect(await kit.run({ openSource: async () => quiet(100 * mb, 100 * mb), openSink })).toMatchObject({
+      outcome: 'idle',
+    });
+  });
+
+  it('is not written for less, once it is caught up', async () => {
+    const kit = createRunKit();
+    expect(await kit.run({ openSource: async () => quiet(mb, mb) })).toMatchObject({ outcome: 'idle' });
+    expect(await kit.rows()).toEqual([]);
+  });
+
+  it('is passed in many small polls', async () => {
+    const kit = createRunKit();
+    const { sink } = appendingDestination();
+    expect(
+      await kit.run({ openSource: async () => quiet(4 * mb, 200 * mb), openSink: async () => sink() }),
+    ).toMatchObject({ outcome: 'drained' });
+    expect(kit.writes().filter((event) => event.startsWith('commit'))).toEqual([
+      `commit a ${64 * mb}`,
+      `commit a ${128 * mb}`,
+      `commit a ${192 * mb}`,
+    ]);
+  });
+
+  it('is passed in runs that each get less than 64 MB far', async () => {
+    const kit = createRunKit();
+    const { sink } = appendingDestination();
+    const runs: number[] = [];
+    for (;;) {
+      const stop = new AbortController();
+      let polls = 0;
+      const source = quiet(4 * mb, 40 * mb, () => ++polls === 4 && stop.abort());
+      const { outcome, batches } = await kit.run({
+        openSource: async () => source,
+        openSink: async () => sink(),
+        stop: stop.signal,
+      });
+      runs.push(batches);
+      if (outcome !== 'more') break;
+    }
+    expect(runs.length).toBeLessThan(5);
+    expect((await kit.committed()).a?.[0]).toMatchObject({ next: expect.any(Number) });
+  });
+});
