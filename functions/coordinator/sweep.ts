@@ -1,3 +1,4 @@
+import { onData } from '../../shared/connect/spec.ts';
 import type { InvokeFunction } from '../../shared/management/ports.ts';
 import { type ConnectorState, readState } from '../../shared/management/status.ts';
 import { wakeTasks } from '../../shared/management/tasks.ts';
@@ -38,12 +39,14 @@ const sweepConnector = async (
   if (row.pendingTasks !== undefined) return flipWhenFree(table, functions, state, nowMs);
   if (lagRecords > 0) log('info', 'lag', { connector: row.name, records: lagRecords });
   if (row.target !== 'STARTED') return;
+  // A reader with a schedule of its own is not late until that comes.
+  const behind = lagRecords > 0 && row.trigger === onData;
   for (const { task, row: lease } of tasks) {
     if (isHeld(lease, nowMs)) continue;
     const restarted = restartIsDue(lease, nowMs) && (await restartTask(table, row.name, task, false));
     if (lease.state === 'FAILED' && !restarted) continue;
     const died = lease.owner !== undefined && isFresh(lease.expiresAtMs, nowMs);
-    if (restarted || died || unfinished || lagRecords > 0 || (await wakeWasLost(table, row.name, lease, nowMs)))
+    if (restarted || died || unfinished || behind || (await wakeWasLost(table, row.name, lease, nowMs)))
       await functions.event(row.functionName, { connector: row.name, task, reason: 'sweep' });
   }
 };

@@ -57,7 +57,6 @@ const createScanner = (delimiter: string) => {
             i += 2;
           }
           end = i++ | escaped;
-          if (i >= length && !final) return UNENDED;
           if (data[i] === RETURN && (data[i + 1] === NEWLINE || i + 1 >= length)) i++;
           if (i < length && data[i] !== separator && data[i] !== NEWLINE) {
             scanner.problem = 'there is text after the closing quote of a field';

@@ -1,12 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { resolve } from 'node:path';
-import {
-  defineSink,
-  type OffsetCommit,
-  type OpenContext,
-  type PutContext,
-  type SinkTask,
-} from '../../shared/connect/connector.ts';
+import { defineSink, type OpenContext, type PutContext, type SinkTask } from '../../shared/connect/connector.ts';
 import { isCode } from '../../shared/connect/errors.ts';
 import { countWithin, type LaidOutFile, layOut } from './lay-out.ts';
 import { pathPart } from './partition-path.ts';
@@ -58,16 +52,18 @@ const openTask = ({ config, ...self }: OpenContext<FileSinkConfig>, openStore: O
   const own = [self.deployment, self.connector, self.incarnation, String(self.taskId)].map(pathPart).join('/');
   const stageDirectory = `${stagingDirectory}/${own}`;
   let swept = false;
+  let lastMs = 0;
 
   const stageAll = async (files: readonly LaidOutFile[], id: string, put: PutContext): Promise<StagedFile[]> => {
     const staged: StagedFile[] = [];
     const stages: string[] = [];
+    lastMs = Math.max(Date.now(), lastMs + 1);
     try {
       for (const [index, { builder, topic, directory }] of files.entries()) {
         put.signal.throwIfAborted();
         const names = {
           stage: `${stageDirectory}/${id}-${index}`,
-          final: `${directory}/${finalName(topic, put.offsets, id, index)}.${format.extension}`,
+          final: `${directory}/${finalName(topic, lastMs, id, index)}.${format.extension}`,
         };
         stages.push(names.stage);
         staged.push(await stage(store, names, await builder.finish()));
@@ -117,8 +113,10 @@ const openTask = ({ config, ...self }: OpenContext<FileSinkConfig>, openStore: O
   };
 };
 
-/** Recorded in the prepared row, so it need not be made again. Names of one source partition sort in the order of their commits. */
-const finalName = (topic: string, offsets: readonly OffsetCommit[], id: string, index: number): string => {
-  const seq = offsets.reduce((highest, offset) => Math.max(highest, offset.seq), 0);
-  return `${pathPart(topic)}-${String(seq).padStart(12, '0')}-${id.slice(0, 8)}${index === 0 ? '' : `-${index}`}`;
-};
+/**
+ * Recorded in the prepared row, so it need not be made again. A batch is staged after the one before it was committed: so the records of
+ * a key are in order over files in the order of their names. By time, because a batch has records of many queues, and the commits of
+ * one say nothing about another's; and because it goes on when a queue gets another task.
+ */
+const finalName = (topic: string, atMs: number, id: string, index: number): string =>
+  `${pathPart(topic)}-${atMs}-${id.slice(0, 8)}${index === 0 ? '' : `-${index}`}`;

@@ -80,7 +80,7 @@ const isAtRest = (state: ConnectorState, nowMs: number): boolean =>
   state.row.target !== 'STARTED' || (!isBehind(state) && state.tasks.every((task) => !isHeld(task.row, nowMs)));
 
 /** A function that dies this often, one invocation after the other, does not live. More than the deaths that single out a poison record. */
-const mostDeaths = 25;
+const mostDeaths = 20;
 
 type Target = { readonly connector: string; readonly task: number };
 

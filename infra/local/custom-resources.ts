@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { cp, rename, rm, stat } from 'node:fs/promises';
 import { basename, join, resolve } from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { FunctionDefinition } from './function.ts';
 import type { Functions } from './functions.ts';
 import { type Intrinsics, inDependencyOrder } from './intrinsics.ts';

@@ -1,6 +1,6 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Activity } from './activity.ts';
 import { type Functions, HostStoppingError, TooManyRequestsException } from './functions.ts';
 import type { Intrinsics } from './intrinsics.ts';

@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import { compileEventFilter, type EventFilter } from './event-filter.ts';
 import { functionDestination } from './event-queue.ts';
 import type { Intrinsics } from './intrinsics.ts';

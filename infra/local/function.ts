@@ -1,6 +1,6 @@
 import { mkdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Intrinsics } from './intrinsics.ts';
 import { integer, parseProperties, unsupported } from './properties.ts';
 import { type Assembly, type Resource, resourceName } from './template.ts';

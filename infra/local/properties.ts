@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Intrinsics } from './intrinsics.ts';
 import { type Resource, resourceName } from './template.ts';
 

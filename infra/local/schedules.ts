@@ -1,5 +1,5 @@
 import { randomUUID } from 'node:crypto';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Intrinsics } from './intrinsics.ts';
 import type { Invoke } from './lambda-api.ts';
 import { parseProperties, unsupported } from './properties.ts';

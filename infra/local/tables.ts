@@ -14,7 +14,7 @@ import {
   UpdateTimeToLiveCommand,
   waitUntilTableExists,
 } from '@aws-sdk/client-dynamodb';
-import { z } from 'zod';
+import * as z from 'zod';
 import type { Intrinsics } from './intrinsics.ts';
 import { flag, parseProperties } from './properties.ts';
 import { type Resource, resourceName } from './template.ts';

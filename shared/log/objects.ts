@@ -14,7 +14,7 @@ export const memoryObjects = (): ObjectStore & { readonly stored: Map<string, Ui
     stored,
     async put(name, bytes) {
       if (stored.has(name)) throw objectExists(name);
-      stored.set(name, bytes.slice());
+      stored.set(name, Uint8Array.from(bytes));
     },
     get: async (name, start, length) => stored.get(name)?.subarray(start, start + length),
   };

@@ -39,7 +39,12 @@ const rooms: readonly Room[] = [
   },
   { name: 'the core', files: /^shared\//, may: [core, node, zod] },
   { name: 'a connector', files: /^functions\/([^/]+)\//, may: ['^shared/', '^functions/$1/', node, zod, driver] },
-  { name: 'the machine', files: /^infra\/(local|cli)\//, may: ['^shared/', '^infra/', anyConfig, anyPackage] },
+  {
+    name: 'the machine',
+    files: /^infra\/(local|cli)\//,
+    // `sluice infer` reads files as the file source does.
+    may: ['^shared/', '^infra/', anyConfig, '^functions/file/infer\\.ts$', anyPackage],
+  },
   {
     name: 'infra',
     files: /^infra\//,

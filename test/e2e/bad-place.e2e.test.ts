@@ -98,7 +98,7 @@ sinks:
 });
 
 describe('the state directory', () => {
-  test.runIf(canMount).each([0, 65_536, 262_144])(
+  test.runIf(canMount).each([0, 65_536])(
     'on a full disk, %d bytes free once there was a run',
     { timeout },
     async (free) => {

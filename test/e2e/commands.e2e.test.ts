@@ -168,7 +168,7 @@ describe('commands', () => {
   test('validate and infer', async () => {
     expect(await okay('validate', 'p.yaml')).toEqual({ files: ['p.yaml'] });
     await place.file('bad.yaml', pipeline.replace('path: out', 'pat: out'));
-    await refused(2, /bad\.yaml:9: sinks\.out\.config\.pat: unrecognized key "pat"/, 'validate', 'p.yaml', 'bad.yaml');
+    await refused(2, /bad\.yaml:10: sinks\.out\.config\.pat: unrecognized key "pat"/, 'validate', 'p.yaml', 'bad.yaml');
     const movies = join(repository, 'node_modules/vega-datasets/data/movies.json');
     expect(await okay('infer', movies)).toMatchObject({
       fields: {

@@ -216,6 +216,8 @@ sinks:
     }
     const written = (await jsonLinesOf(place.path('out/rows'))) as typeof rows;
     expect(written.filter(({ id }) => id === 'quiet').map(({ n }) => n)).toEqual([0, 1]);
-    expect(written.filter(({ id }) => id === 'busy').map(({ n }) => n)).toEqual(Array.from({ length: 51 }, (_, n) => n));
+    expect(written.filter(({ id }) => id === 'busy').map(({ n }) => n)).toEqual(
+      Array.from({ length: 51 }, (_, n) => n),
+    );
   });
 });

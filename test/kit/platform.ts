@@ -19,7 +19,7 @@ export const leaseMs = 60_000;
 export const specOf = (spec: Partial<ConnectorSpec> & Pick<ConnectorSpec, 'name' | 'kind'>): ConnectorSpec =>
   ConnectorSpec.parse({
     functionName: `function-${spec.name}`,
-    trigger: 'on data',
+    trigger: onData,
     managedBy: 'rest',
     maxRecords: 5,
     ...spec,

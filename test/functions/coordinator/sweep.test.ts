@@ -64,6 +64,21 @@ describe('a sweep', () => {
     await sweep(readOnly, functions, clock.now(), (_, message) => expect.fail(message));
   });
 
+  it('leaves a reader with a schedule of its own to it, however far behind, but not what died', async () => {
+    const { platform, table, clock, functions, invoked, swept, lag } = world;
+    const spec = specOf({ name: 'sink', kind: 'sink', from: ['rows'], trigger: 'every 3600 s' });
+    await applyConnector(table, functions, spec);
+    invoked();
+    expect(await lag()).toBe(7);
+    expect(await swept()).toEqual([]);
+    const op = async <T>(name: string, call: () => Promise<T>): Promise<T> =>
+      name === 'put' ? new Promise<never>(() => {}) : call();
+    void platform.invoke('sink', 0, { op });
+    await new Promise(setImmediate);
+    clock.advance(leaseMs);
+    expect(await swept()).toEqual(['sink#0 sweep']);
+  });
+
   it('leaves a paused connector alone, and a task that runs', async () => {
     const { platform, table, functions, invoked, swept } = world;
     await changeTarget(table, functions, 'sink', 'pause');

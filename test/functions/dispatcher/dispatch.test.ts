@@ -77,6 +77,18 @@ describe('dispatch', () => {
     expect(await changed(segment(0), wakeKey('two', 0))).toEqual({ invoked: [], failed: [] });
   });
 
+  it('leaves a reader with a schedule of its own to it, but not its WAKE row', async () => {
+    const { table, functions, changed } = world;
+    await applyConnector(
+      table,
+      functions,
+      specOf({ name: 'two', kind: 'sink', from: ['rows'], trigger: 'every 60 s' }),
+    );
+    await changed();
+    expect((await changed(segment(0))).invoked).toEqual(['one#0 data']);
+    expect((await changed(wakeKey('two', 0))).invoked).toEqual(['two#0 wake']);
+  });
+
   it('leaves out a task whose holder will look again, but not one whose lease is about to end (hazard C4)', async () => {
     const { table, clock, changed } = world;
     const nowMs = clock.now();

@@ -57,7 +57,7 @@ test.each(Object.keys(stores))('%s: a name is written once, and the first bytes 
 
 test('what is put is a copy', async () => {
   const store = memoryObjects();
-  const bytes = Uint8Array.of(1);
+  const bytes = Buffer.of(1);
   await store.put('a', bytes);
   bytes[0] = 2;
   expect(await store.get('a', 0, 1)).toEqual(Uint8Array.of(1));

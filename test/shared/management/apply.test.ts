@@ -47,6 +47,12 @@ describe('applyConnector', () => {
     expect(await table.get(subscriptionKey('others', 'sink'))).toBeDefined();
   });
 
+  it('runs nothing where the trigger is manual: its operator chooses the moment', async () => {
+    const { functions, invoked } = recordedFunctions();
+    await applyConnector(memoryTable(), functions, { ...sinkSpec, trigger: 'manual' });
+    expect(invoked()).toEqual([]);
+  });
+
   it('tells that a function could not be asked, and goes on', async () => {
     const { functions } = recordedFunctions(() => {
       throw new Error('function not found');

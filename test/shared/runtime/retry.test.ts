@@ -149,7 +149,8 @@ describe('withRetry', () => {
             () => {},
           ).catch((error: unknown) => error);
           expect(clock.now() - startMs).toBeLessThanOrEqual(retryTimeoutMs);
-          if (stopAt !== undefined && stopAt < failures) expect(calls, 'the call that saw the stop was the last').toBeLessThanOrEqual(stopAt + 1);
+          if (stopAt !== undefined && stopAt < failures)
+            expect(calls, 'the call that saw the stop was the last').toBeLessThanOrEqual(stopAt + 1);
           if (result instanceof ConnectError) expect(result.message).toBe('down');
           else expect(result).toBe(failures + 1);
         },

@@ -2,7 +2,19 @@ import { appendFile, copyFile, mkdir, rename, rm, stat, truncate, writeFile } fr
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { expect, test } from 'vitest';
-import { advance, type Config, checkSource, inDirectory, offsetsOf, openSource, readAll, type Stands } from './kit.ts';
+import { openContent } from '../../../../functions/file/content.ts';
+import { fillWindow, openWindow } from '../../../../functions/file/window.ts';
+import {
+  advance,
+  type Config,
+  checkSource,
+  inDirectory,
+  offsetsOf,
+  openSource,
+  readAll,
+  readContent,
+  type Stands,
+} from './kit.ts';
 
 const lines = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => `line ${from + i}\n`).join('');
 const numbers = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => `line ${from + i}`);
@@ -324,3 +336,66 @@ test('files are read in name order, at most 32 partitions a poll, and a broken o
     expect(await poll()).toEqual([35, 36, 37, 38, 39]);
     await task.close();
   }));
+
+test('rows across the borders of chunks, in every format', async () => {
+  const rows = Array.from({ length: 30_000 }, (_, i) => ({ n: i * 7_919, t: `"${'é'.repeat(i % 17)}\n,${i}` }));
+  const limits = { maxRecords: 9_999 };
+  const texts = rows.map(({ n }) => `${n} text`);
+  const quoted = rows.map(({ n, t }) => `${n},"${t.replaceAll('"', '""')}"\n`);
+  const contents: [string, string, unknown[]][] = [
+    ['in.jsonl', rows.map((row) => JSON.stringify(row)).join('\n'), rows],
+    ['in.json', JSON.stringify(rows), rows],
+    ['in.json', JSON.stringify(rows.map(({ n }) => n)), rows.map(({ n }) => n)],
+    ['in.csv', `n,t\n${quoted.join('')}`, rows.map(({ n, t }) => ({ n: String(n), t }))],
+    ['in.txt', texts.join('\r\n'), texts],
+  ];
+  for (const [name, content, expected] of contents)
+    for (const bytes of [content, gzipSync(content)]) {
+      const { values, errors } = await readContent(name, bytes, {}, limits);
+      expect(errors).toEqual([]);
+      expect(JSON.stringify(values) === JSON.stringify(expected), name).toBe(true);
+    }
+});
+
+test('what was read ends with a zero byte, where scanners stop', () =>
+  inLog(async (path) => {
+    await writeFile(path, lines(0, 20_000));
+    const content = await openContent(path);
+    const window = openWindow(0, Buffer.from('lin'), 0);
+    while (!window.atEnd) {
+      window.data.fill(0x61, window.length);
+      await fillWindow(window, content, path, new AbortController().signal);
+      expect(window.data[window.length]).toBe(0);
+    }
+    await content.close();
+    expect(window.length).toBe(lines(0, 20_000).length);
+  }));
+
+test('an aborted signal ends the way to a place deep in a gzip file', () =>
+  inDirectory(async (directory) => {
+    const path = join(directory, 'in.txt.gz');
+    await writeFile(path, gzipSync(Buffer.alloc(200_000_000, `${'x'.repeat(999)}\n`), { level: 1 }));
+    const stands: Stands = new Map();
+    const { partition, offset } = await firstPosition(path);
+    stands.set(path, { partition, offset: { ...offset, position: 199_000_000, line: 199_000 } });
+    const pollMs = async (signal: AbortSignal, count: number) => {
+      const task = await openSource({ path });
+      const start = performance.now();
+      const poll = await task.poll(offsetsOf(stands), { maxRecords: 5, maxBytes: 1e6, signal });
+      expect(poll.batch.count).toBe(count);
+      await task.close();
+      return performance.now() - start;
+    };
+    const wholeMs = await pollMs(new AbortController().signal, 5);
+    const aborting = new AbortController();
+    setImmediate(() => aborting.abort());
+    expect(await pollMs(aborting.signal, 0)).toBeLessThan(wholeMs / 2);
+  }));
+
+const firstPosition = async (path: string) => {
+  const task = await openSource({ path });
+  const signal = new AbortController().signal;
+  const poll = await task.poll(offsetsOf(new Map()), { maxRecords: 2, maxBytes: 1e6, signal });
+  await task.close();
+  return poll.position(1);
+};
