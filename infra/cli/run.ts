@@ -2,7 +2,6 @@ import { readdir, readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { LambdaClient } from '@aws-sdk/client-lambda';
 import { lambdaInvoker } from '../../shared/lambda/invoke.ts';
-import type { ConnectorState } from '../../shared/management/status.ts';
 import { dynamoTable } from '../../shared/state/dynamodb/table.ts';
 import { type Host, startHost } from '../local/host.ts';
 import { requireUnlocked } from '../local/lock.ts';
@@ -11,10 +10,11 @@ import { synthPipelines } from '../synth.ts';
 import { deadLeases } from './dead-leases.ts';
 import { type Drained, drain } from './drain.ts';
 import { createMeter, type Meter } from './meter.ts';
-import { type Answer, bytes, count, exitCodes, seconds, writeLine } from './output.ts';
+import { type Answer, exitCodes, writeLine } from './output.ts';
 import { clientAt, findTable } from './platform.ts';
 import { startProgress } from './progress.ts';
 import { startServices } from './services.ts';
+import { summarize } from './summary.ts';
 
 export interface RunOptions {
   readonly state: string;
@@ -102,7 +102,7 @@ export const run = async (files: readonly string[], options: RunOptions, interru
   const lambda = new LambdaClient({
     endpoint: host.lambdaEndpoint,
     region: 'us-east-1',
-    credentials: credentials,
+    credentials,
     maxAttempts: 1,
     requestHandler: { requestTimeout: 0 },
   });
@@ -112,7 +112,7 @@ export const run = async (files: readonly string[], options: RunOptions, interru
     const drained = await drain(table, lambdaInvoker(lambda), interrupted, (states) => progress.show(states));
     progress.show(drained.states);
     progress.end();
-    return summary(drained, meter, Date.now() - startMs);
+    return summarize(drained, meter, Date.now() - startMs, nextCommands(files, drained));
   } catch (cause) {
     if (!interrupted.aborted) throw cause;
     return {
@@ -127,32 +127,7 @@ export const run = async (files: readonly string[], options: RunOptions, interru
 
 const credentials = { accessKeyId: 'local', secretAccessKey: 'local' };
 
-const summary = ({ states, failed }: Drained, meter: Meter, ms: number): Answer => {
-  const moved = states.map((state) => ({
-    name: state.row.name,
-    kind: state.row.kind,
-    ...meter.moved(state.row.name),
-    failures: failed.includes(state) ? failureLines(state) : [],
-  }));
-  const lines = [
-    ...moved.map(
-      ({ name, kind, records, bytes: size }) =>
-        `${name} (${kind}): ${count(records)} records, ${bytes(size)} this time; ${count(totalOf(states, name))} in all`,
-    ),
-    ...failed.flatMap(failureLines),
-    `${failed.length === 0 ? 'drained' : `${failed.length} of ${states.length} connectors failed`} in ${seconds(ms)}; ${meter.summary()}`,
-  ];
-  return {
-    lines,
-    result: { connectors: moved, ms, ...meter.figures() },
-    exitCode: failed.length === 0 ? exitCodes.ok : exitCodes.failed,
-  };
+const nextCommands = (files: readonly string[], { states }: Drained): readonly string[] => {
+  const topic = states.find((state) => state.row.from !== undefined)?.row.from?.[0];
+  return [...(topic === undefined ? [] : [`npx sluice topics tail ${topic}`]), `npx sluice dev ${files.join(' ')}`];
 };
-
-const totalOf = (states: readonly ConnectorState[], name: string): number =>
-  states.find((state) => state.row.name === name)!.tasks.reduce((sum, { row: { records } }) => sum + records, 0);
-
-const failureLines = ({ row, tasks }: ConnectorState): readonly string[] =>
-  tasks.flatMap(({ task, row: { trace } }) =>
-    trace === undefined ? [] : [`${row.name} task ${task} failed: ${trace}`],
-  );

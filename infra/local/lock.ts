@@ -1,4 +1,5 @@
 import { randomUUID } from 'node:crypto';
+import { existsSync } from 'node:fs';
 import { link, mkdir, readdir, unlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { ConnectError } from '../../shared/connect/errors.ts';
@@ -38,7 +39,7 @@ export async function acquireLock(stateDir: string): Promise<Lock> {
 
 /** Throws where another run uses the directory. Only the lock itself keeps one from starting right after. */
 export async function requireUnlocked(stateDir: string): Promise<void> {
-  await mkdir(stateDir, { recursive: true });
+  if (!existsSync(stateDir)) return;
   const highest = (await lockNumbers(stateDir)).at(-1);
   if (highest !== undefined) await refuseLiveHolder(stateDir, highest);
 }

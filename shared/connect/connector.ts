@@ -5,7 +5,10 @@ import { type ConnectError, toConnectError } from './errors.ts';
 import { canonicalJson } from './json.ts';
 import type { Value } from './schema.ts';
 
-/** What one poll may take, and when it must stop. All limits are soft by at most one record: a single larger record still passes. */
+/**
+ * What one poll may take, and when it must stop. `maxRecords` holds exactly. `maxBytes` is soft: a single larger record still passes,
+ * and what can only be read as a whole (a segment of the log) may pass it by as much again.
+ */
 export interface Budget {
   readonly maxRecords: number;
   /** Bytes of column data, uncompressed. */
@@ -49,11 +52,14 @@ export interface Poll<Offset> {
   readonly batch: RecordBatch;
   /**
    * The partition of record `index`, and the offset to resume after it. Each record's identity is (incarnation, partition,
-   * offset, ordinal among records of that offset): it must not depend on how batches are cut. Records that share an offset are
-   * never separated.
+   * offset, ordinal among records of that offset): it must not depend on how batches are cut. Records that share an offset must
+   * stand next to each other, and are never separated.
    */
   position(index: number): Position<Offset>;
-  /** Where each partition stands after the whole poll; partitions that did not move may be left out. */
+  /**
+   * Where each partition stands after the whole poll; partitions that did not move may be left out. What moved without a record is
+   * committed no later than the next record.
+   */
   readonly offsets: readonly Position<Offset>[];
   /** Nothing more is there now. */
   readonly caughtUp: boolean;
@@ -117,7 +123,8 @@ export interface PutContext {
   reject(rejected: readonly Rejected[]): Promise<void>;
   /**
    * Commits the offsets in the state table, with a prepared row in the same transaction: the middle of a two-phase sink
-   * (stage, commit, promote). Throws FENCED, and then nothing was committed.
+   * (stage, commit, promote). Throws FENCED, and then nothing of this attempt was committed: also where an earlier attempt of the
+   * batch was, whose row the next run promotes. The row is one item of the table (400 KB), and goes when the put has settled.
    */
   commit(prepared: Prepared): Promise<void>;
 }
@@ -249,7 +256,10 @@ export const pollOf = <Offset>(
     last.set(partitionKey(partition), { partition, offset });
   return {
     batch,
-    position: (index) => good[index]!,
+    position(index) {
+      const { partition, offset } = good[index]!;
+      return { partition, offset };
+    },
     offsets: [...last.values()],
     caughtUp: rest.caughtUp && records.length === all.length,
     ...(rest.moved === undefined ? {} : { moved: rest.moved }),

@@ -106,7 +106,11 @@ export const changeQueues = async (table: Table, name: string, queues: number): 
 };
 
 /** A topic as a pipeline declares it: made, or changed to it. */
-export const declareTopic = async (table: Table, name: string, { queues, retentionMs }: TopicDefaults): Promise<Topic> => {
+export const declareTopic = async (
+  table: Table,
+  name: string,
+  { queues, retentionMs }: TopicDefaults,
+): Promise<Topic> => {
   const topic = await ensureTopic(table, name, { queues, retentionMs });
   // Only what is appended from now on: a segment keeps the time that it was written with.
   if (topic.retentionMs !== retentionMs)

@@ -17,7 +17,7 @@ import { type TaskRow, updateHeld } from '../state/lease.ts';
 import { clearPrepared, commitOffsets } from '../state/offsets.ts';
 import { deadLetters, type Letter } from './dead-letters.ts';
 import type { Ledger } from './ledger.ts';
-import { halve, type Piece, piecesOf } from './pieces.ts';
+import { carriedOffsets, halve, type Piece, piecesOf } from './pieces.ts';
 import { withRetry } from './retry.ts';
 import type { RunBudget, RunRequest, Totals } from './run.ts';
 
@@ -49,6 +49,7 @@ export const copyBatches = async (copy: Copy): Promise<'drained' | 'more' | 'sup
   let next = first === undefined ? startPoll(copy) : Promise.resolve(first);
   // What the polls have passed since the last commit: a quiet stretch may be longer than any one poll, or than this run.
   let moved = 0;
+  const carried = carriedOffsets();
   const movedIsDue = () => moved >= movedBytes || (moved > 0 && request.stop.aborted);
   for (;;) {
     const poll = await next;
@@ -65,9 +66,13 @@ export const copyBatches = async (copy: Copy): Promise<'drained' | 'more' | 'sup
         maxPartitions: maxPartitionsPerCommit,
         take: (batch) => sink.take?.(batch) ?? batch.count,
       })) {
-        if (isEmpty(piece) && !movedIsDue()) continue;
+        if (isEmpty(piece) && !movedIsDue()) {
+          carried.add(piece);
+          continue;
+        }
         // Hazard B11: a pause, a stop or a new config ends the run between batches.
         if (totals.batches > 0 && !(await request.stillCurrent())) return 'superseded';
+        for (const before of carried.take(piece)) await putPiece(copy, before);
         await putPiece(copy, piece);
         moved = 0;
         if (request.stop.aborted && piece.to < poll.batch.count) return 'more';

@@ -2,6 +2,7 @@ import { emptyBatch, type RecordBatch, sliceBatch } from '../connect/batch.ts';
 import { type Poll, type Position, partitionKey, type RejectedSourceRecord } from '../connect/connector.ts';
 import { canonicalJson } from '../connect/json.ts';
 import type { Value } from '../connect/schema.ts';
+import { maxPartitionsPerCommit } from '../log/topics.ts';
 
 /** Records [from, to) of a poll, with the offsets that are committed with them. Pieces are prefixes in source order. */
 export interface Piece {
@@ -121,4 +122,33 @@ const boundaryNear = (poll: Poll<unknown>, from: number, to: number, at: number)
     if (at + distance < to && isBoundary(poll, at + distance)) return at + distance;
   }
   return undefined;
+};
+
+/**
+ * Offsets that moved without a record. They are not worth a commit of their own, but the records after them may rest on them (a
+ * rotated file's new name, before its old name starts over), so they are committed no later than those.
+ */
+export const carriedOffsets = () => {
+  const positions = new Map<string, Piece['offsets'][number]>();
+  return {
+    add(piece: Piece): void {
+      for (const position of piece.offsets) positions.set(partitionKey(position.partition), position);
+    },
+    /** The pieces to put before this one: without those offsets that it moves on itself. */
+    take(piece: Piece): readonly Piece[] {
+      for (const { partition } of piece.offsets) positions.delete(partitionKey(partition));
+      const left = [...positions.values()];
+      positions.clear();
+      const pieces: Piece[] = [];
+      for (let at = 0; at < left.length; at += maxPartitionsPerCommit)
+        pieces.push({
+          ...piece,
+          batch: emptyBatch,
+          to: piece.from,
+          rejected: [],
+          offsets: left.slice(at, at + maxPartitionsPerCommit),
+        });
+      return pieces;
+    },
+  };
 };

@@ -101,7 +101,8 @@ export const setTarget = async (table: Table, name: string, verb: Verb): Promise
     const target = nextTarget[before.target][verb];
     return target === before.target ? before : { ...before, target, generation: before.generation + 1 };
   });
-  if (row === undefined) throw new ConnectError('NOT_FOUND', `there is no connector ${name}: see \`sluice status\` for those there are`);
+  if (row === undefined)
+    throw new ConnectError('NOT_FOUND', `there is no connector ${name}: see \`sluice status\` for those there are`);
   return row;
 };
 

@@ -122,10 +122,6 @@ export const killIfThere = (pid: number, signal: NodeJS.Signals = 'SIGKILL'): vo
   }
 };
 
-/** The processes of a workplace that run functions. */
-export const functionsOf = (place: Workplace): readonly number[] =>
-  place.processes().filter((pid) => commandOf(pid).includes('worker.js'));
-
 export const commandOf = (pid: number): string => {
   try {
     return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ');

@@ -56,6 +56,20 @@ describe('a batch', () => {
   });
 });
 
+describe('an offset that moves without a record', () => {
+  it('is committed no later than the next record', async () => {
+    const kit = createRunKit();
+    const { sink } = appendingDestination();
+    const adopted = { partition: { name: 'rotated' }, offset: { next: 7 } };
+    const polls = [pollOf([], { caughtUp: false, offsets: [adopted] }), poll(1, 1)];
+    const source = { poll: async () => polls.shift()!, more: async () => true, close: async () => {} };
+    await kit.run({ openSource: async () => source, openSink: async () => sink() });
+    expect(await kit.committed()).toEqual({ p0: [{ next: 1 }, 1], rotated: [{ next: 7 }, 1] });
+    const commits = kit.events.filter((event) => event.startsWith('commit'));
+    expect(commits[0], 'before the record').toContain('rotated');
+  });
+});
+
 const mb = 1024 * 1024;
 
 describe('a log that moves without a record (hazard C5)', () => {
@@ -117,6 +131,6 @@ describe('a log that moves without a record (hazard C5)', () => {
       const source = quiet(4 * mb, 40 * mb, () => ++polls === 4 && stop.abort());
       await kit.run({ openSource: async () => source, openSink: async () => sink(), stop: stop.signal });
     }
-    expect(await kit.committed()).toEqual({ a: [{ next: 32 * mb }, 2] });
+    expect(await kit.committed(), 'three polls a run: the fourth saw the stop').toEqual({ a: [{ next: 36 * mb }, 3] });
   });
 });

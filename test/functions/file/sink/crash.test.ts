@@ -227,7 +227,7 @@ describe('promote', () => {
     const old = { ...(row!.data as object), stagedAtMs: Date.now() - 6.1 * 86_400_000 };
     await expect(task.promote!({ id: 'old', data: old })).rejects.toMatchObject({
       code: 'CORRUPT',
-      message: expect.stringMatching(/orders\/orders-0{12}-[0-9a-f]{8}\.jsonl, customers\/.*rewind/),
+      message: expect.stringMatching(/orders\/orders-\d{13}-[0-9a-f]{8}\.jsonl, customers\/.*rewind/),
     });
   });
 
