@@ -26,8 +26,10 @@ export const deadLeases = (): DeadLeases => {
       await free(table, () => true);
     },
     died(requestId) {
-      // What can't be freed expires.
-      if (table !== undefined) void free(table, (owner) => owner === requestId).catch(() => {});
+      if (table === undefined) return;
+      void free(table, (owner) => owner === requestId).catch(({ message }: Error) => {
+        process.stderr.write(`a function died, and its lease is held until it expires: ${message}\n`);
+      });
     },
     close: () => client?.destroy(),
   };

@@ -26,12 +26,16 @@ export const answerWith = async (
     if (json) writeLine(JSON.stringify({ command, ok: exitCode === exitCodes.ok, result: result ?? lines }));
     else for (const line of lines) writeLine(line);
   } catch (thrown) {
-    const error = toConnectError(thrown);
+    const error = toConnectError(causeOf(thrown));
     process.exitCode = exitCodeOf(error);
     if (json) writeLine(JSON.stringify({ command, ok: false, error: { code: error.code, message: error.message } }));
     else process.stderr.write(`sluice ${command}: ${error.message}\n`);
   }
 };
+
+/** Where the end failed too, what went wrong first is what to tell. */
+const causeOf = (thrown: unknown): unknown =>
+  thrown instanceof Error && thrown.name === 'SuppressedError' ? (thrown as SuppressedError).suppressed : thrown;
 
 export const writeLine = (line: string): void => {
   process.stdout.write(`${line}\n`);

@@ -37,10 +37,14 @@ export const startLocal = async (
   // Before a database or a synthesis writes over those of a run that uses the directory.
   await requireUnlocked(resolve(stateDir));
   // The slow starts at once: a database, and the synthesis.
-  const [services, assembly] = await Promise.all([
-    startServices(loadPipelineFiles(yaml), resolve(stateDir)),
-    synthPipelines({ files, outdir: join(resolve(stateDir), 'cdk.out') }),
-  ]);
+  const starting = startServices(loadPipelineFiles(yaml), resolve(stateDir));
+  const synthesis = synthPipelines({ files, outdir: join(resolve(stateDir), 'cdk.out') });
+  await Promise.allSettled([starting, synthesis]);
+  const services = await starting;
+  const assembly = await synthesis.catch(async (cause: unknown) => {
+    await services.stop();
+    throw cause;
+  });
   const meter = createMeter();
   const leases = deadLeases();
   try {
@@ -70,9 +74,12 @@ export const startLocal = async (
       host,
       meter,
       async [Symbol.asyncDispose]() {
-        await host.stop({ graceMs: 3_000 });
-        leases.close();
-        await services.stop();
+        try {
+          await host.stop({ graceMs: 3_000 });
+        } finally {
+          leases.close();
+          await services.stop();
+        }
       },
     };
   } catch (cause) {

@@ -88,7 +88,11 @@ type Closer = (graceMs: number) => Promise<void>;
 export async function startHost(options: HostOptions): Promise<Host> {
   const closers: Closer[] = [];
   const close: Closer = async (graceMs) => {
-    for (const closer of closers.splice(0).reverse()) await closer(graceMs);
+    const failures: unknown[] = [];
+    // What can't be closed well, such as a position on a full disk, must not keep the rest running.
+    for (const closer of closers.splice(0).reverse())
+      await closer(graceMs).catch((failure: unknown) => failures.push(failure));
+    if (failures.length > 0) throw failures[0];
   };
   let stopped: Promise<void> | undefined;
   try {
@@ -101,7 +105,8 @@ export async function startHost(options: HostOptions): Promise<Host> {
       },
     };
   } catch (error) {
-    await close(0);
+    // Why it could not start is what to tell.
+    await close(0).catch(() => {});
     throw error;
   }
 }

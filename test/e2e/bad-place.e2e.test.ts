@@ -28,11 +28,13 @@ sources:
   rows:
     connector: file
     every: 1m
+    timeout: 5s
     config: { path: rows.jsonl, topic: ${topic}, keyFields: [id], fields: { id: int32, name: string } }
 sinks:
   pg:
     connector: postgres
     from: [rows]
+    timeout: 5s
     config: { url: '\${env:SLUICE_POSTGRES_URL}' }
 `,
   );

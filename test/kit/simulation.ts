@@ -150,15 +150,16 @@ const act = async (world: World): Promise<void> => {
   const { scheduler, pipeline, pick, pickOf, burst, skew } = world;
   const choice = pick(48);
   if (choice < 30 && scheduler.waiting.length > 0) return step(world);
-  if (choice < 34 && scheduler.waiting.length > 0) return step(world, pickOf(operationFaults));
-  if (choice < 38) return trigger(world);
-  if (choice < 41) return produce(world, 1 + pick(5));
-  if (choice < 44) return hear(world);
-  if (choice < 45) return startSweep(world);
-  if (choice < 46) return pipeline.clock.advance(pickOf([500, 20_000, leaseMs + 5_000, 600_000]));
+  if (choice < 32 && scheduler.waiting.length > 0) return step(world, pickOf(operationFaults));
+  if (choice < 36) return trigger(world);
+  if (choice < 39) return produce(world, 1 + pick(5));
+  if (choice < 41) return hear(world);
+  if (choice < 43) return startSweep(world);
+  if (choice < 45) return overtake(world);
   if (choice < 47) return operate(world);
   if (pick(2) === 0) burst.left = pick(8);
   else skew.ms = pick(1_000) - 500;
+  pipeline.clock.advance(pickOf([500, 20_000, 600_000]));
 };
 
 const step = async (world: World, fault?: (typeof operationFaults)[number]): Promise<void> => {
@@ -215,6 +216,17 @@ const produce = ({ pipeline, counts, pick, pickOf }: World, rows: number): void 
     counts.set(key, n + 1);
     pipeline.upstream.get(partition)!.push({ key, n });
   }
+};
+
+/** Somebody sleeps past the end of his lease, best in the middle of a write, and another comes to do his work. */
+const overtake = async (world: World): Promise<void> => {
+  const { scheduler, pipeline, deadlines, pickOf } = world;
+  pipeline.clock.advance(leaseMs + 5_000);
+  const runs = scheduler.waiting.filter(({ process }) => deadlines.has(process));
+  const writing = runs.filter(({ name }) => /^(put|write|stage|rename|promote|object put)/.test(name));
+  if (runs.length === 0) return;
+  const [connector, task] = pickOf(writing.length > 0 ? writing : runs).process.name.split(/[# ]/);
+  await invoke(world, { connector: connector!, task: Number(task) });
 };
 
 /** A trigger: one that was sent, out of order, sometimes lost, sometimes kept to come again; or one out of the blue. */

@@ -62,6 +62,10 @@ export const makeWorkplace = async (parent = tmpdir()): Promise<Workplace> => {
       env: { PATH, HOME, TMPDIR, SLUICE_TEST_DIRECTORY: directory, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
+    // A test that runs out of time leaves nothing running either.
+    const orphan = () => void child.kill('SIGKILL');
+    process.once('exit', orphan);
+    child.once('exit', () => process.off('exit', orphan));
     const text = { stdout: '', stderr: '' };
     for (const name of ['stdout', 'stderr'] as const)
       child[name].setEncoding('utf8').on('data', (chunk: string) => {
