@@ -5,7 +5,19 @@ import { readFileSync, writeFileSync } from 'node:fs';
 
 const path = new URL('../package-lock.json', import.meta.url);
 const lock = JSON.parse(readFileSync(path, 'utf8'));
-const systems = ['aix', 'android', 'darwin', 'freebsd', 'linux', 'netbsd', 'openbsd', 'openharmony', 'sunos', 'win32', 'windows'];
+const systems = [
+  'aix',
+  'android',
+  'darwin',
+  'freebsd',
+  'linux',
+  'netbsd',
+  'openbsd',
+  'openharmony',
+  'sunos',
+  'win32',
+  'windows',
+];
 const processors = ['arm64', 'arm', 'ia32', 'loong64', 'mips64el', 'ppc64', 'riscv64', 's390x', 'wasm32', 'x64'];
 
 /** Whether a package finds another, as Node looks: beside itself, then up. */
@@ -21,10 +33,17 @@ for (const [parentPath, parent] of Object.entries(lock.packages)) {
   for (const [name, range] of Object.entries(parent.optionalDependencies ?? {})) {
     if (isThere(parentPath, name)) continue;
     const words = name.split(/[-/_]/);
-    const os = systems.filter((system) => words.includes(system)).map((system) => (system === 'windows' ? 'win32' : system));
+    const os = systems
+      .filter((system) => words.includes(system))
+      .map((system) => (system === 'windows' ? 'win32' : system));
     const cpu = processors.filter((processor) => words.includes(processor));
-    const libc = words.some((word) => word.startsWith('musl')) ? ['musl'] : words.some((word) => word.startsWith('gnu')) ? ['glibc'] : [];
-    if (os.length + cpu.length === 0) throw new Error(`${name} of ${parentPath}: no platform in its name, install it or mend this script`);
+    const libc = words.some((word) => word.startsWith('musl'))
+      ? ['musl']
+      : words.some((word) => word.startsWith('gnu'))
+        ? ['glibc']
+        : [];
+    if (os.length + cpu.length === 0)
+      throw new Error(`${name} of ${parentPath}: no platform in its name, install it or mend this script`);
     lock.packages[`node_modules/${name}`] = {
       version: range.replace(/^[\^~]/, ''),
       ...(cpu.length > 0 ? { cpu } : {}),

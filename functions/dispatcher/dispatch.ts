@@ -1,8 +1,8 @@
+import { onData } from '../../shared/connect/spec.ts';
 import type { InvokeFunction, Reason } from '../../shared/management/ports.ts';
 import { readConnector } from '../../shared/state/connectors.ts';
 import { subscriptionPrefix, topicPk } from '../../shared/state/keys.ts';
 import { isHeld, readTask } from '../../shared/state/lease.ts';
-import { onData } from '../../shared/connect/spec.ts';
 import type { Table } from '../../shared/state/table.ts';
 
 /** The keys of a stream record; the stream carries no more. */

@@ -108,9 +108,8 @@ const makeTarget = (upstream: Upstream, destination: Destination) => {
 };
 
 const byKey = (rows: readonly Row[]): Record<string, readonly number[]> => {
-  const keys: Record<string, number[]> = {};
-  for (const { key, n } of rows) (keys[key] ??= []).push(n);
-  return keys;
+  const groups = Map.groupBy(rows, ({ key }) => key);
+  return Object.fromEntries(Array.from(groups, ([key, group]) => [key, group.map(({ n }) => n)]));
 };
 
 /** Exactly once, and in order per key. */

@@ -14,8 +14,8 @@ it('whatever happens to a pipeline, nothing is lost, nothing doubled and every k
     {
       seed: Number(seed),
       numRuns: runs,
-    // On a slow machine it checks less; a failure is made smaller for no longer than this.
-    interruptAfterTimeLimit: runs * 400,
+      // On a slow machine it checks less; a failure is made smaller for no longer than this.
+      interruptAfterTimeLimit: runs * 400,
       ...(path.length === 0 ? {} : { path: path.join(':') }),
     },
   );
