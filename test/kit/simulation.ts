@@ -167,7 +167,8 @@ const step = async (world: World, fault?: (typeof operationFaults)[number]): Pro
   const { scheduler, deadlines, pick, pickOf, burst } = world;
   const runs = scheduler.waiting.filter(({ process }) => deadlines.has(process));
   // Sweeps, dispatchers and operators are many; what they do is little.
-  const next = pickOf(runs.length > 0 && pick(4) > 0 ? runs : scheduler.waiting);
+  const usual = pickOf(runs.length > 0 && pick(4) > 0 ? runs : scheduler.waiting);
+  const next = fault === undefined ? usual : (pickRun(world) ?? usual);
   if (isTooLate(world, next)) return next.process.kill();
   const isStore = /^(get|query|write \d|names)/.test(next.name);
   if (!isStore || burst.left === 0) return next.go(fault);
@@ -221,14 +222,21 @@ const produce = ({ pipeline, counts, pick, pickOf }: World, rows: number): void 
   }
 };
 
-/** Somebody sleeps past the end of his lease, best in the middle of a write, and another comes to do his work. */
-const overtake = async (world: World): Promise<void> => {
-  const { scheduler, pipeline, deadlines, pick, pickOf } = world;
-  pipeline.clock.advance(leaseMs + 5_000);
+/** A run that waits, best one in the middle of a write: that is where most can go wrong. */
+const pickRun = ({ scheduler, deadlines, pick, pickOf }: World): Waiting | undefined => {
   const runs = scheduler.waiting.filter(({ process }) => deadlines.has(process));
   const writing = runs.filter(({ name }) => /^(put|write|stage|rename|promote|object put)/.test(name));
-  if (runs.length === 0) return;
-  const sleeper = pickOf(writing.length > 0 ? writing : runs).process;
+  if (runs.length === 0) return undefined;
+  return pickOf(writing.length > 0 && pick(4) > 0 ? writing : runs);
+};
+
+/** Somebody sleeps past the end of his lease, best in the middle of a write, and another comes to do his work. */
+const overtake = async (world: World): Promise<void> => {
+  const { scheduler, pipeline, pick } = world;
+  // Who has no lease yet is overtaken without any time gone.
+  if (pick(4) > 0) pipeline.clock.advance(leaseMs + 5_000);
+  const sleeper = pickRun(world)?.process;
+  if (sleeper === undefined) return;
   const [connector, task] = sleeper.name.split(/[# ]/);
   if (pick(2) === 0) produce(world, 1 + pick(5));
   await invoke(world, { connector: connector!, task: Number(task) });
