@@ -1,7 +1,6 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { chown, cp, mkdir, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import { chown, cp, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
@@ -74,13 +73,20 @@ export const runPostgres = async ({
 
 type Owner = { readonly uid: number; readonly gid: number } | { readonly uid?: undefined };
 
-/** The directory; or, where it lies under one that only root may enter, one of its own that outlives a restart as well. */
+/**
+ * The directory; or, where it lies under one that only root may enter, another that outlives a restart as well. The directory then says
+ * where: with it goes the data, as far as anybody knows.
+ */
 const reachableDirectory = async (wanted: string, owner: Owner): Promise<string> => {
   await mkdir(wanted, { recursive: true });
   if (owner.uid === undefined || (await mayEnter(dirname(resolve(wanted))))) return wanted;
-  const hash = createHash('sha256').update(resolve(wanted)).digest('hex').slice(0, 12);
-  const directory = join('/var/tmp', `sluice-postgres-${hash}`);
-  await mkdir(directory, { recursive: true });
+  const note = join(wanted, 'elsewhere');
+  if (await exists(note)) {
+    const directory = await readFile(note, 'utf8');
+    if (await exists(directory)) return directory;
+  }
+  const directory = await mkdtemp('/var/tmp/sluice-postgres-');
+  await writeFile(note, directory);
   return directory;
 };
 
