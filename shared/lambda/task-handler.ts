@@ -7,7 +7,7 @@ import type { ConnectorAnswer, ConnectorEvent, LifecycleEvent, RunEvent } from '
 import { jsonLog } from '../observe/log.ts';
 import { systemClock } from '../runtime/clock.ts';
 import { type RunResult, runTask } from '../runtime/run.ts';
-import { type ConnectorRow, readConnector, requireConnector } from '../state/connectors.ts';
+import { type ConnectorRow, isCurrent, readConnector, requireConnector } from '../state/connectors.ts';
 import { deadlineOf, type LambdaContext } from './deadline.ts';
 import { type Environment, readEnvironment, takeUsed } from './environment.ts';
 
@@ -90,15 +90,6 @@ const run = async (
   log('debug', 'units', takeUsed());
   return summary(result, event, log);
 };
-
-/** Whether a run that started under `row` may go on: the connector is started, unchanged, and this task is in its current set. */
-const isCurrent = (row: ConnectorRow, now: ConnectorRow | undefined, taskId: number): boolean =>
-  now !== undefined &&
-  now.target === 'STARTED' &&
-  now.incarnation === row.incarnation &&
-  now.generation === row.generation &&
-  now.pendingTasks === undefined &&
-  taskId < now.tasks;
 
 const nothingToRead: SourceTask<unknown> = {
   poll: async () => {

@@ -118,3 +118,12 @@ export const flipTasks = async (table: Table, name: string, pendingTasks: number
 export const deleteConnector = async (table: Table, name: string): Promise<void> => {
   await table.write([{ delete: configKey(name) }]);
 };
+
+/** Whether a run that started under `row` may go on: the connector is started, unchanged, and this task is in its current set. */
+export const isCurrent = (row: ConnectorRow, now: ConnectorRow | undefined, taskId: number): boolean =>
+  now !== undefined &&
+  now.target === 'STARTED' &&
+  now.incarnation === row.incarnation &&
+  now.generation === row.generation &&
+  now.pendingTasks === undefined &&
+  taskId < now.tasks;

@@ -6,7 +6,7 @@ import { logSource } from '../../shared/log/read.ts';
 import type { ConnectorEvent, InvokeFunction } from '../../shared/management/ports.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import { type RunRequest, type RunResult, runTask } from '../../shared/runtime/run.ts';
-import { type ConnectorRow, readConnector, requireConnector } from '../../shared/state/connectors.ts';
+import { type ConnectorRow, isCurrent, readConnector, requireConnector } from '../../shared/state/connectors.ts';
 import { memoryTable } from '../../shared/state/memory/table.ts';
 import type { Table } from '../../shared/state/table.ts';
 import { faultyObjects, faultySink, faultySource, faultyTable, type Process } from './faults.ts';
@@ -110,14 +110,3 @@ export const createPlatform = ({
 
   return { table, objects, clock, plugins, newId, invoke };
 };
-
-export type Platform = ReturnType<typeof createPlatform>;
-
-/** As in shared/lambda/task-handler.ts. */
-const isCurrent = (row: ConnectorRow, now: ConnectorRow | undefined, task: number): boolean =>
-  now !== undefined &&
-  now.target === 'STARTED' &&
-  now.incarnation === row.incarnation &&
-  now.generation === row.generation &&
-  now.pendingTasks === undefined &&
-  task < now.tasks;

@@ -117,8 +117,6 @@ const asCrash = (thrown: unknown): 'crashed' => {
   throw thrown;
 };
 
-export type World = ReturnType<typeof createWorld>;
-
 export const toLog =
   (topic: string, owner: string, clock: Clock): WorldTask['sink'] =>
   (_process, table, objects) => {

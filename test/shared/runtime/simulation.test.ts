@@ -4,7 +4,7 @@ import { planArbitrary, simulate } from '../../kit/simulation.ts';
 
 /** `SLUICE_SEED=<seed>[:<path>]` replays a run exactly, `SLUICE_RUNS=<n>` searches longer. */
 const [seed = String(Date.now() % 2 ** 31), ...path] = process.env.SLUICE_SEED?.split(':') ?? [];
-const runs = Number(process.env.SLUICE_RUNS ?? 100);
+const runs = Number(process.env.SLUICE_RUNS ?? 80);
 
 it('whatever happens to a pipeline, nothing is lost, nothing doubled and every key in order', {
   timeout: runs * 10_000,
@@ -15,7 +15,7 @@ it('whatever happens to a pipeline, nothing is lost, nothing doubled and every k
       seed: Number(seed),
       numRuns: runs,
       // On a slow machine it checks less; a failure is made smaller for no longer than this.
-      interruptAfterTimeLimit: runs * 400,
+      interruptAfterTimeLimit: runs * 300,
       ...(path.length === 0 ? {} : { path: path.join(':') }),
     },
   );
