@@ -73,16 +73,18 @@ const report = async (name: string, run: (attempt: number) => Promise<Measured>)
     const values = measured.map(pick);
     return `${median(values).toFixed(1)} (${Math.min(...values).toFixed(1)}–${Math.max(...values).toFixed(1)})`;
   };
-  const rss = Math.max(
-    ...measured.flatMap(({ rss: all }) =>
-      Object.entries(all)
-        .filter(([fn]) => /bench(in|out)/.test(fn))
-        .map(([, mb]) => mb),
-    ),
-  );
+  /** The largest that any instance of the function reached, over all runs. */
+  const rss = (node: string) =>
+    Math.round(
+      Math.max(
+        ...measured.flatMap(({ rss: all }) =>
+          Object.entries(all).map(([name, mb]) => (name.includes(`bench${node}`) ? mb : 0)),
+        ),
+      ),
+    );
   const rate = Math.round(rows / median(measured.map((m) => m.drained)) / 1000);
   process.stdout.write(
-    `| ${name} | ${runs} | ${of((m) => m.wall)} | ${of((m) => m.drained)} | ${rate}k | ${of((m) => m.cpu)} | ${Math.round(rss)} |\n`,
+    `| ${name} | ${runs} | ${of((m) => m.wall)} | ${of((m) => m.drained)} | ${rate}k | ${of((m) => m.cpu)} | ${rss('in')} | ${rss('out')} |\n`,
   );
 };
 
@@ -96,7 +98,7 @@ const input = join(tmpdir(), `sluice-lineitem-${rows}.jsonl`);
 if (!existsSync(input)) await writeLineitem(input, rows);
 process.stdout.write(`${rows} rows, ${cpus().length} × ${cpus()[0]?.model}, Node ${process.version}\n\n`);
 process.stdout.write(
-  '| pipeline | n | wall s | drained s | rows/s | CPU-s | largest function, MB |\n|---|---|---|---|---|---|---|\n',
+  '| pipeline | n | wall s | drained s | rows/s | CPU-s | source RSS MB | sink RSS MB |\n|---|---|---|---|---|---|---|---|\n',
 );
 
 await report('file → log → file, text', async () => {
