@@ -1,7 +1,7 @@
 import { setImmediate } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
 import { batchOf } from '../../shared/connect/build.ts';
-import { changeQueues, ensureTopic, requireTopic } from '../../shared/log/topics.ts';
+import { changeQueues, declareTopic, ensureTopic, requireTopic } from '../../shared/log/topics.ts';
 import { headKey } from '../../shared/state/keys.ts';
 import {
   headOf,
@@ -26,6 +26,22 @@ const byKey = (records: readonly ReadRecord[]): Record<string, number[]> => {
 
 /** Queues and generations: order per key, whatever changes (invariant 5, hazard A10). */
 export const describeLogQueues = (makeStore: () => Promise<LogStore>): void => {
+  describe('a topic that a pipeline declares', () => {
+    test('is made, and changed to what it declares later', async () => {
+      const { table } = await makeStore();
+      await declareTopic(table, 'declared', { queues: 2, retentionMs: 86_400_000 });
+      expect(await requireTopic(table, 'declared')).toMatchObject({
+        generation: 0,
+        queues: 2,
+        retentionMs: 86_400_000,
+      });
+      await declareTopic(table, 'declared', { queues: 2, retentionMs: 3_600_000 });
+      expect(await requireTopic(table, 'declared')).toMatchObject({ generation: 0, queues: 2, retentionMs: 3_600_000 });
+      await declareTopic(table, 'declared', { queues: 3, retentionMs: 3_600_000 });
+      expect(await requireTopic(table, 'declared')).toMatchObject({ generation: 1, queues: 3, retentionMs: 3_600_000 });
+    });
+  });
+
   describe('queues', () => {
     test.each([1, 2, 3])(
       '4 → 8 → 3 queues while %i tasks read: every record once, each key in order',

@@ -179,6 +179,18 @@ export const describeOffsets = (name: string, makeTable: () => Promise<Table>): 
         });
     });
 
+    test('a second attempt of a batch whose first was committed is FENCED, and prepares nothing', async () => {
+      const table = await makeTable();
+      const commits = [commitOf(a, 0)];
+      await commitOffsets(table, owner, commits, { id: 'first', task: 0, data: 1 });
+      await expect(commitOffsets(table, owner, commits, { id: 'second', task: 0, data: 2 })).rejects.toMatchObject({
+        code: 'FENCED',
+      });
+      expect((await loadProgress(table, owner)).prepared).toEqual([{ id: 'first', task: 0, data: 1 }]);
+      // The same attempt again, its answer lost, is no second one.
+      await commitOffsets(table, owner, commits, { id: 'first', task: 0, data: 1 });
+    });
+
     test('a prepared row is committed with its offset, and cleared by itself', async () => {
       const table = await makeTable();
       const rows = [0, 1].map((task) => ({ id: `id-${task}`, task, data: { stage: 'x', bytes: 2 ** 40 } }));
