@@ -23,26 +23,21 @@ export interface OpenPlatform {
   close(): Promise<void>;
 }
 
-const region = process.env.AWS_REGION ?? 'us-east-1';
+/** Who asks the local host: it checks neither. */
+export const localAccess = {
+  region: process.env.AWS_REGION ?? 'us-east-1',
+  credentials: { accessKeyId: 'local', secretAccessKey: 'local' },
+};
 
 /** Asks long enough for an embedded DynamoDB that died to be there again. */
 export const clientAt = (endpoint: string): DynamoDBClient =>
-  new DynamoDBClient({
-    endpoint,
-    region,
-    credentials: { accessKeyId: 'local', secretAccessKey: 'local' },
-    maxAttempts: 8,
-  });
+  new DynamoDBClient({ ...localAccess, endpoint, maxAttempts: 8 });
 
 /** The platform under a state directory: a running host's, or the tables alone while nothing runs. */
 export const openPlatform = async (stateDir: string): Promise<OpenPlatform> => {
   const host = await readHost(stateDir);
   if (host !== undefined) {
-    const lambda = new LambdaClient({
-      endpoint: host.lambdaEndpoint,
-      region,
-      credentials: { accessKeyId: 'local', secretAccessKey: 'local' },
-    });
+    const lambda = new LambdaClient({ ...localAccess, endpoint: host.lambdaEndpoint });
     return open(stateDir, host.dynamodb.endpoint, lambdaInvoker(lambda), true, async () => lambda.destroy());
   }
   // To look must not make anything.

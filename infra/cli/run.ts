@@ -11,7 +11,7 @@ import { deadLeases } from './dead-leases.ts';
 import { type Drained, drain } from './drain.ts';
 import { createMeter, type Meter } from './meter.ts';
 import { type Answer, exitCodes, writeLine } from './output.ts';
-import { clientAt, findTable } from './platform.ts';
+import { clientAt, findTable, localAccess } from './platform.ts';
 import { startProgress } from './progress.ts';
 import { startServices } from './services.ts';
 import { summarize } from './summary.ts';
@@ -107,9 +107,8 @@ export const run = async (files: readonly string[], options: RunOptions, interru
   const { host, meter } = local;
   const client = clientAt(host.dynamodb.endpoint);
   const lambda = new LambdaClient({
+    ...localAccess,
     endpoint: host.lambdaEndpoint,
-    region: 'us-east-1',
-    credentials,
     maxAttempts: 1,
     requestHandler: { requestTimeout: 0 },
   });
@@ -131,8 +130,6 @@ export const run = async (files: readonly string[], options: RunOptions, interru
     lambda.destroy();
   }
 };
-
-const credentials = { accessKeyId: 'local', secretAccessKey: 'local' };
 
 const nextCommands = (files: readonly string[], { states }: Drained): readonly string[] => {
   const topic = states.find((state) => state.row.from !== undefined)?.row.from?.[0];

@@ -1,5 +1,5 @@
 import { type ConnectRecord, type Header, recordAt } from './record.ts';
-import { type Schema, sameSchema } from './schema.ts';
+import type { Schema } from './schema.ts';
 
 /**
  * A batch of records as columns. Groups are runs of records with one topic and one pair of schemas; their order is the
@@ -216,6 +216,3 @@ const columnBytes = (column: Column, count: number): number => {
   for (let i = 0; i < count; i++) bytes += column.ends[i]! - column.starts[i]!;
   return bytes;
 };
-
-export const sameShape = (a: RecordGroup, b: RecordGroup): boolean =>
-  a.topic === b.topic && sameSchema(a.key?.schema, b.key?.schema) && sameSchema(a.value.schema, b.value.schema);

@@ -1,9 +1,17 @@
 import type * as z from 'zod';
-import type { OpenContext, SinkConnector, SinkTask, SourceConnector, SourceTask } from '../connect/connector.ts';
+import type {
+  OpenContext,
+  Problem,
+  SinkConnector,
+  SinkTask,
+  SourceConnector,
+  SourceTask,
+} from '../connect/connector.ts';
 import { ConnectError } from '../connect/errors.ts';
 import { logSink } from '../log/append.ts';
 import { logSource } from '../log/read.ts';
 import { openChecked } from '../runtime/checked-source.ts';
+import type { ConnectorRow } from '../state/connectors.ts';
 import { resolveSecrets } from './secrets.ts';
 import type { End } from './task-handler.ts';
 
@@ -26,49 +34,41 @@ export const fromSystem = (connector: SourceConnector): End<SourceTask<unknown>>
     const share = shares[context.taskId];
     return share === undefined ? undefined : openChecked(connector, { ...context, config: share });
   },
-  lifecycle: {
-    check: async (row, context) => (await connector.check?.(await withConfig(connector, row.config, context))) ?? [],
-    created: async (row, context) => {
-      await connector.created?.(await withConfig(connector, row.config, context));
-      return [];
-    },
-    deleted: async (row, context) => {
-      await connector.deleted?.(await withConfig(connector, row.config, context));
-      return [];
-    },
-  },
+  lifecycle: lifecycleOf(connector, (row) => row.config),
 });
 
 /** A sink connector. In a direct connector its config stands beside the source's. */
-export const toSystem = (connector: SinkConnector): End<SinkTask> => ({
-  async open(row, context) {
-    return connector.open({
-      ...context,
-      config: await readConfig(connector.config, row.sinkConfig ?? row.config, row.name),
-    });
-  },
-  lifecycle: {
-    check: async (row, context) =>
-      (await connector.check?.(await withConfig(connector, row.sinkConfig ?? row.config, context))) ?? [],
-    created: async (row, context) => {
-      await connector.created?.(await withConfig(connector, row.sinkConfig ?? row.config, context));
-      return [];
+export const toSystem = (connector: SinkConnector): End<SinkTask> => {
+  const configOf = (row: ConnectorRow): unknown => row.sinkConfig ?? row.config;
+  return {
+    async open(row, context) {
+      return connector.open({ ...context, config: await readConfig(connector.config, configOf(row), row.name) });
     },
-    deleted: async (row, context) => {
-      await connector.deleted?.(await withConfig(connector, row.sinkConfig ?? row.config, context));
-      return [];
-    },
-  },
-});
+    lifecycle: lifecycleOf(connector, configOf),
+  };
+};
 
-const withConfig = async (
+/** The steps of a connector's life, each with its config as a run gets it. */
+const lifecycleOf = (
   connector: SourceConnector | SinkConnector,
-  config: unknown,
-  context: Omit<OpenContext<never>, 'config'>,
-): Promise<OpenContext<unknown>> => ({
-  ...context,
-  config: await readConfig(connector.config, config, context.connector),
-});
+  configOf: (row: ConnectorRow) => unknown,
+): NonNullable<End<never>['lifecycle']> => {
+  const step =
+    (call: (context: OpenContext<unknown>) => Promise<readonly Problem[]>) =>
+    async (row: ConnectorRow, context: Omit<OpenContext<never>, 'config'>): Promise<readonly Problem[]> =>
+      call({ ...context, config: await readConfig(connector.config, configOf(row), row.name) });
+  return {
+    check: step(async (context) => (await connector.check?.(context)) ?? []),
+    created: step(async (context) => {
+      await connector.created?.(context);
+      return [];
+    }),
+    deleted: step(async (context) => {
+      await connector.deleted?.(context);
+      return [];
+    }),
+  };
+};
 
 /** Every problem at once, by the path of its key; values are not shown, because some are secrets. */
 const readConfig = async (schema: z.ZodType, config: unknown, name: string): Promise<unknown> => {

@@ -128,7 +128,7 @@ const changeWrite = (
   return { put, when: before === undefined ? 'absent' : { seq } };
 };
 
-/** Who changed what, from what: the last hundred changes, in slots that are written over. */
+/** Who changed what, from what: kept for ninety days. */
 const historyWrite = (name: string, nowMs: number, change: object): Write => ({
   put: {
     ...historyKey(name, new Date(nowMs).toISOString()),

@@ -1,7 +1,7 @@
 import { ConnectError } from '../connect/errors.ts';
 import { type ConnectorRow, requireConnector, setTarget } from '../state/connectors.ts';
 import { isHeld, readTask, restartTask } from '../state/lease.ts';
-import type { Verb } from '../state/states.ts';
+import { allows, type Verb } from '../state/states.ts';
 import type { Table } from '../state/table.ts';
 import type { InvokeFunction, Reason } from './ports.ts';
 
@@ -36,7 +36,7 @@ export const restartConnector = async (table: Table, functions: InvokeFunction, 
 
 /** Throws where a run of the connector may be in progress: offsets move only when nothing runs. */
 export const requireQuiet = async (table: Table, row: ConnectorRow, nowMs: number): Promise<void> => {
-  if (row.target === 'STARTED')
+  if (!allows[row.target].alterOffsets)
     throw new ConnectError(
       'STATE_CONFLICT',
       `connector ${row.name} is started: \`sluice connectors stop ${row.name}\` first, and resume it after`,

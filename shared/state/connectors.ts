@@ -2,7 +2,7 @@ import { ConnectError } from '../connect/errors.ts';
 import type { ConnectorSpec, ErrorPolicy } from '../connect/spec.ts';
 import { configKey } from './keys.ts';
 import { checkShape, shapes } from './shape.ts';
-import { nextTarget, type TargetState, type Verb } from './states.ts';
+import { allows, nextTarget, type TargetState, type Verb } from './states.ts';
 import type { Item, Table } from './table.ts';
 
 export const defaultErrorPolicy: ErrorPolicy = { tolerance: 'none', retryTimeoutMs: 0, retryDelayMaxMs: 60_000 };
@@ -122,7 +122,7 @@ export const deleteConnector = async (table: Table, name: string): Promise<void>
 /** Whether a run that started under `row` may go on: the connector is started, unchanged, and this task is in its current set. */
 export const isCurrent = (row: ConnectorRow, now: ConnectorRow | undefined, taskId: number): boolean =>
   now !== undefined &&
-  now.target === 'STARTED' &&
+  allows[now.target].run &&
   now.incarnation === row.incarnation &&
   now.generation === row.generation &&
   now.pendingTasks === undefined &&
