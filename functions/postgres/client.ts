@@ -1,6 +1,7 @@
 import pg from 'pg';
 import { ConnectError, type ConnectErrorOptions, type ErrorCode } from '../../shared/connect/errors.ts';
-import { type PostgresConnectionConfig, sslModes } from './config.ts';
+import type { PostgresConnectionConfig } from './config.ts';
+import { type Login, loginOf, tlsOf } from './login.ts';
 
 /** One session. Calls run in the order they are made. What it throws is a classified ConnectError. */
 export interface Connection {
@@ -43,10 +44,10 @@ export const connect = async (
   signal: AbortSignal,
 ): Promise<Connection> => {
   signal.throwIfAborted();
-  const login = loginOf(config);
+  const login = await loginOf(config);
   const { ssl, host } = login;
   const clear = () => openClient({ ...login, ssl: false }, applicationName, signal);
-  const encrypted = () => openClient({ ...login, ssl: tlsOf(ssl, config.ca) }, applicationName, signal);
+  const encrypted = () => openClient({ ...login, ssl: tlsOf(login, config.ca) }, applicationName, signal);
   const client = await (ssl === 'disable' ? clear() : encrypted())
     .catch((error: unknown) => {
       if (ssl === 'prefer' && (error as Error).message === noTls) return clear();
@@ -59,56 +60,6 @@ export const connect = async (
 };
 
 const noTls = 'The server does not support SSL connections';
-
-interface Login {
-  readonly host: string;
-  readonly port: number;
-  readonly database: string;
-  readonly user: string;
-  readonly password?: string | undefined;
-  readonly ssl: (typeof sslModes)[number];
-}
-
-const badEscape = /%(?![0-9a-f]{2})/i;
-
-const loginOf = (config: PostgresConnectionConfig): Login => {
-  if (config.url === undefined) {
-    const { host, port, database, user, password, ssl } = config;
-    return { host: host!, port, database: database!, user: user!, password, ssl };
-  }
-  // The parser's own error holds the text it was given, and so the password.
-  const url = URL.canParse(config.url) && !badEscape.test(config.url) ? new URL(config.url) : undefined;
-  if (url === undefined || !/^postgres(ql)?:$/.test(url.protocol) || url.hostname === '')
-    throw new ConnectError(
-      'CONFIG_INVALID',
-      'url is not of the form postgres://user:password@host:port/database, with %25 for a %',
-    );
-  const { sslmode, ...others } = Object.fromEntries(url.searchParams);
-  const unknown = Object.keys(others);
-  const ssl = sslModes.find((mode) => mode === (sslmode ?? config.ssl));
-  if (unknown.length > 0 || ssl === undefined)
-    throw new ConnectError(
-      'CONFIG_INVALID',
-      ssl === undefined
-        ? `sslmode=${sslmode} in url: use one of ${sslModes.join(', ')}`
-        : `url has the unknown parameter ${unknown.join(', ')}: only sslmode is read`,
-    );
-  const user = decodeURIComponent(url.username);
-  return {
-    host: url.hostname.replace(/^\[(.*)\]$/, '$1'),
-    port: url.port === '' ? 5432 : Number(url.port),
-    database: decodeURIComponent(url.pathname.slice(1)) || user,
-    user,
-    password: url.password === '' ? undefined : decodeURIComponent(url.password),
-    ssl,
-  };
-};
-
-const tlsOf = (mode: Login['ssl'], ca: string | undefined) => ({
-  rejectUnauthorized: mode === 'verify-ca' || mode === 'verify-full',
-  ...(ca === undefined ? {} : { ca }),
-  ...(mode === 'verify-full' ? {} : { checkServerIdentity: () => undefined }),
-});
 
 const openClient = async (
   login: Omit<Login, 'ssl'> & { readonly ssl: pg.ClientConfig['ssl'] },

@@ -21,16 +21,22 @@ const connection = {
     .string()
     .optional()
     .describe(`its password, as a reference: \${secretsmanager:…}, \${ssm:…} or \${env:…}`),
+  auth: z
+    .enum(['password', 'iam'])
+    .default('password')
+    .describe('iam: log in to Amazon RDS and Aurora as `user` by the function’s role, without a password'),
   ssl: z
     .enum(sslModes)
-    .default('prefer')
+    .optional()
     .describe(
-      "libpq's sslmode: prefer encrypts where the server can, require always, verify-ca checks the certificate, verify-full also the host name",
+      "libpq's sslmode: prefer encrypts where the server can, require always, verify-ca checks the certificate, verify-full also the host name. Default: verify-full for Amazon RDS and with auth iam, else prefer",
     ),
   ca: z
     .string()
     .optional()
-    .describe('PEM certificates to trust for verify-ca and verify-full, instead of the system’s'),
+    .describe(
+      'PEM certificates to trust for verify-ca and verify-full, or `rds` for those of Amazon RDS. Default: the system’s, for an RDS host name also those of RDS',
+    ),
 };
 
 export const PostgresSinkConfig = z
@@ -75,6 +81,14 @@ export const PostgresSinkConfig = z
     if (url !== undefined) return [...parts, password].every((part) => part === undefined);
     return parts.every((part) => part !== undefined);
   }, 'give either `url`, or `host`, `database` and `user`')
+  .refine(({ auth, url, password }) => auth === 'password' || (url === undefined && password === undefined), {
+    path: ['auth'],
+    message: 'iam needs no secret: give `host`, `database` and `user`, and leave `url` and `password` out',
+  })
+  .refine(({ auth, ssl }) => auth === 'password' || (ssl !== 'disable' && ssl !== 'prefer'), {
+    path: ['ssl'],
+    message: 'with auth iam the connection must be encrypted: use require, verify-ca or verify-full',
+  })
   .refine(({ mode, keyFields }) => mode !== 'insert' || keyFields === undefined, {
     path: ['keyFields'],
     message: 'keyFields belongs to mode upsert: with mode insert no row replaces another',
