@@ -9,7 +9,7 @@ const stopMarginMs = 10_000;
 /** Before the deadline, when a put in progress is given up, so that the lease is still released. */
 const abortMarginMs = 2_000;
 /** After the deadline the function is dead; what it sent may be on its way this long, and clocks differ. */
-const leaseGraceMs = 10_000 + 5_000;
+export const leaseGraceMs = 10_000 + 5_000;
 
 export interface Deadline extends Disposable {
   readonly stop: AbortSignal;

@@ -7,18 +7,25 @@ import type {
   SourceConnector,
   SourceTask,
 } from '../connect/connector.ts';
-import { ConnectError } from '../connect/errors.ts';
+import { ConnectError, isCode } from '../connect/errors.ts';
 import { logSink } from '../log/append.ts';
 import { logSource } from '../log/read.ts';
 import { openChecked } from '../runtime/checked-source.ts';
 import type { ConnectorRow } from '../state/connectors.ts';
-import { resolveSecrets } from './secrets.ts';
+import { forgetSecrets, resolveSecrets } from './secrets.ts';
 import type { End } from './task-handler.ts';
 
 /** The topic log, as what a sink connector and a processor read from. */
 export const fromLog: End<SourceTask<unknown>> = {
   open: async (row, { taskId }, { table, objects }) =>
-    logSource({ table, objects, topics: row.from ?? [], task: taskId, tasks: row.tasks }) as SourceTask<unknown>,
+    logSource({
+      table,
+      objects,
+      topics: row.from ?? [],
+      subscriber: row.name,
+      task: taskId,
+      tasks: row.tasks,
+    }) as SourceTask<unknown>,
 };
 
 /** The topic log, as what a source connector and a processor write to. */
@@ -28,12 +35,13 @@ export const toLog: End<SinkTask> = {
 
 /** A source connector: its config checked, its secrets resolved, its share of the work taken. */
 export const fromSystem = (connector: SourceConnector): End<SourceTask<unknown>> => ({
-  async open(row, context) {
-    const config = await readConfig(connector.config, row.config, row.name);
-    const shares = connector.tasks?.(config, row.tasks) ?? [config];
-    const share = shares[context.taskId];
-    return share === undefined ? undefined : openChecked(connector, { ...context, config: share });
-  },
+  open: (row, context) =>
+    withFreshSecrets(async () => {
+      const config = await readConfig(connector.config, row.config, row.name);
+      const shares = connector.tasks?.(config, row.tasks) ?? [config];
+      const share = shares[context.taskId];
+      return share === undefined ? undefined : openChecked(connector, { ...context, config: share });
+    }),
   lifecycle: lifecycleOf(connector, (row) => row.config),
 });
 
@@ -41,11 +49,22 @@ export const fromSystem = (connector: SourceConnector): End<SourceTask<unknown>>
 export const toSystem = (connector: SinkConnector): End<SinkTask> => {
   const configOf = (row: ConnectorRow): unknown => row.sinkConfig ?? row.config;
   return {
-    async open(row, context) {
-      return connector.open({ ...context, config: await readConfig(connector.config, configOf(row), row.name) });
-    },
+    open: (row, context) =>
+      withFreshSecrets(async () =>
+        connector.open({ ...context, config: await readConfig(connector.config, configOf(row), row.name) }),
+      ),
     lifecycle: lifecycleOf(connector, configOf),
   };
+};
+
+/** A refused login may mean that a secret was rotated: the task is opened once more with what the secrets are now (hazard B13). */
+const withFreshSecrets = async <Task>(open: () => Promise<Task>): Promise<Task> => {
+  try {
+    return await open();
+  } catch (thrown) {
+    if (!isCode(thrown, 'AUTHENTICATION_FAILED') || !forgetSecrets()) throw thrown;
+    return open();
+  }
 };
 
 /** The steps of a connector's life, each with its config as a run gets it. */
@@ -55,8 +74,11 @@ const lifecycleOf = (
 ): NonNullable<End<never>['lifecycle']> => {
   const step =
     (call: (context: OpenContext<unknown>) => Promise<readonly Problem[]>) =>
-    async (row: ConnectorRow, context: Omit<OpenContext<never>, 'config'>): Promise<readonly Problem[]> =>
-      call({ ...context, config: await readConfig(connector.config, configOf(row), row.name) });
+    async (row: ConnectorRow, context: Omit<OpenContext<never>, 'config'>): Promise<readonly Problem[]> => {
+      // An operator waits for the answer, who may just have changed a secret.
+      forgetSecrets();
+      return call({ ...context, config: await readConfig(connector.config, configOf(row), row.name) });
+    };
   return {
     check: step(async (context) => (await connector.check?.(context)) ?? []),
     created: step(async (context) => {

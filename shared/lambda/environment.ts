@@ -1,8 +1,8 @@
-import { join } from 'node:path';
 import { DynamoDBClient } from '@aws-sdk/client-dynamodb';
 import { ConnectError } from '../connect/errors.ts';
-import { directoryObjects } from '../log/directory-objects.ts';
 import type { ObjectStore } from '../log/objects.ts';
+import { s3Client } from '../s3/client.ts';
+import { s3Objects } from '../s3/objects.ts';
 import { dynamoTable, type Units } from '../state/dynamodb/table.ts';
 import type { Table } from '../state/table.ts';
 
@@ -14,7 +14,7 @@ export interface Environment {
   readonly deployment: string;
 }
 
-const required = (name: string): string => {
+export const required = (name: string): string => {
   const value = process.env[name];
   if (value === undefined || value === '')
     throw new ConnectError(
@@ -24,18 +24,12 @@ const required = (name: string): string => {
   return value;
 };
 
-/** `s3://bucket`, kept in a directory on the local host (which says where by SLUICE_S3_DIRECTORY). */
+/** `s3://bucket` */
 const objectStore = (url: string): ObjectStore => {
   const bucket = /^s3:\/\/([^/]+)\/?$/.exec(url)?.[1];
-  const directory = process.env.SLUICE_S3_DIRECTORY;
   if (bucket === undefined)
     throw new ConnectError('CONFIG_INVALID', `SLUICE_OBJECTS is ${url}: expected s3://<bucket>`);
-  if (directory === undefined)
-    throw new ConnectError(
-      'CONFIG_INVALID',
-      'objects in S3 are not supported yet: run on the local host, which sets SLUICE_S3_DIRECTORY',
-    );
-  return directoryObjects(join(directory, bucket));
+  return s3Objects(s3Client(), bucket);
 };
 
 let environment: Environment | undefined;

@@ -1,15 +1,26 @@
 import { randomUUID } from 'node:crypto';
 import type { OpenContext, Problem, SinkTask, SourceTask } from '../connect/connector.ts';
 import { toConnectError } from '../connect/errors.ts';
+import type { ConnectorSpec } from '../connect/spec.ts';
 import type { Transform } from '../connect/transform.ts';
 import { logAppender } from '../log/append.ts';
-import type { ConnectorAnswer, ConnectorEvent, LifecycleEvent, RunEvent } from '../management/ports.ts';
+import type {
+  ConnectorAnswer,
+  ConnectorEvent,
+  LifecycleEvent,
+  RunEvent,
+  S3TestEvent,
+  WakeEvent,
+} from '../management/ports.ts';
 import { jsonLog } from '../observe/log.ts';
 import { systemClock } from '../runtime/clock.ts';
 import { type RunResult, runTask } from '../runtime/run.ts';
 import { type ConnectorRow, isCurrent, readConnector, requireConnector } from '../state/connectors.ts';
+import { wakeKey } from '../state/keys.ts';
+import type { Table } from '../state/table.ts';
 import { deadlineOf, type LambdaContext } from './deadline.ts';
-import { type Environment, readEnvironment, takeUsed } from './environment.ts';
+import { type Environment, readEnvironment, required, takeUsed } from './environment.ts';
+import { forgetSecrets } from './secrets.ts';
 
 /** One end of a connector's function: a system, or the topic log. */
 export interface End<Task> {
@@ -39,19 +50,51 @@ export interface TaskEnds {
  */
 export const taskHandler =
   (ends: TaskEnds) =>
-  async (event: ConnectorEvent, lambda: LambdaContext): Promise<ConnectorAnswer> => {
+  async (given: ConnectorEvent | WakeEvent | S3TestEvent, lambda: LambdaContext): Promise<ConnectorAnswer> => {
+    if ('Event' in given) return { outcome: 'idle' };
     const environment = readEnvironment();
+    const event = 'Records' in given ? runOf(given) : given;
     using deadline = deadlineOf(lambda);
-    const row = await requireConnector(environment.table, event.connector);
+    const row =
+      'spec' in event && event.spec !== undefined
+        ? candidateOf(event.spec)
+        : await requireConnector(environment.table, event.connector);
     const base = {
       connector: row.name,
       incarnation: row.incarnation,
       deployment: environment.deployment,
       signal: deadline.abort,
     };
-    if ('lifecycle' in event) return lifecycle(ends, row, { ...base, taskId: 0 }, event.lifecycle);
-    return run(ends, row, { ...base, taskId: event.task }, environment, deadline, lambda.awsRequestId, event);
+    // Awaited here: the deadline's timers go when this block is left.
+    if ('lifecycle' in event) return await lifecycle(ends, row, { ...base, taskId: 0 }, event.lifecycle);
+    if ('Records' in given && isCurrent(row, row, 0)) await wakeOthers(environment.table, row);
+    return await run(ends, row, { ...base, taskId: event.task }, environment, deadline, lambda.awsRequestId, event);
   };
+
+/** A connector that is checked before it has a row. */
+const candidateOf = (spec: ConnectorSpec): ConnectorRow => ({
+  ...spec,
+  target: 'STARTED',
+  generation: 0,
+  incarnation: '',
+});
+
+/** An event does not say which task it concerns: the first one runs here. */
+const runOf = ({ Records }: WakeEvent): RunEvent => ({
+  connector: required('SLUICE_CONNECTOR'),
+  task: 0,
+  reason: Records[0]?.eventSource === 'aws:sqs' ? 'sqs' : 's3',
+});
+
+/**
+ * The other tasks, by their WAKE rows: the one write that an event may cost although nothing is there, because which task has something
+ * only its source can say. A holder that will look again is left out by the dispatcher.
+ */
+const wakeOthers = async (table: Table, { name, tasks }: ConnectorRow): Promise<void> => {
+  const others = Array.from({ length: tasks - 1 }, (_, n) => ({ ...wakeKey(name, n + 1), atMs: Date.now() }));
+  // Not in one transaction, which costs twice as much.
+  await Promise.all(others.map((put) => table.write([{ put }])));
+};
 
 const run = async (
   ends: TaskEnds,
@@ -66,7 +109,7 @@ const run = async (
   const { taskId } = context;
   const log = jsonLog({ connector: row.name, task: taskId, requestId });
   // A trigger is only a hint (DESIGN §1): one that comes too early, too late or for a task that is no more does nothing.
-  if (!isCurrent(row, row, taskId)) return { outcome: 'idle' };
+  if (!isCurrent(row, row, taskId)) return { outcome: row.held === undefined ? 'idle' : 'held' };
   const { append } = logAppender({ table, objects, owner: context });
   const result = await runTask({
     identity: context,
@@ -80,6 +123,8 @@ const run = async (
     openSink: async () => (await ends.sink.open(row, context, environment))!,
     appendDeadLetters: (batch) => append(batch, []),
     stillCurrent: async () => isCurrent(row, await readConnector(table, row.name), taskId),
+    // `sluice run` ends when everything is drained, and so must what else would never.
+    continuous: row.continuous === true && process.env.SLUICE_DRAIN !== '1',
     stop: deadline.stop,
     abort: deadline.abort,
     leaseExpiresAtMs: deadline.leaseExpiresAtMs,
@@ -87,6 +132,8 @@ const run = async (
     newId: randomUUID,
     log,
   });
+  // Refused in the middle of the run: the next one is opened with what the secrets are by then (hazard B13).
+  if (result.error?.code === 'AUTHENTICATION_FAILED') forgetSecrets();
   log('debug', 'units', takeUsed());
   return summary(result, event, log);
 };

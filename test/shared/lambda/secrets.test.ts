@@ -6,10 +6,13 @@ import * as z from 'zod';
 import { defineSink } from '../../../shared/connect/connector.ts';
 import { toSystem } from '../../../shared/lambda/ends.ts';
 import type { Environment } from '../../../shared/lambda/environment.ts';
-import { resolveSecrets } from '../../../shared/lambda/secrets.ts';
+import { forgetSecrets, resolveSecrets } from '../../../shared/lambda/secrets.ts';
 import type { ConnectorRow } from '../../../shared/state/connectors.ts';
 
-afterEach(() => vi.unstubAllEnvs());
+afterEach(() => {
+  vi.unstubAllEnvs();
+  forgetSecrets();
+});
 
 describe('secret references', () => {
   it('are resolved wherever they stand, and leave the stored config as it is', async () => {
@@ -40,7 +43,7 @@ describe('secret references', () => {
     const file = join(directory, 'password');
     await writeFile(file, 'from a file\n');
     await expect(resolveSecrets(`\${file:${file}}`)).rejects.toMatchObject({ code: 'SECRET_UNAVAILABLE' });
-    vi.stubEnv('SLUICE_S3_DIRECTORY', directory);
+    vi.stubEnv('SLUICE_LOCAL', '1');
     expect(await resolveSecrets(`\${file:${file}}`)).toBe('from a file');
     await rm(directory, { recursive: true });
   });

@@ -1,29 +1,27 @@
 import { randomUUID } from 'node:crypto';
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { afterAll, beforeAll } from 'vitest';
-import { directoryObjects } from '../../../shared/log/directory-objects.ts';
+import { s3Objects } from '../../../shared/s3/objects.ts';
 import { dynamoTable } from '../../../shared/state/dynamodb/table.ts';
 import { describeLog } from '../../kit/describe-log.ts';
 import { type Dynoxide, startDynoxide } from '../../kit/dynoxide.ts';
+import { type S3Fixture, startLocalS3 } from '../../kit/s3.ts';
 
 let server: Dynoxide;
-let directory: string;
+let bodies: S3Fixture;
 beforeAll(async () => {
   server = await startDynoxide();
-  directory = await mkdtemp(join(tmpdir(), 'sluice-log-'));
+  bodies = await startLocalS3();
 });
 afterAll(async () => {
   await server.stop();
-  await rm(directory, { recursive: true, force: true });
+  await bodies.stop();
 });
 
-describeLog('DynamoDB and a directory', async () => {
+describeLog('DynamoDB and S3', async () => {
   const tableName = randomUUID();
   await server.createTable(tableName);
   return {
     table: dynamoTable({ client: server.client, tableName }),
-    objects: directoryObjects(join(directory, tableName)),
+    objects: s3Objects(bodies.s3, await bodies.newBucket()),
   };
 });

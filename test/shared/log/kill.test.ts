@@ -1,12 +1,10 @@
-import { mkdtemp, rm } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
-import { join } from 'node:path';
 import { expect, onTestFinished, test } from 'vitest';
 import { isCode } from '../../../shared/connect/errors.ts';
-import { directoryObjects } from '../../../shared/log/directory-objects.ts';
+import { s3Objects } from '../../../shared/s3/objects.ts';
 import { dynamoTable } from '../../../shared/state/dynamodb/table.ts';
 import { startDynoxide } from '../../kit/dynoxide.ts';
 import { headOf, numbered, numbersOf, openReader, openWriter, range, segmentsOf } from '../../kit/log-kit.ts';
+import { startLocalS3 } from '../../kit/s3.ts';
 import { until } from '../../kit/until.ts';
 
 const kills = 4;
@@ -15,12 +13,12 @@ const batchesPerLife = 12;
 test('the store is killed while appends run: what was acknowledged is there, once, and nothing by halves', async () => {
   const server = await startDynoxide();
   onTestFinished(() => server.stop());
-  const directory = await mkdtemp(join(tmpdir(), 'sluice-kill-'));
-  onTestFinished(() => rm(directory, { recursive: true, force: true }));
+  const bodies = await startLocalS3();
+  onTestFinished(() => bodies.stop());
   await server.createTable('log');
   const store = {
     table: dynamoTable({ client: server.client, tableName: 'log' }),
-    objects: directoryObjects(directory),
+    objects: s3Objects(bodies.s3, await bodies.newBucket()),
   };
 
   const acknowledged = [0, 0];

@@ -1,0 +1,166 @@
+import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
+import type { SourceTask } from '../../../shared/connect/connector.ts';
+import type { LambdaContext } from '../../../shared/lambda/deadline.ts';
+import { taskHandler } from '../../../shared/lambda/task-handler.ts';
+import { applyConnector } from '../../../shared/management/apply.ts';
+import { changeTarget } from '../../../shared/management/tasks.ts';
+import { dynamoTable } from '../../../shared/state/dynamodb/table.ts';
+import { wakeKey } from '../../../shared/state/keys.ts';
+import type { Table } from '../../../shared/state/table.ts';
+import { type Dynoxide, startDynoxide } from '../../kit/dynoxide.ts';
+import { appendingDestination, askedSource } from '../../kit/memory-connectors.ts';
+import { recordedFunctions, specOf } from '../../kit/platform.ts';
+import { numbered, upstreamOf } from '../../kit/run-kit.ts';
+
+let dynamodb: Dynoxide;
+let table: Table;
+const { functions } = recordedFunctions();
+
+beforeAll(async () => {
+  dynamodb = await startDynoxide();
+  await dynamodb.createTable('handler');
+  table = dynamoTable({ client: dynamodb.client, tableName: 'handler' });
+  // The handler makes its clients once, from the variables that it finds then.
+  vi.stubEnv('AWS_ENDPOINT_URL_DYNAMODB', dynamodb.endpoint);
+  vi.stubEnv('AWS_REGION', 'us-east-1');
+  vi.stubEnv('AWS_ACCESS_KEY_ID', 'local');
+  vi.stubEnv('AWS_SECRET_ACCESS_KEY', 'local');
+  vi.stubEnv('SLUICE_TABLE', 'handler');
+  vi.stubEnv('SLUICE_OBJECTS', 's3://objects');
+});
+afterEach(() => vi.stubEnv('SLUICE_DRAIN', undefined));
+afterAll(async () => {
+  vi.unstubAllEnvs();
+  await dynamodb.stop();
+});
+
+/** A function of a direct connector of its own, invoked as Lambda does. */
+const deployed = async (
+  name: string,
+  spec: Parameters<typeof specOf>[0] | object = {},
+  upstream = upstreamOf({ a: numbered(3) }),
+) => {
+  const { rows, sink } = appendingDestination();
+  const opened: number[] = [];
+  const handler = taskHandler({
+    source: {
+      open: async (_, { taskId }) => {
+        opened.push(taskId);
+        return askedSource(upstream, 'rows') as SourceTask<unknown>;
+      },
+    },
+    sink: { open: async () => sink() },
+  });
+  await applyConnector(table, functions, specOf({ name, kind: 'direct', trigger: 'manual', ...spec }));
+  vi.stubEnv('SLUICE_CONNECTOR', name);
+  let requests = 0;
+  const invoke = (event: object, remainingMs = 60_000) => {
+    const context: LambdaContext = {
+      awsRequestId: `request-${requests++}`,
+      getRemainingTimeInMillis: () => remainingMs,
+    };
+    return handler(event as Parameters<typeof handler>[0], context);
+  };
+  const wakes = async (task: number) => (await table.get(wakeKey(name, task))) !== undefined;
+  return { invoke, rows, opened, wakes };
+};
+
+/** As S3 and SQS send them, cut down. */
+const objectEvent = {
+  Records: [
+    {
+      eventSource: 'aws:s3',
+      eventName: 'ObjectCreated:Put',
+      s3: { bucket: { name: 'b' }, object: { key: 'in/a%20b.csv' } },
+    },
+  ],
+};
+const messageEvent = {
+  Records: [
+    { eventSource: 'aws:sqs', messageId: '1', body: '{"connector":"someone else"}', eventSourceARN: 'arn' },
+    { eventSource: 'aws:sqs', messageId: '2', body: 'anything', eventSourceARN: 'arn' },
+  ],
+};
+
+describe('a function that an event wakes', () => {
+  it.each([
+    ['an object', objectEvent],
+    ['messages', messageEvent],
+  ])('runs its first task for %s, whatever it says', async (what, event) => {
+    const { invoke, rows, opened } = await deployed(`by-${what.replace(' ', '-')}`);
+    expect(await invoke(event)).toMatchObject({ outcome: 'drained', records: 3 });
+    expect(rows).toHaveLength(3);
+    expect(opened).toEqual([0]);
+  });
+
+  it('writes nothing where nothing is new', async () => {
+    const { invoke, wakes } = await deployed('nothing', {}, upstreamOf({ a: [] }));
+    const before = await table.query('connector#nothing');
+    expect(await invoke(objectEvent)).toEqual(expect.objectContaining({ outcome: 'idle' }));
+    expect(await table.query('connector#nothing')).toEqual(before);
+    expect(await wakes(0)).toBe(false);
+  });
+
+  it('wakes its other tasks by their WAKE rows', async () => {
+    const { invoke, wakes, opened } = await deployed('three', { tasks: 3 });
+    await invoke(objectEvent);
+    expect([await wakes(0), await wakes(1), await wakes(2)]).toEqual([false, true, true]);
+    expect(opened).toEqual([0]);
+  });
+
+  it('wakes nobody of a connector that is paused', async () => {
+    const { invoke, wakes, rows } = await deployed('paused', { tasks: 2 });
+    await changeTarget(table, functions, 'paused', 'pause');
+    expect(await invoke(messageEvent)).toEqual({ outcome: 'idle' });
+    expect(await wakes(1)).toBe(false);
+    expect(rows).toEqual([]);
+  });
+
+  it('is not woken by the test of S3', async () => {
+    const { invoke, opened } = await deployed('tested');
+    const test = { Service: 'Amazon S3', Event: 's3:TestEvent', Time: '2026-11-21T00:00:00Z', Bucket: 'b' };
+    expect(await invoke(test)).toEqual({ outcome: 'idle' });
+    expect(opened).toEqual([]);
+  });
+});
+
+describe('a run', () => {
+  it('ends before its function is killed, however much is left, and wakes itself', async () => {
+    const endless = upstreamOf({ a: numbered(3) });
+    const { invoke, rows, wakes } = await deployed('endless', {}, endless);
+    const grow = setInterval(() => endless.get('a')!.push(...numbered(100)), 5);
+    const startMs = Date.now();
+    expect(await invoke({ connector: 'endless', task: 0, reason: 'manual' }, 1_500)).toMatchObject({ outcome: 'more' });
+    clearInterval(grow);
+    expect(Date.now() - startMs).toBeLessThan(1_500);
+    expect(rows.length).toBeGreaterThan(0);
+    expect(await wakes(0)).toBe(true);
+  });
+});
+
+describe('a continuous connector', () => {
+  it('polls until its time is over, and leaves nothing behind', async () => {
+    const upstream = upstreamOf({ a: numbered(1) });
+    const { invoke, rows, wakes } = await deployed('continuous', { continuous: true }, upstream);
+    const timer = setTimeout(() => upstream.get('a')!.push({ key: 'late', n: 1 }), 100);
+    // Half of so short a time is for working.
+    const startMs = Date.now();
+    expect(await invoke({ connector: 'continuous', task: 0, reason: 'schedule' }, 1_500)).toMatchObject({
+      outcome: 'drained',
+      records: 2,
+    });
+    clearTimeout(timer);
+    expect(Date.now() - startMs).toBeGreaterThanOrEqual(700);
+    expect(rows.at(-1)).toEqual({ key: 'late', n: 1 });
+    expect(await wakes(0)).toBe(true);
+  });
+
+  it('ends when it has caught up where everything is to be drained', async () => {
+    vi.stubEnv('SLUICE_DRAIN', '1');
+    const { invoke, wakes } = await deployed('drained', { continuous: true });
+    const event = { connector: 'drained', task: 0, reason: 'manual' };
+    expect(await invoke(event)).toMatchObject({ outcome: 'drained', records: 3 });
+    expect(await invoke(event)).toMatchObject({ outcome: 'idle' });
+    expect(await wakes(0)).toBe(false);
+  });
+});
