@@ -11,6 +11,8 @@ export interface FileBuilder {
   /** Adds the records of an accepted group, without tombstones, and answers which rows it left out. */
   add(group: RecordGroup): BadRows;
   finish(): Promise<Uint8Array>;
+  /** The bytes that it finished with are written: their memory may be used again. */
+  release?(): void;
 }
 
 /** How a message names a record. */

@@ -3,37 +3,35 @@ import { resolve } from 'node:path';
 import { defineSink, type OpenContext, type PutContext, type SinkTask } from '../../shared/connect/connector.ts';
 import { isCode } from '../../shared/connect/errors.ts';
 import { countWithin, type LaidOutFile, layOut } from './lay-out.ts';
+import { openStore } from './open-store.ts';
 import { pathPart } from './partition-path.ts';
+import { parseS3 } from './path-config.ts';
 import { FileSinkConfig } from './sink-config.ts';
 import { formatOf } from './sink-format.ts';
-import { directoryStore, type OpenStore } from './store.ts';
+import type { OpenStore } from './store.ts';
 import {
   discard,
-  type PreparedFiles,
+  inParallel,
+  orphanAgeMs,
   parsePrepared,
+  preparedFiles,
   promote,
   type StagedFile,
-  stage,
-  stagingDirectory,
-  sweepOrphans,
 } from './two-phase.ts';
 
 /** A prepared row names every file, and an item of the state table holds 400 KB. */
 const maxFilesPerPut = 200;
 
-/** Writes each batch as files that appear whole and once: staged, committed with the offsets, then renamed. */
+/** Writes each batch as files that appear whole and once: staged, committed with the offsets, then promoted. */
 export const createFileSink = (openStore: OpenStore) =>
   defineSink({
     type: 'file',
     config: FileSinkConfig,
     delivery: 'exactly-once',
-    async check({ config }) {
-      const store = openStore(resolve(config.path));
-      const probe = `${stagingDirectory}/probe~${randomUUID()}`;
+    async check(context) {
       try {
-        await store.write(probe, new Uint8Array());
-        await store.remove(probe);
-        return [];
+        const { root, own } = placeOf(context);
+        return await openStore(root).writer(root, own).check(context.signal);
       } catch (error) {
         return [(error as Error).message];
       }
@@ -41,36 +39,35 @@ export const createFileSink = (openStore: OpenStore) =>
     open: async (context) => openTask(context, openStore),
   });
 
-export const fileSink = createFileSink(directoryStore);
+export const fileSink = createFileSink(openStore);
 
-const openTask = ({ config, ...self }: OpenContext<FileSinkConfig>, openStore: OpenStore): SinkTask => {
-  const root = resolve(config.path);
-  const store = openStore(root);
-  const format = formatOf(config);
-  const { partitionBy } = config;
-  // A directory per task: its orphans are told from what another connector has prepared and not promoted for long.
-  const own = [self.deployment, self.connector, self.incarnation, String(self.taskId)].map(pathPart).join('/');
-  const stageDirectory = `${stagingDirectory}/${own}`;
+/** What names a task is in its paths, so that its orphans are told from what another one has prepared and not promoted for long. */
+const placeOf = ({ config, ...self }: OpenContext<FileSinkConfig>) => ({
+  root: parseS3(config.path) === undefined ? resolve(config.path) : config.path,
+  own: [self.deployment, self.connector, self.incarnation, String(self.taskId)].map(pathPart).join('/'),
+});
+
+const openTask = (context: OpenContext<FileSinkConfig>, openStore: OpenStore): SinkTask => {
+  const { root, own } = placeOf(context);
+  const writer = openStore(root).writer(root, own);
+  const format = formatOf(context.config);
+  const { partitionBy } = context.config;
   let swept = false;
   let lastMs = 0;
 
   const stageAll = async (files: readonly LaidOutFile[], id: string, put: PutContext): Promise<StagedFile[]> => {
     const staged: StagedFile[] = [];
-    const stages: string[] = [];
     lastMs = Math.max(Date.now(), lastMs + 1);
     try {
-      for (const [index, { builder, topic, directory }] of files.entries()) {
+      await inParallel(files, writer.width, async ({ builder, topic, directory }, index) => {
         put.signal.throwIfAborted();
-        const names = {
-          stage: `${stageDirectory}/${id}-${index}`,
-          final: `${directory}/${finalName(topic, lastMs, id, index)}.${format.extension}`,
-        };
-        stages.push(names.stage);
-        staged.push(await stage(store, names, await builder.finish()));
-      }
+        const final = `${directory}/${finalName(topic, lastMs, writer.markOf(id), index)}.${format.extension}`;
+        staged.push(await writer.stage({ final, id: `${id}-${index}` }, await builder.finish(), put.signal));
+        builder.release?.();
+      });
       return staged;
     } catch (error) {
-      await discard(store, stages);
+      await discard(writer, staged);
       throw error;
     }
   };
@@ -84,29 +81,26 @@ const openTask = ({ config, ...self }: OpenContext<FileSinkConfig>, openStore: O
       const { files, rejected } = layOut(batch, format, partitionBy);
       if (rejected.length > 0) await put.reject(rejected);
       if (files.length === 0) return { committed: false };
-      if (!swept) await sweepOrphans(store, stageDirectory);
+      // After every prepared batch of this task was promoted.
+      if (!swept) await writer.sweep(orphanAgeMs);
       swept = true;
       const id = randomUUID();
-      const staged = await stageAll(files, id, put);
-      const prepared: PreparedFiles = { version: 1, root, stagedAtMs: Date.now(), files: staged };
+      const stagedAtMs = Date.now();
+      const prepared = preparedFiles(root, stagedAtMs, await stageAll(files, id, put));
       try {
         await put.commit({ id, data: prepared });
       } catch (error) {
         // Only a fence says for sure that no prepared row names these files.
-        if (isCode(error, 'FENCED'))
-          await discard(
-            store,
-            staged.map((file) => file.stage),
-          );
+        if (isCode(error, 'FENCED')) await discard(writer, prepared.files);
         throw error;
       }
-      await promote(store, prepared);
+      await promote(writer, prepared);
       return { committed: true };
     },
 
     async promote({ data }) {
       const prepared = parsePrepared(data);
-      await promote(openStore(prepared.root), prepared);
+      await promote(openStore(prepared.root).writer(prepared.root, own), prepared);
     },
 
     async close() {},
@@ -118,5 +112,5 @@ const openTask = ({ config, ...self }: OpenContext<FileSinkConfig>, openStore: O
  * a key are in order over files in the order of their names. By time, because a batch has records of many queues, and the commits of
  * one say nothing about another's; and because it goes on when a queue gets another task.
  */
-const finalName = (topic: string, atMs: number, id: string, index: number): string =>
-  `${pathPart(topic)}-${atMs}-${id.slice(0, 8)}${index === 0 ? '' : `-${index}`}`;
+const finalName = (topic: string, atMs: number, mark: string, index: number): string =>
+  `${pathPart(topic)}-${atMs}-${mark}${index === 0 ? '' : `-${index}`}`;

@@ -1,3 +1,4 @@
+import { isDeepStrictEqual } from 'node:util';
 import { batchOfGroups } from '../../shared/connect/batch.ts';
 import {
   defineSource,
@@ -7,48 +8,80 @@ import {
   type SourceTask,
 } from '../../shared/connect/connector.ts';
 import { toConnectError } from '../../shared/connect/errors.ts';
-import { identityAt } from './identity.ts';
-import { listFiles } from './list-files.ts';
-import { type Location, locate, overlay } from './locate-file.ts';
-import { checkHead, type OpenFile, openFile, openHead } from './open-file.ts';
+import { endOf, lostPosition, type OpenFile, openFile, openHead } from './open-file.ts';
+import { openStore } from './open-store.ts';
+import { isMany, topicOf } from './path-config.ts';
 import { readSegment, type Segment } from './read-segment.ts';
 import { declare } from './record-sides.ts';
-import { FileOffset, FileSourceConfig, isGlob, topicOf } from './source-config.ts';
+import { FileOffset, FileSourceConfig } from './source-config.ts';
+import type { FileReader, FoundFile, Location, OpenStore } from './store.ts';
 
 /** Files are partitions, and each partition of a batch is an item of the transaction that commits it (100 at most). */
 const maxFilesPerPoll = 32;
 
-export const fileSource = defineSource({
-  type: 'file',
-  config: FileSourceConfig,
-  offset: FileOffset,
-  replay: 'exact',
-  topics: (config) => [config.topic ?? topicOf(config.path)],
-  tasks: (config, maxTasks) =>
-    isGlob(config.path) && maxTasks > 1
-      ? Array.from({ length: maxTasks }, (_, index) => ({ ...config, slice: { index, of: maxTasks } }))
-      : [config],
-  async check({ config, signal }) {
-    const problems: string[] = [];
-    for (const name of await listFiles(config))
-      await openAt(config, { name, path: name, ended: false, adopted: false }, signal)
+/** `check` opens no more: each is a request on S3, and what is wrong with one is mostly wrong with all. */
+const maxFilesChecked = 100;
+
+/** A poll that finds nothing but the end of an object is worth a commit at once: to find it again is a request for every look. */
+const endOfObjectMoved = 64 * 1024 * 1024;
+
+/** Reads files from where they are, in order, each to its end and on from there. */
+export const createFileSource = (openStore: OpenStore) =>
+  defineSource({
+    type: 'file',
+    config: FileSourceConfig,
+    offset: FileOffset,
+    replay: 'exact',
+    topics: (config) => [config.topic ?? topicOf(config.path)],
+    tasks: (config, maxTasks) =>
+      isMany(config.path) && maxTasks > 1
+        ? Array.from({ length: maxTasks }, (_, index) => ({ ...config, slice: { index, of: maxTasks } }))
+        : [config],
+    async check({ config, signal }) {
+      try {
+        const reader = openStore(config.path).reader(config);
+        const problems = await reader.check(signal);
+        return problems.length > 0 ? problems : await checkFiles(config, reader, signal);
+      } catch (error) {
+        return [toConnectError(error).message];
+      }
+    },
+    open: async ({ config }) => fileTask(config, openStore(config.path).reader(config)),
+  });
+
+export const fileSource = createFileSource(openStore);
+
+const noOffsets: Offsets<FileOffset> = { get: () => undefined, all: () => [] };
+
+const checkFiles = async (config: FileSourceConfig, reader: FileReader, signal: AbortSignal): Promise<string[]> => {
+  const problems: string[] = [];
+  let checked = 0;
+  for await (const page of reader.list(noOffsets, signal))
+    for (const found of page) {
+      if (checked++ === maxFilesChecked) return problems;
+      await found
+        .locate(noOffsets, signal)
+        .then((location) => location && openAt(config, location, signal))
         .then((file) => file?.content.close())
         .catch((error) => problems.push(toConnectError(error).message));
-    return problems;
-  },
-  open: async ({ config }) => fileTask(config),
-});
+    }
+  return problems;
+};
 
 const openAt = async (
   config: FileSourceConfig,
-  { name, path, after, ended }: Location,
+  location: Location,
   signal: AbortSignal,
 ): Promise<OpenFile | undefined> => {
-  const headed = await openHead(path, signal);
+  const stored = await location.open(signal);
+  if (stored === undefined) return undefined;
+  const headed = await openHead(stored, signal);
   try {
-    if (after !== undefined) checkHead(headed.head, path, after);
+    const { path, after } = location;
+    const found = after && stored.differs(after.identity, headed.head);
+    if (found !== undefined) throw lostPosition(path, after!, found);
     const declared = declare(config.fields, config.keyFields);
-    const file = await openFile(name, path, headed, after, config.follow && !ended, { config, declared, signal });
+    const file = await openFile(location, headed, { config, declared, signal });
     if (file === undefined) await headed.content.close();
     return file;
   } catch (error) {
@@ -57,12 +90,11 @@ const openAt = async (
   }
 };
 
-const fileTask = (config: FileSourceConfig): SourceTask<FileOffset> => {
-  let names: readonly string[] | undefined;
+const fileTask = (config: FileSourceConfig, reader: FileReader): SourceTask<FileOffset> => {
+  let listing: Listing | undefined;
   let current: { readonly file: OpenFile; readonly location: Location } | undefined;
-  /** The position at which a name of this listing had nothing more: asked again only after the next listing. */
-  const drained = new Map<string, number>();
-  const finished = new Map<string, number>();
+  /** Where the last poll left the files that it read. */
+  let left: Taken['stands'] = new Map();
 
   const leave = async () => {
     const { file } = current ?? {};
@@ -72,15 +104,12 @@ const fileTask = (config: FileSourceConfig): SourceTask<FileOffset> => {
 
   /** Opens the next file with something to read, if any is left in the listing. */
   const openNext = async (offsets: Offsets<FileOffset>, signal: AbortSignal): Promise<boolean> => {
-    for (const name of names!) {
-      if (drained.get(name) === (offsets.get({ file: name })?.position ?? 0)) continue;
-      const location = await locate(name, { path: config.path, names: names!, offsets, finished, signal });
+    for (let found = await listing!.at(); found !== undefined; found = await listing!.next()) {
+      const location = await found.locate(offsets, signal);
       const file = location && (await openAt(config, location, signal));
-      if (location !== undefined && file !== undefined) {
-        current = { file, location };
-        return true;
-      }
-      drained.set(name, offsets.get({ file: name })?.position ?? 0);
+      if (location === undefined || file === undefined) continue;
+      current = { file, location };
+      return true;
     }
     return false;
   };
@@ -90,27 +119,33 @@ const fileTask = (config: FileSourceConfig): SourceTask<FileOffset> => {
     const taken: Taken = { segments: [], stands: new Map(), moved: 0 };
     const limit = { rows: budget.maxRecords, bytes: budget.maxBytes };
     const now = overlay(offsets, taken.stands);
-    // The runner may go on from an earlier place than the last poll's end.
-    if (current !== undefined && !isAt(current.file, offsets.get(current.file.partition))) await leave();
+    // The runner may go on from an earlier place than the last poll's end: then what was passed in the listing is to be read again.
+    // And a file that is open may have been written anew in its place.
+    if (!isWhereLeft(left, offsets) || (current !== undefined && !(await isStill(current.file)))) {
+      await leave();
+      listing = undefined;
+    }
+    left = taken.stands;
 
     // Caught up is: a listing made in this poll, and nothing read since.
-    let hasRead = names !== undefined;
+    let hasRead = listing !== undefined;
     const readOn = async (): Promise<boolean> => {
       while (!signal.aborted && limit.rows > 0 && limit.bytes > 0 && taken.stands.size < maxFilesPerPoll) {
-        names ??= await listFiles(config);
+        listing ??= listingOf(reader.list(now, signal));
         if (current === undefined && !(await openNext(now, signal))) {
-          names = undefined;
-          drained.clear();
+          listing = undefined;
           if (!hasRead) return true;
           hasRead = false;
           continue;
         }
         const { file, location } = current!;
-        const segment = await take(file, location, taken, limit, signal);
+        const isKnown = location.adopted || now.get(file.partition) !== undefined;
+        const segment = await take(file, isKnown, taken, limit, signal);
         hasRead ||= segment.rows > 0;
         if (segment.drained) {
-          if (location.ended) finished.set(file.name, file.content.stats.ino);
-          else drained.set(file.name, now.get(file.partition)?.position ?? 0);
+          location.onDrained?.();
+          // The name of a file that was moved away is another file's by now, and that one is still to be read.
+          if (!location.ended && !location.adopted) await listing.next();
           await leave();
         }
         if (location.adopted) return false;
@@ -122,6 +157,7 @@ const fileTask = (config: FileSourceConfig): SourceTask<FileOffset> => {
       return pollOf(taken, await readOn());
     } catch (error) {
       await leave();
+      listing = undefined;
       // What came before goes first; the next poll comes to the same error.
       if (signal.aborted || taken.stands.size > 0) return pollOf(taken, false);
       throw error;
@@ -134,12 +170,67 @@ const fileTask = (config: FileSourceConfig): SourceTask<FileOffset> => {
       const one = await poll(offsets, { maxRecords: 1, maxBytes: 1, signal: new AbortController().signal });
       return one.batch.count + (one.rejected?.length ?? 0) > 0;
     },
-    close: leave,
+    async close() {
+      await leave();
+      await reader.close();
+    },
   };
 };
 
-const isAt = (file: OpenFile, offset: FileOffset | undefined): boolean =>
-  offset?.position === file.position && offset.identity.inode === file.content.stats.ino;
+interface Listing {
+  /** The file whose turn it is; undefined behind the last one. */
+  at(): Promise<FoundFile | undefined>;
+  next(): Promise<FoundFile | undefined>;
+}
+
+/** A place in a listing that is read page by page, so that neither its length nor its place costs anything. */
+const listingOf = (pages: AsyncIterable<readonly FoundFile[]>): Listing => {
+  const iterator = pages[Symbol.asyncIterator]();
+  let page: readonly FoundFile[] = [];
+  let index = 0;
+  const at = async (): Promise<FoundFile | undefined> => {
+    while (index >= page.length) {
+      const { done, value } = await iterator.next();
+      if (done === true) return undefined;
+      page = value;
+      index = 0;
+    }
+    return page[index];
+  };
+  return {
+    at,
+    next() {
+      index++;
+      return at();
+    },
+  };
+};
+
+const isWhereLeft = (left: Taken['stands'], offsets: Offsets<FileOffset>): boolean =>
+  left.values().every(({ partition, offset }) => {
+    const now = offsets.get(partition);
+    return now?.position === offset.position && isDeepStrictEqual(now.identity, offset.identity);
+  });
+
+/** Whether an open file still begins as it did; what a compressed one begins with is too far to look for. */
+const isStill = async ({ head, content: { stored, compressed } }: OpenFile): Promise<boolean> => {
+  if (!stored.mayGrow || compressed) return true;
+  const now = Buffer.alloc(head.length);
+  const length = await stored.read(now, 0, head.length, 0);
+  return now.subarray(0, length).equals(head);
+};
+
+/** Offsets with those of this poll over them. */
+const overlay = (
+  offsets: Offsets<FileOffset>,
+  newer: ReadonlyMap<string, Position<FileOffset>>,
+): Offsets<FileOffset> => ({
+  get: (partition) => newer.get(String(partition.file))?.offset ?? offsets.get(partition),
+  *all() {
+    yield* newer.values();
+    for (const position of offsets.all()) if (!newer.has(String(position.partition.file))) yield position;
+  },
+});
 
 /** What a poll has so far. */
 interface Taken {
@@ -149,10 +240,10 @@ interface Taken {
   moved: number;
 }
 
-/** Reads on in a file, and lowers the limit by what it gave. */
+/** Reads on in a file, and lowers the limit by what it gave. A file that is not known yet gets no offset before its first record. */
 const take = async (
   file: OpenFile,
-  { after, adopted }: Location,
+  isKnown: boolean,
   taken: Taken,
   limit: { rows: number; bytes: number },
   signal: AbortSignal,
@@ -164,14 +255,10 @@ const take = async (
   limit.bytes -= segment.bytes;
   // Finding the end of a gzip file again costs all of it.
   if (segment.rows === 0) taken.moved += file.content.compressed ? file.position : file.position - before;
-  if (segment.rows > 0 || after !== undefined || adopted) {
-    const { stats } = file.content;
-    const offset = {
-      position: file.position,
-      line: file.line,
-      identity: identityAt(file.head, stats.ino, file.position),
-      ...(segment.drained ? { end: { size: stats.size, mtimeMs: stats.mtimeMs } } : {}),
-    };
+  if (segment.rows === 0 && segment.drained && !file.content.stored.mayGrow) taken.moved += endOfObjectMoved;
+  if (segment.rows > 0 || isKnown) {
+    const end = segment.drained ? { end: endOf(file.content.stored) } : {};
+    const offset = { ...file.offsetAt(file.position, file.line), ...end };
     taken.stands.set(file.name, { partition: file.partition, offset });
   }
   return segment;

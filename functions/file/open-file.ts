@@ -3,12 +3,14 @@ import { ConnectError } from '../../shared/connect/errors.ts';
 import { NEWLINE } from './ascii.ts';
 import { type Content, openContent } from './content.ts';
 import { csvRows, readHeader } from './csv.ts';
-import { hasHead, headBytes } from './identity.ts';
+import { headBytes } from './identity.ts';
 import { jsonArray } from './json-array.ts';
 import { jsonLines } from './json-lines.ts';
+import { topicOf } from './path-config.ts';
 import type { Declared } from './record-sides.ts';
 import type { RowReader } from './rows.ts';
-import { type FileFormat, type FileOffset, type FileSourceConfig, formatOf, topicOf } from './source-config.ts';
+import { type FileFormat, type FileOffset, type FileSourceConfig, formatOf } from './source-config.ts';
+import type { Location, StoredFile } from './store.ts';
 import { textLines } from './text-lines.ts';
 import { fillWindow, openWindow } from './window.ts';
 
@@ -32,6 +34,8 @@ export interface OpenFile {
   tail: Buffer;
   /** Of the last batch: how much room to make. */
   expected: { rows: number; bytes: number };
+  /** The offset of a record that ends here. */
+  offsetAt(position: number, line: number): FileOffset;
 }
 
 export interface OpenOptions {
@@ -46,18 +50,21 @@ export interface HeadedContent {
   readonly head: Buffer;
 }
 
-export const openHead = async (path: string, signal: AbortSignal): Promise<HeadedContent> => {
-  const content = await openContent(path);
+/** Takes the file over: closes it where it throws. */
+export const openHead = async (stored: StoredFile, signal: AbortSignal): Promise<HeadedContent> => {
+  let content: Pick<Content, 'close'> = stored;
   try {
+    const opened = await openContent(stored, signal);
+    content = opened;
     const head = Buffer.alloc(headBytes);
     let length = 0;
     for (;;) {
-      const read = await content.read(head, length, headBytes - length, length, signal).catch((error) => {
+      const read = await opened.read(head, length, headBytes - length, length, signal).catch((error) => {
         // What comes before a corrupt place is still to be delivered.
         if (length > 0 && error instanceof ConnectError) return 0;
         throw error;
       });
-      if (read === 0) return { content, head: head.subarray(0, length) };
+      if (read === 0) return { content: opened, head: head.subarray(0, length) };
       length += read;
     }
   } catch (error) {
@@ -68,13 +75,11 @@ export const openHead = async (path: string, signal: AbortSignal): Promise<Heade
 
 /** Goes on in a file after an offset; without one, at its first record. Undefined while its header line is not whole. */
 export const openFile = async (
-  name: string,
-  path: string,
+  { name, path, after, ended }: Location,
   { content, head }: HeadedContent,
-  after: FileOffset | undefined,
-  follow: boolean,
   { config, declared, signal }: OpenOptions,
 ): Promise<OpenFile | undefined> => {
+  const follow = config.follow && !ended;
   const format = config.format ?? formatOf(name);
   const first = head[0] === 0xef && head[1] === 0xbb && head[2] === 0xbf ? 3 : 0;
   let start = { position: after === undefined ? 0 : after.position, line: after?.line ?? 0 };
@@ -90,11 +95,11 @@ export const openFile = async (
   } else
     reader = format === 'jsonl' ? jsonLines(declared) : format === 'json' ? jsonArray(declared, path) : textLines();
   if (after !== undefined) await checkPosition(content, path, after, format, signal);
-  return {
+  const file: OpenFile = {
     name,
     partition: { file: name },
     path,
-    topic: config.topic ?? topicOf(name),
+    topic: config.topic ?? topicOf(config.path),
     content,
     reader,
     follow,
@@ -102,8 +107,22 @@ export const openFile = async (
     ...start,
     tail: Buffer.alloc(0),
     expected: { rows: 256, bytes: 0 },
+    offsetAt: (position, line) => offsetAt(file, position, line),
   };
+  return file;
 };
+
+/** Where nothing can be added, the record that ends at the end is known for the last one: no look at the file will tell so again. */
+const offsetAt = ({ content, head }: OpenFile, position: number, line: number): FileOffset => {
+  const { stored, compressed } = content;
+  const identity = stored.identityAt(head, position);
+  const isLast = !stored.mayGrow && !compressed && position === stored.size;
+  return { position, line, identity, ...(isLast ? { end: endOf(stored) } : {}) };
+};
+
+/** That a file was read to its end. */
+export const endOf = ({ size, mtimeMs }: StoredFile): NonNullable<FileOffset['end']> =>
+  mtimeMs === undefined ? { size } : { size, mtimeMs };
 
 const headerOf = async (
   content: Content,
@@ -145,11 +164,6 @@ const checkPosition = async (
     `${path}: line ${after.line + 1} had no newline and was read as whole, up to byte ${after.position}, but the file has grown since. ` +
       'Set `follow: true` for a file that grows, and start it over with `sluice offsets reset`',
   );
-};
-
-/** Refuses a file that does not begin as the offset's file did. */
-export const checkHead = (head: Buffer, path: string, offset: FileOffset): void => {
-  if (!hasHead(head, offset.identity)) throw lostPosition(path, offset, 'it now begins with other bytes');
 };
 
 export const lostPosition = (path: string, offset: FileOffset, found: string): ConnectError =>

@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import { gatherGroup, type RecordGroup } from '../../shared/connect/batch.ts';
 import type { Partition, RejectedSourceRecord } from '../../shared/connect/connector.ts';
 import { rowError } from '../../shared/connect/errors.ts';
-import { headBytes, identityAt } from './identity.ts';
+import { headBytes } from './identity.ts';
 import type { OpenFile } from './open-file.ts';
 import { type Arena, createRows, type Limit, type Rows, type Stop } from './rows.ts';
 import type { FileOffset } from './source-config.ts';
@@ -69,17 +69,9 @@ const growHead = (file: OpenFile, window: Window): void => {
 };
 
 const closeSegment = (file: OpenFile, window: Window, rows: Rows, drained: boolean): Segment => {
-  const { partition, topic, head } = file;
-  const { ino } = file.content.stats;
+  const { partition, topic } = file;
   const start = window.start;
-  // Asked for record by record, and the same for all but the first ones.
-  let known: FileOffset['identity'] | undefined;
-  const wholeHead = () => (known ??= identityAt(head, ino, headBytes));
-  const offset = (at: number, line: number): FileOffset => ({
-    position: start + at,
-    line,
-    identity: start + at < headBytes ? identityAt(head, ino, start + at) : wholeHead(),
-  });
+  const offset = (at: number, line: number) => file.offsetAt(start + at, line);
   file.position = start + rows.at;
   file.line = rows.line;
   // Before text is decoded behind the rows.

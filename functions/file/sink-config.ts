@@ -1,16 +1,28 @@
 import * as z from 'zod';
+import { isGlob, parseS3, pathProblem } from './path-config.ts';
 
 const partitionPattern = /^(?:(?:year|month|day|hour)\(([^()]*)\)|[^()]+)$/;
 
 /** The directory name of a partition: `day(created_at)` makes `day=…`. */
 const directoryName = (partition: string): string => partition.replace(/\(.*$/, '');
 
+const prefixProblem = (path: string): string | undefined => {
+  if (isGlob(path)) return `a wildcard is no place to write to; correct ${path}`;
+  return path.endsWith('/') ? undefined : `end it with a slash: ${path}/ is where the objects go`;
+};
+
 export const FileSinkConfig = z
   .strictObject({
     path: z
       .string()
       .min(1)
-      .describe('Directory that the files go to, one directory per topic in it. Made when it does not exist.'),
+      .superRefine((path, ctx) => {
+        const wrong = pathProblem(path) ?? (parseS3(path) === undefined ? undefined : prefixProblem(path));
+        if (wrong !== undefined) ctx.addIssue({ code: 'custom', message: wrong });
+      })
+      .describe(
+        'The directory that the files go to, made when it does not exist, or `s3://bucket/prefix/`. It gets one directory per topic.',
+      ),
     format: z
       .enum(['jsonl', 'csv', 'parquet', 'text'])
       .default('jsonl')

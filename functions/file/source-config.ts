@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { type FieldTypeText, parseFieldType } from './field-type.ts';
+import { isGlob, parseS3, pathProblem, topicOf } from './path-config.ts';
 
 export const fileFormats = ['jsonl', 'json', 'csv', 'text'] as const;
 export type FileFormat = (typeof fileFormats)[number];
@@ -10,17 +11,6 @@ export const formatOf = (path: string): FileFormat => {
   if (extension === 'jsonl' || extension === 'ndjson') return 'jsonl';
   if (extension === 'csv' || extension === 'tsv') return 'csv';
   return extension === 'json' ? 'json' : 'text';
-};
-
-export const isGlob = (path: string): boolean => /[*?[{]/.test(path);
-
-/** A file's name without its extensions, made a legal topic name. */
-export const topicOf = (path: string): string => {
-  const name = path.split(/[/\\]/).at(-1)!;
-  return name
-    .replace(/(?<=.)(\.[A-Za-z][A-Za-z0-9]*)+$/, '')
-    .replace(/[^A-Za-z0-9._-]+/g, '-')
-    .slice(0, 200);
 };
 
 const checkFieldType = (text: FieldTypeText, ctx: z.RefinementCtx) => {
@@ -40,7 +30,12 @@ const fields = z.record(z.string().min(1), FieldTypeSchema).default({});
 
 export const FileSourceConfig = z
   .strictObject({
-    path: z.string().min(1).describe('A path, or a glob such as `data/*.jsonl`; relative to the working directory.'),
+    path: z
+      .string()
+      .min(1)
+      .describe(
+        'A file, a directory (`data/`: every file below it) or a glob (`data/*.jsonl`), relative to the working directory; or the same on S3: `s3://bucket/in/`.',
+      ),
     format: z
       .enum(fileFormats)
       .optional()
@@ -49,7 +44,7 @@ export const FileSourceConfig = z
       .string()
       .regex(/^[A-Za-z0-9._-]{1,200}$/, 'a topic is 1 to 200 of the characters A-Z a-z 0-9 . _ -')
       .optional()
-      .describe('Default: the file name without its extensions. A glob needs it.'),
+      .describe('Default: the name of the file without its extensions, or of the directory. A glob needs it.'),
     keyFields: z
       .array(z.string().min(1))
       .min(1)
@@ -90,6 +85,10 @@ export const FileSourceConfig = z
       problem('topic', 'a glob matches many files; say which topic they go to');
     if (!isGlob(config.path) && config.topic === undefined && topicOf(config.path) === '')
       problem('topic', `no topic name can be made of ${config.path}; give one`);
+    const wrong = pathProblem(config.path);
+    if (wrong !== undefined) problem('path', wrong);
+    if (config.follow && parseS3(config.path) !== undefined)
+      problem('follow', 'an object on S3 never grows: it is whole when it appears; leave `follow` out');
     if (format === 'text')
       for (const key of ['fields', 'keyFields'] as const)
         if (Object.keys(config[key] ?? {}).length > 0)
@@ -108,17 +107,20 @@ export const FileOffset = z.strictObject({
   position: count.describe('Bytes of uncompressed content up to the end of the record.'),
   line: count.describe('Line ends passed so far.'),
   identity: z
-    .strictObject({
-      head: z.string().describe('The first 16 hex digits of the sha256 of the first `bytes` bytes.'),
-      bytes: count,
-      inode: count,
-    })
+    .union([
+      z.strictObject({
+        head: z.string().describe('The first 16 hex digits of the sha256 of the first `bytes` bytes.'),
+        bytes: count,
+        inode: count,
+      }),
+      z.strictObject({ etag: z.string(), size: count }).describe('An object on S3: it never changes.'),
+    ])
     .describe('Which file it is: a path can come to name another one.'),
   end: z
-    .strictObject({ size: count, mtimeMs: z.number() })
+    .strictObject({ size: count, mtimeMs: z.number().optional() })
     .optional()
     .describe(
-      'The file was read to its end when it had this size on disk and this time: unchanged, it is not opened again.',
+      'The file was read to its end when it had this size as stored and this time (objects have none): unchanged, it is not opened again.',
     ),
 });
 

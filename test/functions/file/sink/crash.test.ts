@@ -1,50 +1,27 @@
-import { rename, rm, utimes, writeFile } from 'node:fs/promises';
+import { randomBytes } from 'node:crypto';
+import { rename, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { createFileSink, fileSink } from '../../../../functions/file/file-sink.ts';
-import { directoryStore, type FileStore } from '../../../../functions/file/store.ts';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import { createFileSink } from '../../../../functions/file/file-sink.ts';
+import { s3Store } from '../../../../functions/file/open-store.ts';
+import type { FileWriter } from '../../../../functions/file/store.ts';
 import { batchOf, type RecordInput } from '../../../../shared/connect/build.ts';
 import type { Prepared, PutContext, SinkTask } from '../../../../shared/connect/connector.ts';
 import { ConnectError } from '../../../../shared/connect/errors.ts';
+import type { S3 } from '../../../../shared/s3/client.ts';
 import { until } from '../../../kit/until.ts';
+import { type Bucket, useLocalS3, useMinistackS3 } from '../s3-bucket.ts';
+import { directoryPlace, dyingProcess, type Place, s3Place, withWriter } from './places.ts';
 import { type ConfigInput, openSink } from './put.ts';
-import { readRows, stagedFiles, temporaryDirectory, visibleFiles } from './read-files.ts';
 
-type Directory = Awaited<ReturnType<typeof temporaryDirectory>>;
-let directory: Directory;
-beforeEach(async () => {
-  directory = await temporaryDirectory();
-});
-afterEach(() => directory.remove());
-
-/** Where a run of the store's operations ends, and how much of that one was done. */
-type Crash = { readonly at: number; readonly how: 'before' | 'half' | 'after' };
-
-/** A store whose process dies at one of its operations: nothing it is asked for later happens either. */
-const dyingStore = (real: FileStore, crash: Crash) => {
-  let count = 0;
-  const dead = () => new ConnectError('UNEXPECTED', 'the process is dead');
-  const step = async <T>(work: () => Promise<T>, half?: () => Promise<unknown>): Promise<T> => {
-    const now = count++;
-    if (now > crash.at) throw dead();
-    if (now < crash.at) return work();
-    if (crash.how === 'half') await half?.();
-    if (crash.how === 'after') await work();
-    throw dead();
-  };
-  const store: FileStore = {
-    write: (path, bytes) =>
-      step(
-        () => real.write(path, bytes),
-        () => real.write(path, bytes.subarray(0, bytes.length >> 1)),
-      ),
-    move: (from, to) => step(() => real.move(from, to)),
-    inspect: (path) => step(() => real.inspect(path)),
-    list: (path) => step(() => real.list(path)),
-    remove: (path) => step(() => real.remove(path)),
-  };
-  return { store, died: () => count > crash.at, step };
+const localS3 = useLocalS3();
+const ministackS3 = useMinistackS3();
+const makePlace = {
+  'a directory': directoryPlace,
+  S3: async () => s3Place(await localS3.makeBucket()),
+  'the S3 of ministack': async () => s3Place(await ministackS3.makeBucket()),
 };
+const kinds = Object.keys(makePlace) as (keyof typeof makePlace)[];
 
 /** The state table of one connector. */
 const createState = () => {
@@ -77,282 +54,414 @@ const rows = (from: number, to: number): RecordInput[] =>
     value: { id: from + i, part: i % 4 < 2 ? 'x' : 'y' },
   }));
 
-const seenIds = async () =>
-  (await readRows(directory.path))
-    .map(({ value }) => Number((value as { id: number | string }).id))
-    .sort((a, b) => a - b);
 const ids = (from: number, to: number) => Array.from({ length: to - from }, (_, i) => from + i);
 
-const reopen = async (config: ConfigInput, state: ReturnType<typeof createState>): Promise<SinkTask> => {
-  const task = await openSink(config);
+const seenIds = async (place: Place) =>
+  (await place.rows()).map(({ value }) => Number((value as { id: number | string }).id)).sort((a, b) => a - b);
+
+/** A task of the place, or of one whose writer is changed. */
+const openAt = (place: Place, config: Partial<ConfigInput> = {}, store = place.store, connector = 'orders') =>
+  openSink(
+    { path: place.path, ...config },
+    createFileSink(() => store),
+    connector,
+  );
+
+const openWith = (place: Place, change: (real: FileWriter) => Partial<FileWriter>) =>
+  openAt(place, {}, withWriter(place.store, change));
+
+const reopen = async (
+  place: Place,
+  state: ReturnType<typeof createState>,
+  config: Partial<ConfigInput> = {},
+): Promise<SinkTask> => {
+  const task = await openAt(place, config);
   for (const row of state.prepared) await task.promote!(row);
   return task;
 };
 
-describe.each(['jsonl', 'parquet'] as const)('%s: a process that dies', (format) => {
-  test.each(['before', 'half', 'after'] as const)(
-    '%s any store operation loses nothing and doubles nothing',
-    async (how) => {
-      const seen = new Set<string>();
+describe.each(kinds)('on %s, a process that dies', (kind) => {
+  test.each(['jsonl', 'parquet'] as const)('at any operation loses nothing and doubles nothing: %s', async (format) => {
+    const config = { format, partitionBy: ['part'] };
+    const seen = new Set<string>();
+    const { hows } = await makePlace[kind]();
+    for (const how of hows)
       for (let at = 0; ; at++) {
-        const config = { path: directory.path, format, partitionBy: ['part'] };
+        const place = await makePlace[kind]();
         const state = createState();
-        const first = await openSink(config);
+        const first = await openAt(place, config);
         await first.put(batchOf(rows(0, 8)), state.context());
 
-        const dying = dyingStore(directoryStore(directory.path), { at, how });
-        const task = await openSink(
-          config,
-          createFileSink(() => dying.store),
-        );
+        const process = dyingProcess({ at, how });
+        const task = await openAt(place, config, place.dying(process));
         const context = state.context();
         // The commit is a step like the others: it may be done and its answer lost.
-        const commit = (row: Prepared) => dying.step(() => context.commit(row));
+        const commit = (row: Prepared) => process.step(() => context.commit(row));
         const result = await task.put(batchOf(rows(8, 20)), { ...context, commit }).catch((error: Error) => error);
-        if (!dying.died()) {
+        if (!process.died()) {
           expect(result).toEqual({ committed: true });
+          await place.remove();
           break;
         }
 
         // A reader sees whole files of committed batches only, now and at any time after.
-        const between = await seenIds();
+        const between = await seenIds(place);
         const committed = state.seq() === 2;
         expect(between.slice(0, 8)).toEqual(ids(0, 8));
         if (!committed) expect(between).toEqual(ids(0, 8));
         seen.add(`${committed ? 'committed' : 'lost'}, ${between.length - 8} of 12 visible`);
 
-        const next = await reopen(config, state);
-        await reopen(config, state);
-        expect(await seenIds()).toEqual(committed ? ids(0, 20) : ids(0, 8));
+        const next = await reopen(place, state, config);
+        await reopen(place, state, config);
+        expect(await seenIds(place)).toEqual(committed ? ids(0, 20) : ids(0, 8));
         if (!committed) await next.put(batchOf(rows(8, 20)), state.context());
-        expect(await seenIds()).toEqual(ids(0, 20));
-        await directory.remove();
-        directory = await temporaryDirectory();
+        expect(await seenIds(place)).toEqual(ids(0, 20));
+        await place.remove();
       }
-      expect([...seen]).toEqual(
-        expect.arrayContaining(['lost, 0 of 12 visible', 'committed, 0 of 12 visible', 'committed, 3 of 12 visible']),
-      );
-    },
-  );
-});
-
-describe('a put', () => {
-  const config = () => ({ path: directory.path });
-
-  test('that is fenced removes its own staged files and nobody else’s', async () => {
-    const state = createState();
-    const zombie = await openSink(config());
-    const stale = state.context();
-    // The live run has staged and committed, and not promoted yet, when the zombie learns that it is one.
-    const live = await openSink(
-      config(),
-      createFileSink(() => ({ ...directoryStore(directory.path), move: () => new Promise(() => {}) })),
+    expect([...seen]).toEqual(
+      expect.arrayContaining(['lost, 0 of 12 visible', 'committed, 0 of 12 visible', 'committed, 3 of 12 visible']),
     );
-    void live.put(batchOf(rows(0, 4)), state.context());
-    await until(() => state.seq() > 0);
-    const staged = await stagedFiles(directory.path);
-    await expect(zombie.put(batchOf(rows(0, 4)), stale)).rejects.toMatchObject({ code: 'FENCED' });
-    expect(await stagedFiles(directory.path)).toEqual(staged);
-    expect(staged).toHaveLength(2);
-    expect(await seenIds()).toEqual([]);
-    await reopen(config(), state);
-    expect(await seenIds()).toEqual(ids(0, 4));
-    expect(await stagedFiles(directory.path)).toEqual([]);
-  });
-
-  test('whose commit has no answer keeps its staged files: they may be committed', async () => {
-    const state = createState();
-    const task = await openSink(config());
-    const commit = async () => {
-      throw new ConnectError('UNAVAILABLE', 'no answer');
-    };
-    await expect(task.put(batchOf(rows(0, 4)), state.context({ commit }))).rejects.toThrow('no answer');
-    expect(await stagedFiles(directory.path)).toHaveLength(2);
-    expect(await visibleFiles(directory.path)).toEqual([]);
-  });
-
-  test('that is aborted while staging leaves nothing', async () => {
-    const state = createState();
-    const abort = new AbortController();
-    const real = directoryStore(directory.path);
-    const store: FileStore = { ...real, write: (path, bytes) => real.write(path, bytes).then(() => abort.abort()) };
-    const task = await openSink(
-      config(),
-      createFileSink(() => store),
-    );
-    await expect(task.put(batchOf(rows(0, 4)), state.context({ signal: abort.signal }))).rejects.toThrow('aborted');
-    expect(await stagedFiles(directory.path)).toEqual([]);
-    expect(state.seq()).toBe(0);
   });
 });
 
-describe('promote', () => {
-  const config = () => ({ path: directory.path });
+describe.each(kinds)('on %s', (kind) => {
+  let place: Place;
+  beforeEach(async () => {
+    place = await makePlace[kind]();
+  });
+  afterEach(() => place.remove());
 
   /** One batch that is committed and not promoted. */
-  const prepare = async (path = directory.path) => {
+  const prepare = async () => {
     const state = createState();
-    const stuck = createFileSink(() => ({
-      ...directoryStore(path),
-      move: async () => {
+    const task = await openWith(place, () => ({
+      promote: async () => {
         throw new ConnectError('UNAVAILABLE', 'not now', { retriable: true });
       },
     }));
-    const task = await openSink({ path }, stuck);
     await expect(task.put(batchOf(rows(0, 6)), state.context())).rejects.toThrow('not now');
     return state;
   };
 
-  test('by two runs at a time shows a batch once', async () => {
-    const state = await prepare();
-    const tasks = await Promise.all([openSink(config()), openSink(config()), openSink(config())]);
-    await Promise.all(tasks.map((task) => task.promote!(state.prepared[0]!)));
-    expect(await seenIds()).toEqual(ids(0, 6));
-  });
+  describe('a put', () => {
+    test('that is fenced removes its own staged files and nobody else’s', async () => {
+      const state = createState();
+      const zombie = await openAt(place);
+      const stale = state.context();
+      // The live run has staged and committed, and not promoted yet, when the zombie learns that it is one.
+      const live = await openWith(place, () => ({ promote: () => new Promise(() => {}) }));
+      void live.put(batchOf(rows(0, 4)), state.context());
+      await until(() => state.seq() > 0);
+      const staged = await place.staged();
+      await expect(zombie.put(batchOf(rows(0, 4)), stale)).rejects.toMatchObject({ code: 'FENCED' });
+      expect(await place.staged()).toEqual(staged);
+      expect(staged).toHaveLength(2);
+      expect(await seenIds(place)).toEqual([]);
+      await reopen(place, state);
+      expect(await seenIds(place)).toEqual(ids(0, 4));
+      expect(await place.staged()).toEqual([]);
+    });
 
-  test('after a consumer took the files brings nothing back', async () => {
-    const state = await prepare();
-    const task = await reopen(config(), state);
-    for (const file of await visibleFiles(directory.path)) await rm(join(directory.path, file));
-    await task.promote!(state.prepared[0]!);
-    expect(await visibleFiles(directory.path)).toEqual([]);
-  });
+    test('whose commit has no answer keeps its staged files: they may be committed', async () => {
+      const state = createState();
+      const task = await openAt(place);
+      const commit = async () => {
+        throw new ConnectError('UNAVAILABLE', 'no answer');
+      };
+      await expect(task.put(batchOf(rows(0, 4)), state.context({ commit }))).rejects.toThrow('no answer');
+      expect(await place.staged()).toHaveLength(2);
+      expect(await place.visible()).toEqual([]);
+    });
 
-  test('of a batch so old that its staged files may have been swept says so', async () => {
-    const state = await prepare();
-    for (const file of await stagedFiles(directory.path)) await rm(file);
-    const [row] = state.prepared;
-    const task = await openSink(config());
-    await task.promote!(row!);
-    const old = { ...(row!.data as object), stagedAtMs: Date.now() - 6.1 * 86_400_000 };
-    await expect(task.promote!({ id: 'old', data: old })).rejects.toMatchObject({
-      code: 'CORRUPT',
-      message: expect.stringMatching(/orders\/orders-\d{13}-[0-9a-f]{8}\.jsonl, customers\/.*rewind/),
+    test('that is aborted while staging leaves nothing', async () => {
+      const state = createState();
+      const abort = new AbortController();
+      const task = await openWith(place, (real) => ({
+        width: 1,
+        async stage(...args) {
+          const staged = await real.stage(...args);
+          abort.abort();
+          return staged;
+        },
+      }));
+      await expect(task.put(batchOf(rows(0, 4)), state.context({ signal: abort.signal }))).rejects.toThrow('aborted');
+      expect(await place.staged()).toEqual([]);
+      expect(state.seq()).toBe(0);
     });
   });
 
-  test('of an old batch that another run promotes in the same moment is no alarm', async () => {
-    const state = await prepare();
-    const real = directoryStore(directory.path);
-    const outrun: FileStore = { ...real, move: (from, to) => real.move(from, to).then(() => real.move(from, to)) };
-    const task = await openSink(
-      config(),
-      createFileSink(() => outrun),
+  describe('promote', () => {
+    test('by two runs at a time shows a batch once', async () => {
+      const state = await prepare();
+      const tasks = await Promise.all([openAt(place), openAt(place), openAt(place)]);
+      await Promise.all(tasks.map((task) => task.promote!(state.prepared[0]!)));
+      expect(await seenIds(place)).toEqual(ids(0, 6));
+    });
+
+    test('after a consumer took the files brings nothing back', async () => {
+      const state = await prepare();
+      const task = await reopen(place, state);
+      for (const file of await place.visible()) await place.take(file);
+      await task.promote!(state.prepared[0]!);
+      expect(await place.visible()).toEqual([]);
+    });
+
+    test('of a batch so old that its staged files may have been swept says so', async () => {
+      const state = await prepare();
+      await place.unstage();
+      const [row] = state.prepared;
+      const task = await openAt(place);
+      await task.promote!(row!);
+      const trustedMs = kind === 'a directory' ? 6 * 86_400_000 : 20 * 3_600_000;
+      const promote = (ageMs: number) =>
+        task.promote!({ id: 'old', data: { ...(row!.data as object), stagedAtMs: Date.now() - ageMs } });
+      await promote(trustedMs - 600_000);
+      const error: Error = await promote(trustedMs + 600_000).then(
+        () => expect.fail('no alarm'),
+        (thrown) => thrown,
+      );
+      expect(error).toMatchObject({ code: 'CORRUPT', message: expect.stringContaining('rewind') });
+      for (const topic of ['orders', 'customers'])
+        expect(error.message).toMatch(new RegExp(`${topic}/${topic}-\\d{13}-[0-9a-f]+(-1)?\\.jsonl`));
+    });
+
+    test('of an old batch that another run promotes in the same moment is no alarm', async () => {
+      const state = await prepare();
+      const task = await openWith(place, (real) => ({
+        promote: (file) => real.promote(file).then(() => real.promote(file)),
+      }));
+      await task.promote!({ id: 'old', data: { ...(state.prepared[0]!.data as object), stagedAtMs: 0 } });
+      expect(await seenIds(place)).toEqual(ids(0, 6));
+    });
+
+    test.each(['a shorter one', 'one of the same length'])(
+      'does not take another file at a final name for its own: %s',
+      async (how) => {
+        const state = await prepare();
+        const task = await reopen(place, state);
+        const [file] = await place.visible();
+        const { bytes } = (state.prepared[0]!.data as { files: { final: string; bytes: number }[] }).files.find(
+          ({ final }) => final === file,
+        )!;
+        await place.overwrite(file!, 'x'.repeat(how === 'a shorter one' ? 9 : bytes));
+        await expect(task.promote!(state.prepared[0]!)).rejects.toMatchObject({
+          code: 'CORRUPT',
+          message: expect.stringContaining(file!),
+        });
+      },
     );
-    await task.promote!({ id: 'old', data: { ...(state.prepared[0]!.data as object), stagedAtMs: 0 } });
-    expect(await seenIds()).toEqual(ids(0, 6));
-  });
 
-  test('does not take another file at a final name for its own', async () => {
-    const state = await prepare();
-    const task = await reopen(config(), state);
-    const [file] = await visibleFiles(directory.path);
-    await writeFile(join(directory.path, file!), '{"id":0}\n');
-    await expect(task.promote!(state.prepared[0]!)).rejects.toMatchObject({
-      code: 'CORRUPT',
-      message: expect.stringContaining(file!),
+    test('of a batch that was never promoted leaves another file at its final name alone', async () => {
+      const state = await prepare();
+      const [file] = (state.prepared[0]!.data as { files: { final: string }[] }).files;
+      await place.overwrite(file!.final, 'mine');
+      const task = await openAt(place);
+      await expect(task.promote!(state.prepared[0]!)).rejects.toMatchObject({ code: 'CORRUPT' });
+      expect(await place.read(file!.final)).toBe('mine');
+      await place.take(file!.final);
+      await task.promote!(state.prepared[0]!);
+      expect(await seenIds(place)).toEqual(ids(0, 6));
+    });
+
+    test('finishes where the batch was staged, though `path` has changed since', async () => {
+      const state = await prepare();
+      const other = await makePlace[kind]();
+      await reopen(place, state, { path: other.path });
+      expect(await seenIds(place)).toEqual(ids(0, 6));
+      await other.remove();
+    });
+
+    test('stops at a shape that is too new, and at a damaged one', async () => {
+      const { data } = (await prepare()).prepared[0]!;
+      const task = await openAt(place);
+      const promote = (change: object) => task.promote!({ id: 'x', data: { ...(data as object), ...change } });
+      await expect(promote({ version: 3, extra: 1 })).rejects.toMatchObject({ code: 'SHAPE_TOO_NEW' });
+      await expect(promote({ files: [{}] })).rejects.toMatchObject({ code: 'CORRUPT' });
+      expect(await place.visible()).toEqual([]);
+    });
+
+    test('reads the rows of older releases: the stored shape is pinned', async () => {
+      const { data } = (await prepare()).prepared[0]!;
+      const shape = JSON.stringify(data)
+        .replaceAll(place.path, '/root')
+        .replaceAll(/[0-9a-f]{8}-[0-9a-f-]{27}/g, '<id>')
+        .replaceAll(/-([0-9a-f]{16}|[0-9a-f]{8})(?=[.-])/g, (_, mark) => `-<mark${mark.length}>`)
+        .replaceAll(/-\d{13}-/g, '-<ms>-')
+        .replace(/"stagedAtMs":\d+/, '"stagedAtMs":0');
+      // Rows of these shapes are in state tables. Change them only with a new version, and keep reading these.
+      const inDirectory = {
+        version: 1,
+        of: (name: string, index: number) => ({
+          stage: `.staging/test/orders/i-1/0/<id>-${index}`,
+          final: `${name}-<ms>-<mark8>${index === 0 ? '' : '-1'}.jsonl`,
+          crc32: expect.any(Number),
+        }),
+      };
+      const onS3 = {
+        version: 2,
+        of: (name: string, index: number) => ({
+          upload: expect.any(String),
+          final: `${name}-<ms>-<mark16>${index === 0 ? '' : '-1'}.jsonl`,
+          parts: [expect.stringMatching(/^[0-9a-f]{32}$/)],
+          md5: expect.stringMatching(/^[0-9a-f]{32}$/),
+        }),
+      };
+      const files = kind === 'a directory' ? inDirectory : onS3;
+      const expected = ['orders/orders', 'customers/customers'].map((name, i) => ({ bytes: 60, ...files.of(name, i) }));
+      const { files: found, ...row } = JSON.parse(shape);
+      expect(row).toEqual({ version: files.version, root: '/root', stagedAtMs: 0 });
+      expect(found).toHaveLength(2);
+      expect(found).toEqual(expect.arrayContaining(expected));
     });
   });
+});
 
-  test('does not take a volume that is not mounted for a promoted batch', async () => {
-    const state = await prepare();
-    const task = await openSink(config());
-    await rename(directory.path, `${directory.path}-elsewhere`);
+describe('a directory', () => {
+  let place: Place;
+  beforeEach(async () => {
+    place = await directoryPlace();
+  });
+  afterEach(() => place.remove());
+
+  test('whose volume is not mounted is not taken for one whose batch was promoted', async () => {
+    const state = createState();
+    const stuck = await openWith(place, () => ({ promote: () => Promise.reject(new Error('not now')) }));
+    await expect(stuck.put(batchOf(rows(0, 6)), state.context())).rejects.toThrow('not now');
+    const task = await openAt(place);
+    await rename(place.path, `${place.path}-elsewhere`);
     await expect(task.promote!(state.prepared[0]!)).rejects.toMatchObject({
       code: 'UNAVAILABLE',
       message: expect.stringContaining('mounted'),
     });
-    await rename(`${directory.path}-elsewhere`, directory.path);
+    await rename(`${place.path}-elsewhere`, place.path);
     await task.promote!(state.prepared[0]!);
-    expect(await seenIds()).toEqual(ids(0, 6));
+    expect(await seenIds(place)).toEqual(ids(0, 6));
   });
 
-  test('finishes where the batch was staged, though `path` has changed since', async () => {
-    const state = await prepare();
-    const other = await temporaryDirectory();
-    try {
-      await reopen({ path: other.path }, state);
-      expect(await seenIds()).toEqual(ids(0, 6));
-    } finally {
-      await other.remove();
-    }
+  test('is swept of what a crash left a week ago, but never of what another connector has staged', async () => {
+    const lose = async (connector: string, ageDays: number) => {
+      const left = await loseOne(place, connector);
+      const modified = new Date(Date.now() - ageDays * 86_400_000);
+      await utimes(left, modified, modified);
+      return left;
+    };
+    const young = await lose('orders', 6.9);
+    const other = await lose('orders-2', 30);
+    const old = await lose('orders', 7.1);
+    const task = await openAt(place);
+    expect(await place.staged()).toContain(old);
+    await task.put(batchOf(rows(0, 4)), createState().context());
+    expect((await place.staged()).sort()).toEqual([young, other].sort());
   });
 
-  test('reads the rows of older releases: the stored shape is pinned', async () => {
-    const { data } = (await prepare()).prepared[0]!;
-    const shape = JSON.stringify(data)
-      .replaceAll(directory.path, '/root')
-      .replaceAll(/[0-9a-f]{8}-[0-9a-f-]{27}/g, '<id>')
-      .replaceAll(/-[0-9a-f]{8}(?=[.-])/g, '-<id8>')
-      .replaceAll(/-\d{13}-/g, '-<ms>-')
-      .replace(/"stagedAtMs":\d+/, '"stagedAtMs":0');
-    // Rows of this shape are in state tables. Change it only with a new version, and keep reading this one.
-    expect(JSON.parse(shape)).toEqual({
-      version: 1,
-      root: '/root',
-      stagedAtMs: 0,
-      files: [
-        {
-          stage: '.staging/test/orders/i-1/0/<id>-0',
-          final: 'orders/orders-<ms>-<id8>.jsonl',
-          bytes: 60,
-          crc32: expect.any(Number),
-        },
-        {
-          stage: '.staging/test/orders/i-1/0/<id>-1',
-          final: 'customers/customers-<ms>-<id8>-1.jsonl',
-          bytes: 60,
-          crc32: expect.any(Number),
-        },
-      ],
+  test('that cannot be written to is found by check', async () => {
+    expect(await checkAt(place, join(place.path, 'made', 'new'))).toEqual([]);
+    await writeFile(join(place.path, 'file'), '');
+    expect(await checkAt(place, join(place.path, 'file'))).toEqual([
+      expect.stringMatching(/cannot write .*: a part of the path is a file/),
+    ]);
+    expect(await place.staged()).toEqual([]);
+  });
+});
+
+describe('a bucket', () => {
+  let bucket: Bucket;
+  let place: Place;
+  beforeEach(async () => {
+    bucket = await localS3.makeBucket();
+    place = s3Place(bucket);
+  });
+  afterEach(() => {
+    vi.useRealTimers();
+  });
+
+  test('is swept of what a crash left a week ago, but never of what another connector has staged', async () => {
+    const lose = async (connector: string, ageDays: number) => {
+      vi.useFakeTimers({ toFake: ['Date'], now: Date.now() - ageDays * 86_400_000 });
+      try {
+        return await loseOne(place, connector);
+      } finally {
+        vi.useRealTimers();
+      }
+    };
+    const other = await lose('orders-2', 30);
+    const old = await lose('orders', 7.1);
+    // A day after it looked at first, a process looks again.
+    const young = await lose('orders', 6.9);
+    await bucket.s3.createUpload(bucket.name, 'lake/orders/somebody-elses.jsonl');
+    const [foreign] = (await place.staged()).filter((upload) => upload.includes('somebody'));
+    const task = await openAt(place);
+    expect(await place.staged()).toContain(old);
+    await task.put(batchOf(rows(0, 4)), createState().context());
+    expect((await place.staged()).sort()).toEqual([young, other, foreign].sort());
+  });
+
+  test('takes a file of many parts whole', async () => {
+    const state = createState();
+    const task = await openAt(place);
+    const text = randomBytes(15_000_000).toString('base64');
+    await task.put(batchOf([{ topic: 'orders', value: { id: 1, text } }]), state.context());
+    const [row] = state.prepared;
+    expect((row!.data as { files: { parts: string[] }[] }).files[0]!.parts).toHaveLength(3);
+    const [seen] = await place.rows();
+    expect((seen!.value as { text: string }).text === text).toBe(true);
+    await task.promote!(row!);
+  });
+
+  test('that is gone is not taken for one whose batch was promoted', async () => {
+    const state = createState();
+    const stuck = await openWith(place, () => ({ promote: () => Promise.reject(new Error('not now')) }));
+    await expect(stuck.put(batchOf(rows(0, 6)), state.context())).rejects.toThrow('not now');
+    await localS3.dropBucket(bucket);
+    const task = await openAt(place);
+    await expect(task.promote!(state.prepared[0]!)).rejects.toMatchObject({
+      code: 'NOT_FOUND',
+      message: expect.stringContaining(`the bucket ${bucket.name} does not exist`),
     });
   });
 
-  test('stops at a shape that is too new, and at a damaged one', async () => {
-    const { data } = (await prepare()).prepared[0]!;
-    const task = await openSink(config());
-    const promote = (change: object) => task.promote!({ id: 'x', data: { ...(data as object), ...change } });
-    await expect(promote({ version: 2, extra: 1 })).rejects.toMatchObject({ code: 'SHAPE_TOO_NEW' });
-    await expect(promote({ files: [{}] })).rejects.toMatchObject({ code: 'CORRUPT' });
-    expect(await visibleFiles(directory.path)).toEqual([]);
+  test('that refuses a part keeps nothing of it', async () => {
+    const failing: S3 = { ...bucket.s3, uploadPart: () => Promise.reject(new ConnectError('UNAVAILABLE', 'busy')) };
+    const task = await openAt(place, {}, s3Store(failing));
+    await expect(task.put(batchOf(rows(0, 4)), createState().context())).rejects.toThrow('busy');
+    expect(await place.staged()).toEqual([]);
+  });
+
+  test('is checked for each right that a sink needs, and left as it was', async () => {
+    expect(await checkAt(place)).toEqual([]);
+    expect(await place.staged()).toEqual([]);
+    const denied = (...actions: string[]) => checkAt(place, place.path, s3Store(localS3.without(actions)));
+    expect(await denied('s3:PutObject')).toEqual([expect.stringContaining('s3:PutObject')]);
+    expect(await denied('s3:GetObject')).toEqual([expect.stringContaining('s3:GetObject')]);
+    expect(await denied('s3:AbortMultipartUpload', 's3:ListBucketMultipartUploads')).toEqual([
+      expect.stringContaining('s3:AbortMultipartUpload'),
+      expect.stringContaining('s3:ListBucketMultipartUploads'),
+    ]);
+    const absent = `s3://absent-${bucket.name}/`;
+    expect(await checkAt(place, absent)).toEqual([expect.stringContaining('does not exist')]);
   });
 });
 
-test('what a crash left is swept after a week, but never what another connector has staged', async () => {
-  const lose = async (connector: string, ageDays: number) => {
-    const before = await stagedFiles(directory.path);
-    const task = await openSink({ path: directory.path }, fileSink, connector);
-    const commit = async () => {
-      throw new Error('died');
-    };
-    await expect(task.put(batchOf(rows(0, 1)), createState().context({ commit }))).rejects.toThrow('died');
-    const [left] = (await stagedFiles(directory.path)).filter((file) => !before.includes(file));
-    const modified = new Date(Date.now() - ageDays * 86_400_000);
-    await utimes(left!, modified, modified);
-    return left!;
+/** What a process leaves that dies before it commits. */
+const loseOne = async (place: Place, connector: string): Promise<string> => {
+  const before = await place.staged();
+  const task = await openAt(place, {}, place.store, connector);
+  const commit = async () => {
+    throw new Error('died');
   };
-  const young = await lose('orders', 6.9);
-  const other = await lose('orders-2', 30);
-  const old = await lose('orders', 7.1);
-  const task = await openSink({ path: directory.path });
-  expect(await stagedFiles(directory.path)).toContain(old);
-  await task.put(batchOf(rows(0, 4)), createState().context());
-  expect((await stagedFiles(directory.path)).sort()).toEqual([young, other].sort());
-});
+  await expect(task.put(batchOf(rows(0, 1)), createState().context({ commit }))).rejects.toThrow('died');
+  const [left] = (await place.staged()).filter((file) => !before.includes(file));
+  return left!;
+};
 
-test('check finds a path that cannot be written to', async () => {
-  const context = (path: string) => ({
-    config: fileSink.config.parse({ path }),
+const checkAt = (place: Place, path = place.path, store = place.store) => {
+  const sink = createFileSink(() => store);
+  return sink.check!({
+    config: sink.config.parse({ path }),
     deployment: 'test',
     connector: 'orders',
     incarnation: 'i-1',
     taskId: 0,
     signal: new AbortController().signal,
   });
-  expect(await fileSink.check!(context(join(directory.path, 'made', 'new')))).toEqual([]);
-  await writeFile(join(directory.path, 'file'), '');
-  expect(await fileSink.check!(context(join(directory.path, 'file')))).toEqual([
-    expect.stringMatching(/cannot write .*: a part of the path is a file/),
-  ]);
-  expect(await stagedFiles(directory.path)).toEqual([]);
-});
+};

@@ -37,14 +37,16 @@ export interface FileRow {
 /** The rows of every visible file, by its extension. */
 export const readRows = async (root: string): Promise<FileRow[]> => {
   const rows: FileRow[] = [];
-  for (const file of await visibleFiles(root))
-    for (const value of await readRowsOf(join(root, file))) rows.push({ file, topic: file.split('/')[0]!, value });
+  for (const file of await visibleFiles(root)) rows.push(...(await rowsOf(file, await readFile(join(root, file)))));
   return rows;
 };
 
-const readRowsOf = async (path: string): Promise<Value[]> => {
-  const bytes = await readFile(path);
-  const text = () => (path.endsWith('.gz') ? gunzipSync(bytes) : bytes).toString();
+/** The rows of one file, by the extension of its path below the root. */
+export const rowsOf = async (file: string, bytes: Uint8Array): Promise<FileRow[]> =>
+  (await valuesOf(file, bytes)).map((value) => ({ file, topic: file.split('/')[0]!, value }));
+
+const valuesOf = async (path: string, bytes: Uint8Array): Promise<Value[]> => {
+  const text = () => Buffer.from(path.endsWith('.gz') ? gunzipSync(bytes) : bytes).toString();
   if (path.endsWith('.parquet')) return (await readParquet(bytes)).objects;
   if (/\.csv(\.gz)?$/.test(path)) return csvObjects(text());
   const lines = text().split('\n');

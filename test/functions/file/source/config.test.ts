@@ -2,7 +2,8 @@ import { expect, test } from 'vitest';
 import * as z from 'zod';
 import { fileSource } from '../../../../functions/file/file-source.ts';
 import { inSlice } from '../../../../functions/file/list-files.ts';
-import { FileOffset, FileSourceConfig, formatOf, topicOf } from '../../../../functions/file/source-config.ts';
+import { topicOf } from '../../../../functions/file/path-config.ts';
+import { FileOffset, FileSourceConfig, formatOf } from '../../../../functions/file/source-config.ts';
 
 const problems = (config: unknown) =>
   FileSourceConfig.safeParse(config).error?.issues.map(({ path, message }) => [path.join('.'), message]);
@@ -101,8 +102,13 @@ test('the shape of the offset', () => {
     properties: {
       position: { type: 'integer' },
       line: { type: 'integer' },
-      identity: { required: ['head', 'bytes', 'inode'], additionalProperties: false },
-      end: { required: ['size', 'mtimeMs'], additionalProperties: false },
+      identity: {
+        anyOf: [
+          { required: ['head', 'bytes', 'inode'], additionalProperties: false },
+          { required: ['etag', 'size'], additionalProperties: false },
+        ],
+      },
+      end: { required: ['size'], properties: { mtimeMs: { type: 'number' } }, additionalProperties: false },
     },
   });
 });

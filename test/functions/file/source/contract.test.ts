@@ -3,10 +3,12 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import type * as z from 'zod';
-import { fileSource } from '../../../../functions/file/file-source.ts';
+import { createFileSource, fileSource } from '../../../../functions/file/file-source.ts';
+import { s3Store } from '../../../../functions/file/open-store.ts';
 import type { FileSourceConfig } from '../../../../functions/file/source-config.ts';
 import type { Struct } from '../../../../shared/connect/schema.ts';
 import { describeSource, type ExpectedRecord } from '../../../kit/describe-source.ts';
+import { useLocalS3, useMinistackS3 } from '../s3-bucket.ts';
 
 type Config = Omit<z.input<typeof FileSourceConfig>, 'path'>;
 
@@ -114,3 +116,51 @@ describeSource('file source, a glob of files', async () => {
     cleanup: () => rm(directory, { recursive: true }),
   };
 });
+
+const localS3 = useLocalS3();
+
+for (const [name, form] of Object.entries(forms))
+  for (const compressed of [false, true])
+    describeSource(`file source on S3, ${name}${compressed ? ', gzip' : ''}`, async () => {
+      const bucket = await localS3.makeBucket();
+      const key = `some/${form.file}${compressed ? '.gz' : ''}`;
+      const { follow: _, ...config } = form.config ?? {};
+      await bucket.s3.put(bucket.name, key, compressed ? gzipSync(form.write(rows)) : Buffer.from(form.write(rows)));
+      return {
+        source: createFileSource(() => s3Store(bucket.s3)),
+        config: { path: `s3://${bucket.name}/${key}`, ...config },
+        expected: rows.map((row) => ({ topic: 'in', ...(form.expect?.(row) ?? { key: null, value: row }) })),
+      };
+    });
+
+const ministackS3 = useMinistackS3();
+const listings = [
+  ['S3', localS3, 'in/'],
+  ['S3', localS3, 'in/*.{jsonl,ndjson,jsonl.gz}'],
+  ['the S3 of ministack', ministackS3, 'in/'],
+] as const;
+
+for (const [name, { makeBucket }, path] of listings)
+  describeSource(`file source on ${name}, ${path}`, async () => {
+    const bucket = await makeBucket();
+    const put = (name: string, some: readonly Struct[]) => {
+      const bytes = Buffer.from(lines(some));
+      return bucket.s3.put(bucket.name, `in/${name}`, name.endsWith('.gz') ? gzipSync(bytes) : bytes);
+    };
+    const expected = (row: Struct): ExpectedRecord => ({ topic: 'all', key: null, value: row });
+    for (const [i, name] of ['a.jsonl', 'b.ndjson', 'c.jsonl.gz', 'd.jsonl'].entries())
+      await put(name, rows.slice(i * 10, i * 10 + 10));
+    await put('.hidden.jsonl', otherRows);
+    await bucket.s3.put(bucket.name, 'in.jsonl', Buffer.from(lines(otherRows)));
+    return {
+      source: createFileSource(() => s3Store(bucket.s3)),
+      config: { path: `s3://${bucket.name}/${path}`, topic: 'all' },
+      expected: rows.map(expected),
+      async more() {
+        // One before and one behind all that was read.
+        await put('0.jsonl', newRows.slice(0, 2));
+        await put('e.jsonl', newRows.slice(2));
+        return newRows.map(expected);
+      },
+    };
+  });

@@ -19,15 +19,18 @@ export const inDirectory = async <T>(use: (directory: string) => Promise<T>): Pr
   }
 };
 
-export const openSource = (config: Config) => {
-  const self = { connector: 'c', incarnation: 'i', deployment: 'd', taskId: 0 };
-  return fileSource.open({ ...self, config: fileSource.config.parse(config), signal: new AbortController().signal });
-};
+const contextOf = (config: Config) => ({
+  connector: 'c',
+  incarnation: 'i',
+  deployment: 'd',
+  taskId: 0,
+  config: fileSource.config.parse(config),
+  signal: new AbortController().signal,
+});
 
-export const checkSource = (config: Config) => {
-  const self = { connector: 'c', incarnation: 'i', deployment: 'd', taskId: 0 };
-  return fileSource.check!({ ...self, config: fileSource.config.parse(config), signal: new AbortController().signal });
-};
+export const openSource = (config: Config, source = fileSource) => source.open(contextOf(config));
+
+export const checkSource = (config: Config, source = fileSource) => source.check!(contextOf(config));
 
 export type Stands = Map<string, Position<FileOffset>>;
 
@@ -56,9 +59,10 @@ export const readAll = async (
   config: Config,
   limits: Partial<Budget> = {},
   stands: Stands = new Map(),
+  source = fileSource,
 ): Promise<Read> => {
   const read: Read = { values: [], keys: [], errors: [], raws: [], indices: [], stands };
-  const task = await openSource(config);
+  const task = await openSource(config, source);
   try {
     for (let caughtUp = false; !caughtUp; ) {
       const signal = new AbortController().signal;
