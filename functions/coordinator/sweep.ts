@@ -1,5 +1,6 @@
-import { onData } from '../../shared/connect/spec.ts';
-import type { InvokeFunction } from '../../shared/management/ports.ts';
+import { toConnectError } from '../../shared/connect/errors.ts';
+import { onData } from '../../shared/connect/trigger.ts';
+import type { InvokeFunction, Reason } from '../../shared/management/ports.ts';
 import { type ConnectorState, readState } from '../../shared/management/status.ts';
 import { wakeTasks } from '../../shared/management/tasks.ts';
 import type { Log } from '../../shared/runtime/run.ts';
@@ -7,6 +8,11 @@ import { flipTasks, readConnector } from '../../shared/state/connectors.ts';
 import { wakeKey } from '../../shared/state/keys.ts';
 import { isHeld, readTask, restartTask, type TaskRow } from '../../shared/state/lease.ts';
 import type { Table } from '../../shared/state/table.ts';
+import { backlogIsDue } from './backlog.ts';
+import { failedTasks } from './failed-tasks.ts';
+import { holdWriters } from './hold.ts';
+import { keepUnread } from './retention.ts';
+import { findUnread } from './unread.ts';
 
 const minuteMs = 60_000;
 
@@ -15,17 +21,37 @@ export const restartBackoffMs = (failures: number): number => Math.min(failures 
 
 /**
  * The liveness guarantee (invariant 9): every minute, whatever a lost trigger, a dead process or a restart left behind is found by
- * reading, and woken. Stateless; two at once are harmless. A connector that can't be swept does not stop the others.
+ * reading, and woken. What subscribers have not read is kept, and who writes faster than they read is held. Stateless; two at once are
+ * harmless. A connector or a topic that can't be swept does not stop the others. Returns what an operator must know, to alarm by.
  */
-export const sweep = async (table: Table, functions: InvokeFunction, nowMs: number, log: Log): Promise<void> => {
+export const sweep = async (
+  table: Table,
+  functions: InvokeFunction,
+  nowMs: number,
+  log: Log,
+): Promise<readonly string[]> => {
+  const states: ConnectorState[] = [];
+  const alarms: string[] = [];
   for (const name of await table.names('connector')) {
     try {
       const state = await readState(table, name, nowMs);
-      if (state !== undefined) await sweepConnector(table, functions, state, nowMs, log);
+      if (state === undefined) continue;
+      states.push(state);
+      await sweepConnector(table, functions, state, nowMs, log);
     } catch (thrown) {
-      log('error', `sweep of ${name}: ${(thrown as Error).message}`, { connector: name });
+      const { message, retriable } = toConnectError(thrown);
+      log('error', `sweep of ${name}: ${message}`, { connector: name });
+      // Nobody runs it, and what it has not read is not kept.
+      if (!retriable) alarms.push(`${name} can not be swept: ${message}`);
     }
   }
+  const unread = await findUnread(table, states);
+  return [
+    ...alarms,
+    ...states.flatMap(failedTasks),
+    ...(await keepUnread(table, unread, nowMs, log)),
+    ...(await holdWriters(table, functions, states, unread, log)),
+  ];
 };
 
 const sweepConnector = async (
@@ -38,16 +64,20 @@ const sweepConnector = async (
   const { row, tasks, unfinished, lagRecords = 0 } = state;
   if (row.pendingTasks !== undefined) return flipWhenFree(table, functions, state, nowMs);
   if (lagRecords > 0) log('info', 'lag', { connector: row.name, records: lagRecords });
-  if (row.target !== 'STARTED') return;
+  if (row.target !== 'STARTED' || row.held !== undefined) return;
   // A reader with a schedule of its own is not late until that comes.
   const behind = lagRecords > 0 && row.trigger === onData;
+  const invoke = (task: number, reason: Reason) =>
+    functions.event(row.functionName, { connector: row.name, task, reason });
   for (const { task, row: lease } of tasks) {
     if (isHeld(lease, nowMs)) continue;
     const restarted = restartIsDue(lease, nowMs) && (await restartTask(table, row.name, task, false));
     if (lease.state === 'FAILED' && !restarted) continue;
     const died = lease.owner !== undefined && isFresh(lease.expiresAtMs, nowMs);
-    if (restarted || died || unfinished || behind || (await wakeWasLost(table, row.name, lease, nowMs)))
-      await functions.event(row.functionName, { connector: row.name, task, reason: 'sweep' });
+    const more = lease.more === true && isFresh(lease.lastRunAtMs, nowMs);
+    if (restarted || died || more || unfinished || behind || (await wakeWasLost(table, row.name, lease, nowMs)))
+      await invoke(task, 'sweep');
+    else if (await backlogIsDue(table, state, lease, nowMs)) await invoke(task, 'backlog');
   }
 };
 

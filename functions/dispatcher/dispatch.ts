@@ -1,6 +1,6 @@
-import { onData } from '../../shared/connect/spec.ts';
+import { onData } from '../../shared/connect/trigger.ts';
 import type { InvokeFunction, Reason } from '../../shared/management/ports.ts';
-import { readConnector } from '../../shared/state/connectors.ts';
+import { type ConnectorRow, readConnector } from '../../shared/state/connectors.ts';
 import { subscriptionPrefix, topicPk } from '../../shared/state/keys.ts';
 import { isHeld, readTask } from '../../shared/state/lease.ts';
 import type { Table } from '../../shared/state/table.ts';
@@ -32,9 +32,10 @@ export const dispatch = async (
   nowMs: number,
 ): Promise<readonly string[]> => {
   const wanted = new Map<string, Target & { sequences: string[] }>();
-  const readers = new Map<string, Promise<readonly string[]>>();
+  const rows = readOnce((connector) => readConnector(table, connector));
+  const readers = readOnce((topic) => subscribers(table, topic));
   for (const change of changes)
-    for (const target of await targetsOf(table, change, readers)) {
+    for (const target of await targetsOf(change, readers, rows)) {
       const id = `${target.connector}#${target.task}`;
       const entry = wanted.get(id) ?? { ...target, sequences: [] };
       entry.sequences.push(change.sequenceNumber);
@@ -43,7 +44,7 @@ export const dispatch = async (
   const failed = await Promise.all(
     [...wanted.values()].map(async ({ sequences, ...target }) => {
       try {
-        await wake(table, functions, target, nowMs);
+        await wake(table, functions, await rows(target.connector), target, nowMs);
         return [];
       } catch {
         // Not swallowed: the stream re-delivers what is named here, and gives up to the sweep.
@@ -54,20 +55,31 @@ export const dispatch = async (
   return failed.flat();
 };
 
+type ReadOnce<T> = (name: string) => Promise<T>;
+
+/** A window is short: what was read for one of its changes is good for the others. */
+const readOnce = <T>(read: ReadOnce<T>): ReadOnce<T> => {
+  const known = new Map<string, Promise<T>>();
+  return (name) => {
+    const found = known.get(name) ?? read(name);
+    known.set(name, found);
+    return found;
+  };
+};
+
 const targetsOf = async (
-  table: Table,
   { pk, sk }: ChangedKey,
-  readers: Map<string, Promise<readonly string[]>>,
+  readers: ReadOnce<readonly string[]>,
+  rows: ReadOnce<ConnectorRow | undefined>,
 ): Promise<readonly Target[]> => {
   const [kind, name, , queue] = pk.split('#');
   if (name === undefined) return [];
   if (kind === 'connector')
     return sk.startsWith('WAKE#') ? [{ connector: name, task: Number(sk.slice(5)), reason: 'wake' }] : [];
   if (kind !== 'log') return [];
-  if (!readers.has(name)) readers.set(name, subscribers(table, name));
-  const connectors = await readers.get(name)!;
+  const connectors = await readers(name);
   const targets = connectors.map(async (connector) => {
-    const row = await readConnector(table, connector);
+    const row = await rows(connector);
     return row === undefined ? [] : [{ connector, task: Number(queue) % row.tasks, reason: 'data' as const }];
   });
   return (await Promise.all(targets)).flat();
@@ -81,10 +93,10 @@ const subscribers = async (table: Table, topic: string): Promise<readonly string
 const wake = async (
   table: Table,
   functions: InvokeFunction,
+  row: ConnectorRow | undefined,
   { connector, task, reason }: Target,
   nowMs: number,
 ): Promise<void> => {
-  const row = await readConnector(table, connector);
   if (row === undefined || row.target !== 'STARTED' || task >= row.tasks) return;
   if (reason === 'data' && row.trigger !== onData) return;
   const lease = await readTask(table, connector, task);

@@ -203,10 +203,14 @@ const mapGroup = (
 /** An estimate of the bytes a batch holds: what budgets are counted in. */
 export const batchBytes = (batch: RecordBatch): number => {
   let bytes = 0;
-  for (const group of batch.groups) {
-    for (const side of group.key === undefined ? [group.value] : [group.key, group.value])
-      for (const column of side.columns) bytes += columnBytes(column, group.count);
-  }
+  for (const { key, value, count } of batch.groups)
+    bytes += sideBytes(value, count) + (key === undefined ? 0 : sideBytes(key, count));
+  return bytes;
+};
+
+export const sideBytes = ({ columns }: Side, count: number): number => {
+  let bytes = 0;
+  for (const column of columns) bytes += columnBytes(column, count);
   return bytes;
 };
 

@@ -82,7 +82,10 @@ export interface SourceTask<Offset> {
   poll(offsets: Offsets<Offset>, budget: Budget): Promise<Poll<Offset>>;
   /** The offsets are durable downstream (invariant 2): the upstream may forget what is behind them. Repeated if it was lost. */
   commit?(offsets: readonly Position<Offset>[]): Promise<void>;
-  /** Whether there is more behind these offsets, by a strong read. Asked after the lease is released (invariant 9). */
+  /**
+   * Whether there is more behind these offsets, records or not: a strong read that brings no record. Asked before the lease is taken, so
+   * that an idle run writes nothing, and after it is released (invariant 9). Left out: perhaps; then every run takes the lease.
+   */
   more?(offsets: Offsets<Offset>): Promise<boolean>;
   close(): Promise<void>;
 }

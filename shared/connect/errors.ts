@@ -7,12 +7,16 @@
 export type Blame = 'row' | 'order' | 'system';
 
 export const errorCodes = {
+  ACCESS_DENIED: 'The role of the function lacks a permission; the message names the action and the resource.',
+  AUTHENTICATION_FAILED: 'A system refused the login; secrets are read again once, because they may have been rotated.',
+  CHECK_FAILED: 'A connector’s own check found problems with its system; the connector was left as it was.',
   CONFIG_INVALID: 'A configuration does not fit its schema; the message lists every problem with its path.',
   CORRUPT: 'Stored bytes do not match their checksum or length, or are missing before they expired.',
   DELIVERY_REFUSED: 'The pair of source and sink cannot give the delivery that was asked for.',
   FENCED:
     'Another run, or an operator, moved the offset since this batch was read; nothing of the batch was committed.',
   LOST_POSITION: 'The committed offset is not available upstream any more, or belongs to another source.',
+  NEEDS_OPERATOR: 'Connectors wait for an operator; the message names them.',
   NOT_FOUND: 'A named connector, topic, file or object does not exist.',
   POISON: 'A single record killed its function again and again; it was not skipped.',
   RECORD_REJECTED: 'A record does not fit its declared schema, or the destination refused it.',

@@ -1,8 +1,6 @@
 import * as z from 'zod';
 import { type Delivery, deliveries, type Replay } from './connector.ts';
-
-/** Names of connectors, pipelines and topics. No `#`: it ends a name in every key and IAM pattern. */
-export const namePattern = /^[A-Za-z0-9._-]{1,200}$/;
+import { namePattern } from './name.ts';
 
 export const Name = z.string().regex(namePattern, 'use letters, digits, ".", "_" and "-", at most 200');
 
@@ -36,11 +34,20 @@ export const TopicSpec = z.strictObject({
     .min(60_000)
     .default(7 * 24 * 3_600_000)
     .describe('how long a record can be read'),
+  capMs: z
+    .number()
+    .int()
+    .min(0)
+    .optional()
+    .describe('how much longer what a reader has not read yet is kept; 30 days if left out'),
+  maxBacklogBytes: z
+    .number()
+    .int()
+    .min(1)
+    .optional()
+    .describe('bytes, uncompressed, that the slowest reader may leave unread before the sources of the topic are held'),
 });
 export type TopicSpec = z.output<typeof TopicSpec>;
-
-/** The trigger of a reader of the log that every new segment wakes. */
-export const onData = 'on data';
 
 export const connectorKinds = ['source', 'sink', 'direct', 'processor'] as const;
 export type ConnectorKind = (typeof connectorKinds)[number];
@@ -63,11 +70,19 @@ export const ConnectorSpec = z.strictObject({
   from: z.array(Name).optional(),
   /** Topics that it writes: a source, a processor. For a processor: one, all its records go there. */
   to: z.array(TopicSpec).optional(),
+  /** The files of its transforms, in order, as status shows them: the transforms themselves are in its function. */
+  transforms: z.array(z.string()).min(1).optional(),
   tasks: z.number().int().min(1).max(1000).default(1),
   errors: ErrorPolicy.default(() => ErrorPolicy.parse({})),
   delivery: z.enum(deliveries).optional(),
-  /** How its runs start: `on data` (the dispatcher wakes it), `manual`, or a schedule's description, as status shows it. */
+  /** How its runs start: `on data` (the dispatcher wakes it), `manual`, or a description of what does, as status shows it. */
   trigger: z.string(),
+  /** A reader that the coordinator wakes when so much is unread, uncompressed, and so long after its last run at the latest. */
+  backlog: z.strictObject({ bytes: z.number().int().min(1), atMostMs: z.number().int().min(60_000) }).optional(),
+  /** Its runs last until their time ends, and chain: when nothing is new they wait for it. */
+  continuous: z.literal(true).optional(),
+  /** False: its upstream keeps what it has not read, and would fill up (change capture). It is never held; an alarm tells instead. */
+  hold: z.boolean().optional(),
   managedBy: z.enum(['deploy', 'rest']),
   maxRecords: z.number().int().min(1).default(20_000).describe('records of one batch'),
   maxBytes: z

@@ -1,20 +1,27 @@
+import { giveBuffer, takeBuffer } from './buffers.ts';
+
 /** A growing buffer that the text kernels append to. `data` moves when it grows: read it after the last append. */
 export interface TextOutput {
   data: Buffer;
   length: number;
 }
 
-export const createTextOutput = (capacity = 64 * 1024): TextOutput => ({
-  data: Buffer.allocUnsafe(capacity),
-  length: 0,
-});
+export const createTextOutput = (capacity = 64 * 1024): TextOutput => ({ data: takeBuffer(capacity), length: 0 });
+
+/** Gives the memory back: what was written is gone. */
+export const releaseTextOutput = (out: TextOutput): void => {
+  giveBuffer(out.data);
+  out.data = Buffer.alloc(0);
+  out.length = 0;
+};
 
 /** Makes room for `more` bytes after `length`. Every writer calls it before it writes. */
 export const reserve = (out: TextOutput, more: number): void => {
   const needed = out.length + more;
   if (needed <= out.data.length) return;
-  const grown = Buffer.allocUnsafe(Math.max(out.data.length * 2, needed));
+  const grown = takeBuffer(Math.max(out.data.length * 2, needed));
   out.data.copy(grown, 0, 0, out.length);
+  giveBuffer(out.data);
   out.data = grown;
 };
 

@@ -2,7 +2,9 @@ import { gatherBatch, type RecordBatch } from './batch.ts';
 import { batchOf, type RecordInput } from './build.ts';
 import type { Rejected } from './connector.ts';
 import { ConnectError, toConnectError } from './errors.ts';
+import { isPlainObject } from './fit.ts';
 import type { ConnectRecord } from './record.ts';
+import { isStruct, type Schema, type StructSchema, sameSchema, type Value } from './schema.ts';
 
 /** Where a record failed, as Kafka Connect names it in `__connect.errors.stage`. */
 export type Stage = 'TASK_POLL' | 'KEY_CONVERTER' | 'VALUE_CONVERTER' | 'TRANSFORMATION' | 'TASK_PUT';
@@ -66,6 +68,36 @@ export const recordTransform = (
     };
   },
 });
+
+/**
+ * The record with one field of its value set, and with that field in its schema: in its place where it was there already, else at the
+ * end. The value must be a struct: a tombstone has no fields.
+ */
+export const withField = (record: ConnectRecord, name: string, schema: Schema, value: Value): RecordInput => {
+  const { valueSchema } = record;
+  if (!isPlainObject(record.value)) throw new Error(`the value is no struct, it has no field ${name}`);
+  return {
+    ...record,
+    value: { ...record.value, [name]: value },
+    valueSchema:
+      valueSchema !== undefined && isStruct(valueSchema) ? structWith(valueSchema, name, schema) : valueSchema,
+  };
+};
+
+/** By the schema without the field: records of one batch share it, and must go on sharing one. */
+const extended = new WeakMap<StructSchema, Map<string, { readonly schema: Schema; readonly struct: StructSchema }>>();
+
+const structWith = (struct: StructSchema, name: string, schema: Schema): StructSchema => {
+  const known = extended.get(struct) ?? new Map();
+  const made = known.get(name);
+  if (made !== undefined && sameSchema(made.schema, schema)) return made.struct;
+  const field = { name, schema };
+  const at = struct.fields.findIndex((one) => one.name === name);
+  const fields = at === -1 ? [...struct.fields, field] : struct.fields.with(at, field);
+  const result = { ...struct, fields };
+  extended.set(struct, known.set(name, { schema, struct: result }));
+  return result;
+};
 
 const transformError = (name: string, thrown: unknown): ConnectError => {
   const cause = toConnectError(thrown);

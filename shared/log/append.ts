@@ -3,15 +3,16 @@ import { backoffMs, delay } from '../connect/backoff.ts';
 import type { RecordBatch } from '../connect/batch.ts';
 import type { OffsetCommit, SinkTask } from '../connect/connector.ts';
 import { ConnectError } from '../connect/errors.ts';
+import { objectDays } from '../connect/retention.ts';
 import { headKey, segmentKey } from '../state/keys.ts';
 import { type OffsetOwner, offsetWrites, settleOffsets } from '../state/offsets.ts';
 import { checkShape, shapes } from '../state/shape.ts';
-import type { Table, Write, WriteResult } from '../state/table.ts';
+import type { Item, Table, Write, WriteResult } from '../state/table.ts';
 import { queueOf } from './murmur2.ts';
 import type { ObjectStore } from './objects.ts';
 import { type Body, encodeBody } from './segment.ts';
 import { type QueueGroups, splitQueues } from './split.ts';
-import { ensureTopic, maxQueuesPerCommit, type Topic, type TopicDefaults } from './topics.ts';
+import { ensureTopic, maxQueuesPerCommit, type Topic, type TopicOptions } from './topics.ts';
 
 /**
  * A commit's bodies go into their segment items when they are this small together (compressed): an object's PUT and GET cost as much
@@ -22,14 +23,12 @@ const inlineBytes = 5 * 1024;
 /** Tries of a transaction that lost the race for a head; each re-reads the head and re-issues the transaction alone (hazard A8). */
 const headTries = 16;
 
-const dayMs = 24 * 3_600_000;
-
 export interface AppendOptions {
   readonly table: Table;
   readonly objects: ObjectStore;
   /** Whose offsets are committed with the records, and the prefix that its objects live under. */
   readonly owner: OffsetOwner;
-  readonly topicDefaults?: Partial<TopicDefaults>;
+  readonly topicDefaults?: Partial<TopicOptions>;
   readonly now?: () => number;
   readonly newId?: () => string;
 }
@@ -48,7 +47,7 @@ export const logAppender = ({
 }: AppendOptions) => {
   const topics = new Map<string, Topic>();
   /** Where each head was last seen: a guess, checked by the transaction. */
-  const heads = new Map<string, number>();
+  const heads = new Map<string, Head>();
 
   const loadTopics = async (batch: RecordBatch): Promise<void> => {
     for (const name of new Set(batch.groups.map((group) => group.topic)))
@@ -68,8 +67,8 @@ export const logAppender = ({
     const total = bodies.reduce((sum, body) => sum + body.bytes.length, 0);
     const staged = targets.map((target, i) => ({ ...target, topic: topics.get(target.topic)!, body: bodies[i]! }));
     if (total <= inlineBytes) return staged.map((one) => ({ ...one, place: { body: one.body.bytes } }));
-    const days = Math.ceil(Math.max(...staged.map((one) => one.topic.retentionMs)) / dayMs) + 7;
     // Invariant 3: write-once under an attempt-unique name; hazard A6: the class of its life is the longest retention in it.
+    const days = Math.max(...staged.map((one) => objectDays(one.topic)));
     const object = `r${days}/${owner.connector}/${new Date(now()).toISOString().slice(0, 10)}/${newId()}`;
     await objects.put(object, Buffer.concat(bodies.map((body) => body.bytes)));
     let start = 0;
@@ -91,14 +90,19 @@ export const logAppender = ({
       if (item === undefined)
         throw new ConnectError('CORRUPT', `the head of ${headName(one)} is missing: was the topic deleted by hand?`);
       checkShape('head', item.v, `the head of ${headName(one)}`);
-      heads.set(headName(one), Number(item.next));
+      heads.set(headName(one), headOf(item));
     }
   };
 
-  const segmentWrites = (one: Staged): readonly Write[] => {
+  /** The transaction's part of one queue, and where its head will be. */
+  const planAppend = (one: Staged): { readonly writes: readonly Write[]; readonly after: Head } => {
     const { topic, queue, count, body, place } = one;
-    const base = heads.get(headName(one))!;
+    const { next: base, bytes: bytesBefore, lastExpires } = heads.get(headName(one))!;
     const atMs = now();
+    // The coordinator moves `expires` as far as `cap` for who has not read it yet; its object lives longer.
+    const cap = Math.ceil((atMs + topic.retentionMs + topic.capMs) / 1000);
+    // A log is shortened from its beginning: where the retention was longer before, nothing ends before what was appended earlier.
+    const expires = Math.min(cap, Math.max(lastExpires, Math.ceil((atMs + topic.retentionMs) / 1000)));
     const [minMs, maxMs] = timeRange(one, atMs);
     const segment = {
       ...segmentKey(topic.name, topic.generation, queue, base),
@@ -110,18 +114,19 @@ export const logAppender = ({
       minMs,
       maxMs,
       producer: owner.connector,
-      expires: Math.ceil((atMs + topic.retentionMs) / 1000),
+      bytesBefore,
+      expires,
+      cap,
       ...place,
     };
-    return [
-      // The fence of the log: an append lands at the head or not at all, whatever retention has removed (hazard A1).
-      {
-        update: headKey(topic.name, topic.generation, queue),
-        set: { next: base + count },
-        when: { next: base, sealed: false },
-      },
-      { put: segment, when: 'absent' },
-    ];
+    const after: Head = { next: base + count, bytes: bytesBefore + body.rawLength, lastExpires: expires };
+    // The fence of the log: an append lands at the head or not at all, whatever retention has removed (hazard A1).
+    const head: Write = {
+      update: headKey(topic.name, topic.generation, queue),
+      set: { ...after },
+      when: { next: base, sealed: false },
+    };
+    return { writes: [head, { put: segment, when: 'absent' }], after };
   };
 
   /** Takes in what a lost race says of the heads. `sealed`: the topic has a new generation, so everything is split again. */
@@ -143,11 +148,12 @@ export const logAppender = ({
     let staged = await stage(batch, commits);
     for (let attempt = 1; attempt <= headTries; attempt++) {
       await readHeads(staged);
-      const writes = [...staged.flatMap(segmentWrites), ...offsetWrites(owner, commits)];
+      const plans = staged.map(planAppend);
+      const writes = [...plans.flatMap((plan) => plan.writes), ...offsetWrites(owner, commits)];
       if (writes.length === 0) return;
       const result = await table.write(writes);
       if (result.ok) {
-        for (const one of staged) heads.set(headName(one), heads.get(headName(one))! + one.count);
+        for (const [i, one] of staged.entries()) heads.set(headName(one), plans[i]!.after);
         return;
       }
       // Offsets first: when they were moved by this commit itself, its lost answer also moved the heads.
@@ -186,6 +192,21 @@ export const logAppender = ({
 
   return { append, take };
 };
+
+/** Where a queue ends. */
+interface Head {
+  readonly next: number;
+  /** Uncompressed, of all that was ever appended to it: what is unread is a difference of two of these. */
+  readonly bytes: number;
+  /** Of its last segment. Not named `expires`: that is what TTL removes. */
+  readonly lastExpires: number;
+}
+
+const headOf = ({ next, bytes = 0, lastExpires = 0 }: Item): Head => ({
+  next: Number(next),
+  bytes: Number(bytes),
+  lastExpires: Number(lastExpires),
+});
 
 interface Staged extends Omit<QueueGroups, 'topic'> {
   readonly topic: Topic;

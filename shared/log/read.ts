@@ -1,11 +1,12 @@
 import { concatBatches, emptyBatch, type RecordBatch, sliceBatch } from '../connect/batch.ts';
 import type { Budget, Offsets, Poll, Position, SourceTask } from '../connect/connector.ts';
 import { ConnectError } from '../connect/errors.ts';
-import { headKey, logPk, segmentSk } from '../state/keys.ts';
+import { headKey } from '../state/keys.ts';
 import { checkShape } from '../state/shape.ts';
 import type { Item, Table } from '../state/table.ts';
 import type { ObjectStore } from './objects.ts';
 import { decodeBody } from './segment.ts';
+import { segmentsFrom, startsOf } from './start.ts';
 import { type Generation, readTopic, type Topic } from './topics.ts';
 
 /** A place in a queue: the base of a segment and how many of its records are done (hazard A3). */
@@ -15,8 +16,10 @@ export type LogPartition = { readonly topic: string; readonly generation: number
 
 export interface LogSourceOptions {
   readonly table: Table;
-  readonly objects: ObjectStore;
+  readonly objects: Pick<ObjectStore, 'get'>;
   readonly topics: readonly string[];
+  /** The connector that reads: where its subscription says it begins. Without one, at what can be read now. */
+  readonly subscriber?: string;
   /** This task reads the queues i with i mod tasks = task. */
   readonly task: number;
   readonly tasks: number;
@@ -38,10 +41,13 @@ export const logSource = ({
   table,
   objects,
   topics,
+  subscriber,
   task,
   tasks,
   now = Date.now,
 }: LogSourceOptions): SourceTask<LogOffset> => {
+  const startOf = startsOf(table, subscriber, now);
+
   const lanesOf = async (offsets: Offsets<LogOffset>): Promise<readonly Lane[]> => {
     const found = await Promise.all(topics.map((name) => readTopic(table, name)));
     const lanes = await Promise.all(found.map((topic) => (topic === undefined ? [] : topicLanes(topic, offsets))));
@@ -71,32 +77,15 @@ export const logSource = ({
         const head = heads[i];
         if (head === undefined) throw new ConnectError('CORRUPT', `the head of ${laneName(partition)} is missing`);
         checkShape('head', head.v, laneName(partition));
-        return { partition, head, offset: offsets.get(partition) ?? (await earliest(partition, head)) };
+        return { partition, head, offset: offsets.get(partition) ?? (await start(partition, head)) };
       }),
     );
   };
 
-  /** Where a new reader starts: the first segment that has not expired. Expired ones may still be there, in holes. */
-  const earliest = async (partition: LogPartition, head: Item): Promise<LogOffset> => {
-    const next = Number(head.next);
-    if (next === Number(head.start)) return { base: next, index: 0 };
-    const nowSeconds = now() / 1000;
-    let base = Number(head.start);
-    for (;;) {
-      const items = await segments(partition, base, segmentsPerQuery);
-      const live = items.find((item) => Number(item.expires) > nowSeconds);
-      if (live !== undefined) return { base: Number(live.sk), index: 0 };
-      if (items.length < segmentsPerQuery) return { base: next, index: 0 };
-      base = endOf(items.at(-1)!);
-    }
-  };
-
-  const segments = (p: LogPartition, base: number, limit: number) =>
-    table.query(logPk(p.topic, p.generation, p.queue), {
-      from: segmentSk(base),
-      to: segmentSk(Number.MAX_SAFE_INTEGER),
-      limit,
-    });
+  const start = async (partition: LogPartition, head: Item): Promise<LogOffset> => ({
+    base: await startOf(partition, Number(head.next)),
+    index: 0,
+  });
 
   /** The next records of one queue, up to the budget. */
   const readLane = async (lane: Lane, budget: Budget): Promise<LaneRead> => {
@@ -107,7 +96,7 @@ export const logSource = ({
     let records = 0;
     let bytes = 0;
     while (base < next && records < budget.maxRecords && bytes < budget.maxBytes && !budget.signal.aborted) {
-      const items = await segments(lane.partition, base, segmentsPerQuery);
+      const items = await segmentsFrom(table, lane.partition, base, segmentsPerQuery);
       for (const item of items.length === 0 ? [undefined] : items) {
         // Invariant 7: the log has no holes; a segment that is not where the last one ended was lost.
         if (item === undefined || Number(item.sk) !== base) throw lostPosition(where, { base, index }, item, next);

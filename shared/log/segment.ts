@@ -9,6 +9,7 @@ import {
   type RecordGroup,
   type Side,
 } from '../connect/batch.ts';
+import { giveBuffer, takeBuffer } from '../connect/buffers.ts';
 import { ConnectError } from '../connect/errors.ts';
 import { parseJson, writeJson } from '../connect/json.ts';
 import type { Header } from '../connect/record.ts';
@@ -52,37 +53,61 @@ export interface Body {
 const compress = promisify(zstdCompress);
 const decompress = promisify(zstdDecompress);
 
+/** An array of a body: how long it is, and what writes it. */
+interface Part {
+  readonly bytes: number;
+  write(target: Buffer, at: number): void;
+}
+
 export const encodeBody = async (groups: readonly RecordGroup[]): Promise<Body> => {
-  const arrays: (Uint8Array | BytesColumn)[] = [];
-  const headers = groups.map((group) => groupHeader(group, arrays));
+  const parts: Part[] = [];
+  const headers = groups.map((group) => groupHeader(group, parts));
   const header = Buffer.from(writeJson(headers as unknown as Value));
   const start = padded(4 + header.length);
-  const rawLength = arrays.reduce((sum, array) => sum + padded(byteLength(array)), start);
-  const raw = Buffer.allocUnsafe(rawLength);
-  raw.writeUInt32LE(header.length, 0);
-  header.copy(raw, 4);
-  raw.fill(0, 4 + header.length, start);
-  let at = start;
-  for (const array of arrays) {
-    if (array instanceof Uint8Array) raw.set(array, at);
-    else gatherBytes(array, raw, at);
-    const end = at + byteLength(array);
-    at += padded(byteLength(array));
-    raw.fill(0, end, at);
+  const rawLength = parts.reduce((sum, part) => sum + padded(part.bytes), start);
+  const raw = takeBuffer(rawLength);
+  try {
+    raw.writeUInt32LE(header.length, 0);
+    header.copy(raw, 4);
+    raw.fill(0, 4 + header.length, start);
+    let at = start;
+    for (const part of parts) {
+      part.write(raw, at);
+      const end = at + part.bytes;
+      at += padded(part.bytes);
+      raw.fill(0, end, at);
+    }
+    const bytes = await compress(raw.subarray(0, rawLength), {
+      params: { [constants.ZSTD_c_compressionLevel]: 1 },
+      // Each chunk of output is a round through the thread pool; a whole body is seldom more than one.
+      chunkSize: Math.max(16 * 1024, rawLength >> 2),
+    });
+    return { bytes, rawLength, crc32: crc32(bytes) };
+  } finally {
+    giveBuffer(raw);
   }
-  const bytes = await compress(raw, { params: { [constants.ZSTD_c_compressionLevel]: 1 } });
-  return { bytes, rawLength, crc32: crc32(bytes) };
 };
 
 const padded = (length: number): number => (length + 7) & ~7;
 
-const byteLength = (array: Uint8Array | BytesColumn): number =>
-  array instanceof Uint8Array ? array.length : bytesLength(array);
+const arrayPart = (array: ArrayBufferView): Part => ({
+  bytes: array.byteLength,
+  write: (target, at) => target.set(bytesOf(array), at),
+});
 
-const bytesLength = ({ starts, ends }: BytesColumn): number => {
-  let length = 0;
-  for (let row = 0; row < starts.length; row++) length += ends[row]! - starts[row]!;
-  return length;
+const lengthsPart = ({ starts, ends }: BytesColumn): Part => ({
+  bytes: starts.length * 4,
+  write(target, at) {
+    const lengths = new Uint32Array(target.buffer, target.byteOffset + at, starts.length);
+    for (let row = 0; row < starts.length; row++) lengths[row] = ends[row]! - starts[row]!;
+  },
+});
+
+const bytesPart = (column: BytesColumn): Part => {
+  const { starts, ends } = column;
+  let bytes = 0;
+  for (let row = 0; row < starts.length; row++) bytes += ends[row]! - starts[row]!;
+  return { bytes, write: (target, at) => gatherBytes(column, target, at) };
 };
 
 /** Copies the rows' bytes without gaps. Short rows are copied by hand: a call per row costs more than the bytes. */
@@ -101,10 +126,10 @@ const gatherBytes = ({ data, starts, ends }: BytesColumn, target: Uint8Array, of
 const bytesOf = (array: ArrayBufferView): Uint8Array =>
   new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 
-const groupHeader = (group: RecordGroup, arrays: (Uint8Array | BytesColumn)[]): GroupHeader => {
-  const key = group.key && sideHeader(group.key, arrays);
-  const value = sideHeader(group.value, arrays);
-  if (group.timestampsMs !== undefined) arrays.push(bytesOf(group.timestampsMs));
+const groupHeader = (group: RecordGroup, parts: Part[]): GroupHeader => {
+  const key = group.key && sideHeader(group.key, parts);
+  const value = sideHeader(group.value, parts);
+  if (group.timestampsMs !== undefined) parts.push(arrayPart(group.timestampsMs));
   return {
     count: group.count,
     ...(key === undefined ? {} : { key }),
@@ -124,17 +149,18 @@ const readHeader = ([key, value, type]: StoredHeader): Header => {
   return { key, value: type === 'int64' ? BigInt(value as string) : value };
 };
 
-const sideHeader = (side: Side, arrays: (Uint8Array | BytesColumn)[]): SideHeader => {
-  if (side.nulls !== undefined) arrays.push(side.nulls);
+const sideHeader = (side: Side, parts: Part[]): SideHeader => {
+  if (side.nulls !== undefined) parts.push(arrayPart(side.nulls));
   const columns = side.columns.map((column) => {
-    if (column.state !== undefined) arrays.push(column.state);
+    if (column.state !== undefined) parts.push(arrayPart(column.state));
     const state = column.state === undefined ? {} : { state: true as const };
     if (column.kind !== 'bytes') {
-      arrays.push(bytesOf(column.values));
+      parts.push(arrayPart(column.values));
       return state;
     }
-    arrays.push(bytesOf(Uint32Array.from(column.ends, (end, row) => end - column.starts[row]!)), column);
-    return { ...state, bytes: bytesLength(column) };
+    const bytes = bytesPart(column);
+    parts.push(lengthsPart(column), bytes);
+    return { ...state, bytes: bytes.bytes };
   });
   return { schema: side.schema, ...(side.nulls === undefined ? {} : { nulls: true as const }), columns };
 };
@@ -218,13 +244,10 @@ const readColumn = (
       return { ...common, kind: 'boolean', values: read(count) };
     case 'bytes': {
       const lengths = view(Uint32Array, read(count * 4));
-      const starts = new Uint32Array(count);
-      const ends = new Uint32Array(count);
-      for (let row = 0, at = 0; row < count; row++) {
-        starts[row] = at;
-        at += lengths[row]!;
-        ends[row] = at;
-      }
+      // Without gaps, a row ends where the next one starts.
+      const places = new Uint32Array(count + 1);
+      for (let row = 0, at = 0; row < count; row++) places[row + 1] = at += lengths[row]!;
+      const [starts, ends] = [places.subarray(0, count), places.subarray(1)];
       return { ...common, kind: 'bytes', data: read(bytes ?? 0), starts, ends };
     }
   }

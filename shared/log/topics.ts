@@ -1,5 +1,7 @@
 import { ConnectError } from '../connect/errors.ts';
-import { namePattern } from '../connect/spec.ts';
+import { namePattern } from '../connect/name.ts';
+import { defaultCapMs } from '../connect/retention.ts';
+import type { TopicSpec } from '../connect/spec.ts';
 import { headKey, metaKey } from '../state/keys.ts';
 import { checkShape, shapes } from '../state/shape.ts';
 import type { Table, Write } from '../state/table.ts';
@@ -17,23 +19,32 @@ export type Generation = { readonly generation: number; readonly queues: number 
 export interface Topic extends Generation {
   readonly name: string;
   readonly retentionMs: number;
+  /** What a subscriber has not read is kept for this much longer. */
+  readonly capMs: number;
+  /** What the slowest subscriber may leave unread before the topic's sources are held. */
+  readonly maxBacklogBytes?: number;
   /** All generations that may still hold records, oldest first; the last is the current one. */
   readonly generations: readonly Generation[];
 }
 
-export interface TopicDefaults {
-  readonly queues: number;
-  readonly retentionMs: number;
-}
+/** What a pipeline may say of a topic. */
+export type TopicOptions = Omit<TopicSpec, 'name'>;
 
-export const topicDefaults: TopicDefaults = { queues: 1, retentionMs: 7 * 24 * 3_600_000 };
+const topicDefaults: TopicOptions = { queues: 1, retentionMs: 7 * 24 * 3_600_000 };
 
 export const readTopic = async (table: Table, name: string): Promise<Topic | undefined> => {
   const item = await table.get(metaKey(name));
   if (item === undefined) return undefined;
   checkShape('topic', item.v, `topic ${name}`);
   const generations = item.generations as readonly Generation[];
-  return { name, retentionMs: Number(item.retentionMs), generations, ...generations.at(-1)! };
+  return {
+    name,
+    retentionMs: Number(item.retentionMs),
+    capMs: Number(item.capMs ?? defaultCapMs),
+    ...(item.maxBacklogBytes === undefined ? {} : { maxBacklogBytes: Number(item.maxBacklogBytes) }),
+    generations,
+    ...generations.at(-1)!,
+  };
 };
 
 export const requireTopic = async (table: Table, name: string): Promise<Topic> => {
@@ -46,13 +57,35 @@ export const requireTopic = async (table: Table, name: string): Promise<Topic> =
   return topic;
 };
 
+/** A queue of a topic, and where it ends. */
+export interface QueueEnd {
+  readonly partition: { readonly topic: string; readonly generation: number; readonly queue: number };
+  readonly next: number;
+  /** Uncompressed, of all that was ever appended to it. */
+  readonly bytes: number;
+}
+
+/** Every queue of every generation. */
+export const readHeads = async (table: Table, { name, generations }: Topic): Promise<readonly QueueEnd[]> => {
+  const lists = generations.map(async ({ generation, queues }) => {
+    const partitions = Array.from({ length: queues }, (_, queue) => ({ topic: name, generation, queue }));
+    const heads = await table.getMany(partitions.map(({ queue }) => headKey(name, generation, queue)));
+    return partitions.map((partition, queue) => ({
+      partition,
+      next: Number(heads[queue]?.next ?? 0),
+      bytes: Number(heads[queue]?.bytes ?? 0),
+    }));
+  });
+  return (await Promise.all(lists)).flat();
+};
+
 const checkQueues = (name: string, queues: number): void => {
   if (Number.isInteger(queues) && queues >= 1 && queues <= maxQueuesPerCommit) return;
   throw new ConnectError('CONFIG_INVALID', `topic ${name}: queues must be 1 to ${maxQueuesPerCommit}, got ${queues}`);
 };
 
 /** The topic, made where it is missing: by a pipeline that declares it, or by the first record for it. */
-export const ensureTopic = async (table: Table, name: string, options: Partial<TopicDefaults> = {}): Promise<Topic> => {
+export const ensureTopic = async (table: Table, name: string, options: Partial<TopicOptions> = {}): Promise<Topic> => {
   if (!namePattern.test(name))
     throw new ConnectError(
       'CONFIG_INVALID',
@@ -60,14 +93,24 @@ export const ensureTopic = async (table: Table, name: string, options: Partial<T
     );
   const found = await readTopic(table, name);
   if (found !== undefined) return found;
-  const { queues, retentionMs } = { ...topicDefaults, ...options };
+  const { queues, ...rest } = { ...topicDefaults, ...options };
   checkQueues(name, queues);
-  const generations = [{ generation: 0, queues }];
-  const meta = { ...metaKey(name), kind: 'topic', name, v: shapes.topic, retentionMs, generations };
-  const result = await table.write([{ put: meta, when: 'absent' }, ...newHeads(name, 0, queues)]);
-  // Somebody else made it at the same moment: theirs counts.
-  return result.ok ? { name, retentionMs, generations, generation: 0, queues } : requireTopic(table, name);
+  const meta = {
+    update: metaKey(name),
+    set: { kind: 'topic', name, v: shapes.topic, ...stored(rest), generations: [{ generation: 0, queues }] },
+    when: 'absent' as const,
+  };
+  await table.write([meta, ...newHeads(name, 0, queues)]);
+  // Whoever made it: where two did at the same moment, the first counts.
+  return requireTopic(table, name);
 };
+
+/** What a topic's row says of it besides its queues. */
+const stored = ({ retentionMs, capMs = defaultCapMs, maxBacklogBytes }: Omit<TopicOptions, 'queues'>) => ({
+  retentionMs,
+  capMs,
+  maxBacklogBytes,
+});
 
 const newHeads = (topic: string, generation: number, queues: number): readonly Write[] =>
   Array.from({ length: queues }, (_, queue) => ({
@@ -109,11 +152,14 @@ export const changeQueues = async (table: Table, name: string, queues: number): 
 export const declareTopic = async (
   table: Table,
   name: string,
-  { queues, retentionMs }: TopicDefaults,
+  { queues, ...options }: TopicOptions,
 ): Promise<Topic> => {
-  const topic = await ensureTopic(table, name, { queues, retentionMs });
-  // Only what is appended from now on: a segment keeps the time that it was written with.
-  if (topic.retentionMs !== retentionMs)
-    await table.write([{ update: metaKey(name), set: { retentionMs }, when: { v: shapes.topic } }]);
-  return topic.queues === queues ? { ...topic, retentionMs } : changeQueues(table, name, queues);
+  const topic = await ensureTopic(table, name, { queues, ...options });
+  // Only what is appended from now on: a segment keeps the times that it was written with.
+  const { retentionMs, capMs, maxBacklogBytes } = stored(options);
+  if (topic.retentionMs !== retentionMs || topic.capMs !== capMs || topic.maxBacklogBytes !== maxBacklogBytes)
+    await table.write([
+      { update: metaKey(name), set: { retentionMs, capMs, maxBacklogBytes }, when: { v: shapes.topic } },
+    ]);
+  return changeQueues(table, name, queues);
 };

@@ -1,33 +1,91 @@
 import { randomUUID } from 'node:crypto';
+import { delay } from '../connect/backoff.ts';
+import { ConnectError } from '../connect/errors.ts';
 import type { ConnectorSpec } from '../connect/spec.ts';
+import { subscribe, unsubscribe } from '../log/start.ts';
 import { declareTopic, ensureTopic } from '../log/topics.ts';
-import { type ConnectorRow, deleteConnector, putConnector, readConnector } from '../state/connectors.ts';
-import { connectorPk, subscriptionKey } from '../state/keys.ts';
+import { type ConnectorRow, deleteConnector, putConnector, readConnector, specOf } from '../state/connectors.ts';
+import { connectorPk } from '../state/keys.ts';
+import { restartTask } from '../state/lease.ts';
 import type { Table } from '../state/table.ts';
-import type { InvokeFunction } from './ports.ts';
+import type { InvokeFunction, LifecycleEvent } from './ports.ts';
 import { wakeTasks } from './tasks.ts';
 
+export interface ApplyOptions {
+  readonly nowMs?: number;
+  /**
+   * `required`: problems that the connector's function finds, with the system or while it prepares it, are thrown as CHECK_FAILED, and
+   * the connector stays as it was. `reported`: they are returned.
+   */
+  readonly check?: 'required' | 'reported';
+  /** Waits before a check that found problems is tried again: rights that were just granted take seconds to be known everywhere. */
+  readonly retryAfterMs?: readonly number[];
+}
+
 /**
- * Creates or updates a connector: its topics, its row, its subscriptions, its upstream leftovers (`created`, in its own function), then
- * a first run. One code path for the deploy, the CLI and REST. Every step can be repeated. Returns what `check` found: a system that
- * can't be reached yet does not stop a deploy, it is told.
+ * Creates or updates a connector: a check of its system, its topics, its row, its subscriptions, its upstream leftovers (`created`, in
+ * its own function), then a first run, also of tasks that had failed. One code path for the deploy, the CLI and REST. Every step can be repeated.
  */
 export const applyConnector = async (
   table: Table,
   functions: InvokeFunction,
   spec: ConnectorSpec,
+  { nowMs = Date.now(), check = 'reported', retryAfterMs = [] }: ApplyOptions = {},
 ): Promise<{ row: ConnectorRow; problems: readonly string[] }> => {
+  const found = await checkConnector(functions, spec, retryAfterMs);
+  if (check === 'required') requireHealthy(spec, found);
   const before = await readConnector(table, spec.name);
-  for (const { name, queues, retentionMs } of spec.to ?? []) await declareTopic(table, name, { queues, retentionMs });
+  const row = await writeConnector(table, spec, before, nowMs);
+  const left = await ask(functions, row, { connector: row.name, lifecycle: 'created' });
+  if (check === 'required' && left.length > 0) {
+    if (before === undefined) await removeConnector(table, functions, spec.name);
+    else await writeConnector(table, specOf(before), row, nowMs);
+    requireHealthy(spec, left);
+  }
+  // A new release or config may be what a failed task was waiting for.
+  for (let task = 0; task < row.tasks; task++) await restartTask(table, row.name, task, true);
+  // Whoever chose `manual`, or the times, chose the moment.
+  if (row.trigger !== 'manual' && !row.trigger.startsWith('cron ')) await wakeTasks(functions, row, 'manual');
+  return { row, problems: [...found, ...left] };
+};
+
+/** Longer than this nothing is tried again: a function that does not answer takes all its time for each try. */
+const retryWithinMs = 60_000;
+
+const checkConnector = async (
+  functions: InvokeFunction,
+  spec: ConnectorSpec,
+  retryAfterMs: readonly number[],
+): Promise<readonly string[]> => {
+  const startedMs = Date.now();
+  const check = () => ask(functions, spec, { connector: spec.name, lifecycle: 'check', spec });
+  let problems = await check();
+  for (const ms of retryAfterMs) {
+    if (problems.length === 0 || Date.now() - startedMs > retryWithinMs) break;
+    await delay(ms);
+    problems = await check();
+  }
+  return problems;
+};
+
+const requireHealthy = ({ name }: ConnectorSpec, problems: readonly string[]): void => {
+  if (problems.length === 0) return;
+  throw new ConnectError('CHECK_FAILED', `connector ${name}: ${problems.join('; ')}`);
+};
+
+const writeConnector = async (
+  table: Table,
+  spec: ConnectorSpec,
+  before: ConnectorRow | undefined,
+  nowMs: number,
+): Promise<ConnectorRow> => {
+  for (const { name, ...options } of spec.to ?? []) await declareTopic(table, name, options);
   if (spec.errors.deadLetterTopic !== undefined) await ensureTopic(table, spec.errors.deadLetterTopic);
   const row = await putConnector(table, spec, { incarnation: randomUUID() });
-  await subscribe(table, spec.name, spec.from ?? []);
+  for (const topic of spec.from ?? []) await subscribe(table, topic, spec.name, nowMs);
   const dropped = (before?.from ?? []).filter((topic) => !spec.from?.includes(topic));
-  await unsubscribe(table, spec.name, dropped);
-  const problems = [...(await ask(functions, row, 'check')), ...(await ask(functions, row, 'created'))];
-  // Whoever chose `manual` chose the moment, too.
-  if (row.trigger !== 'manual') await wakeTasks(functions, row, 'manual');
-  return { row, problems };
+  for (const topic of dropped) await unsubscribe(table, topic, spec.name);
+  return row;
 };
 
 /**
@@ -40,8 +98,8 @@ export const removeConnector = async (
   name: string,
 ): Promise<readonly string[]> => {
   const row = await readConnector(table, name);
-  const problems = row === undefined ? [] : await ask(functions, row, 'deleted');
-  await unsubscribe(table, name, row?.from ?? []);
+  const problems = row === undefined ? [] : await ask(functions, row, { connector: name, lifecycle: 'deleted' });
+  for (const topic of row?.from ?? []) await unsubscribe(table, topic, name);
   // The row first: a run in progress finds it gone and stops; what it still commits lies under an incarnation that nobody reads.
   await deleteConnector(table, name);
   // Also where the row was gone before: a removal that died left its tasks, and a failed one would block a new connector's.
@@ -53,23 +111,13 @@ export const removeConnector = async (
 
 const ask = async (
   functions: InvokeFunction,
-  row: ConnectorRow,
-  lifecycle: 'check' | 'created' | 'deleted',
+  { functionName }: Pick<ConnectorSpec, 'functionName'>,
+  event: LifecycleEvent,
 ): Promise<readonly string[]> => {
   try {
-    const answer = (await functions.request(row.functionName, { connector: row.name, lifecycle })) as {
-      problems?: readonly string[];
-    };
+    const answer = (await functions.request(functionName, event)) as { problems?: readonly string[] };
     return answer.problems ?? [];
   } catch (thrown) {
-    return [`${lifecycle} did not run: ${(thrown as Error).message}`];
+    return [`${event.lifecycle} did not run: ${(thrown as Error).message}`];
   }
-};
-
-const subscribe = async (table: Table, connector: string, topics: readonly string[]): Promise<void> => {
-  for (const topic of topics) await table.write([{ put: { ...subscriptionKey(topic, connector), connector } }]);
-};
-
-const unsubscribe = async (table: Table, connector: string, topics: readonly string[]): Promise<void> => {
-  for (const topic of topics) await table.write([{ delete: subscriptionKey(topic, connector) }]);
 };

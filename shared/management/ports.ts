@@ -1,8 +1,9 @@
 import type { Problem } from '../connect/connector.ts';
+import type { ConnectorSpec } from '../connect/spec.ts';
 import type { RunResult } from '../runtime/run.ts';
 
 /** Why a task is run; only for its log. */
-export type Reason = 'schedule' | 'data' | 'wake' | 'sweep' | 'manual';
+export type Reason = 'schedule' | 'data' | 'backlog' | 'wake' | 'sweep' | 'manual' | 's3' | 'sqs';
 
 /** What a connector's function is invoked with. */
 export interface RunEvent {
@@ -14,13 +15,26 @@ export interface RunEvent {
 export interface LifecycleEvent {
   readonly connector: string;
   readonly lifecycle: 'check' | 'created' | 'deleted';
+  /** For `check`: what the connector is to be; its row, if there is one, is not asked. */
+  readonly spec?: ConnectorSpec;
+}
+
+/** Objects that were written, or messages that came: whatever they say, they only wake the connector of the function. */
+export interface WakeEvent {
+  readonly Records: readonly { readonly eventSource: 'aws:s3' | 'aws:sqs' }[];
+}
+
+/** What S3 sends when it is told whom to notify. */
+export interface S3TestEvent {
+  readonly Event: 's3:TestEvent';
 }
 
 export type ConnectorEvent = RunEvent | LifecycleEvent;
 
 export type ConnectorAnswer =
-  | (Partial<Omit<RunResult, 'error'>> & {
-      readonly outcome: RunResult['outcome'];
+  | (Partial<Omit<RunResult, 'error' | 'outcome'>> & {
+      /** `held`: the readers of a topic that it writes are too far behind; the coordinator starts it again. */
+      readonly outcome: RunResult['outcome'] | 'held';
       readonly code?: string;
       readonly error?: string;
     })

@@ -1,6 +1,9 @@
-import { readTopic } from '../log/topics.ts';
+import { partitionKey } from '../connect/connector.ts';
+import { type ConnectError, toConnectError } from '../connect/errors.ts';
+import type { LogOffset } from '../log/read.ts';
+import { startsOf } from '../log/start.ts';
+import { type QueueEnd, readHeads, readTopic } from '../log/topics.ts';
 import { type ConnectorRow, readConnector } from '../state/connectors.ts';
-import { headKey, logPk, segmentSk } from '../state/keys.ts';
 import { isHeld, readTask, type TaskRow } from '../state/lease.ts';
 import { loadProgress, type Progress } from '../state/offsets.ts';
 import { type TaskCondition, type TaskStatus, taskStatus } from '../state/states.ts';
@@ -12,10 +15,19 @@ export interface TaskState {
   readonly row: TaskRow;
 }
 
+/** A queue that a connector reads, and where it stands in it. From the cache where the destination owns the offsets. */
+export interface LaneState extends QueueEnd {
+  readonly offset: LogOffset;
+  /** The topic's. */
+  readonly retentionMs: number;
+}
+
 export interface ConnectorState {
   readonly row: ConnectorRow;
   readonly tasks: readonly TaskState[];
-  /** Records appended and not yet committed, for a connector that reads the log. From the cache where the destination owns the offsets. */
+  /** For a connector that reads the log. */
+  readonly lanes?: readonly LaneState[];
+  /** Records appended and not yet committed, over all lanes. */
   readonly lagRecords?: number;
   /** A batch that has yet to be promoted, or an order to move offsets that has yet to be carried out: a run must come. */
   readonly unfinished: boolean;
@@ -35,40 +47,51 @@ export const readState = async (table: Table, name: string, nowMs: number): Prom
   }));
   const progress = await loadProgress(table, { connector: row.name, incarnation: row.incarnation });
   const unfinished = progress.prepared.length > 0 || progress.reset !== undefined;
-  const lagRecords = row.from === undefined ? undefined : await logLag(table, row, progress);
-  return { row, tasks, unfinished, ...(lagRecords === undefined ? {} : { lagRecords }) };
+  if (row.from === undefined) return { row, tasks, unfinished };
+  const lanes = await readLanes(table, row, progress, nowMs);
+  const lagRecords = lanes.reduce((sum, { next, offset }) => sum + Math.max(0, next - offset.base - offset.index), 0);
+  return { row, tasks, unfinished, lanes, lagRecords };
 };
 
-export const readStates = async (table: Table, nowMs: number): Promise<readonly ConnectorState[]> => {
+/** Every connector. `onUnreadable` is told of a row that can't be read, and the others are read; without it, that is thrown. */
+export const readStates = async (
+  table: Table,
+  nowMs: number,
+  onUnreadable: (name: string, error: ConnectError) => void = (_, error) => {
+    throw error;
+  },
+): Promise<readonly ConnectorState[]> => {
   const names = await table.names('connector');
-  const states = await Promise.all(names.map((name) => readState(table, name, nowMs)));
+  const states = await Promise.all(
+    names.map((name) =>
+      readState(table, name, nowMs).catch((thrown: unknown) => {
+        onUnreadable(name, toConnectError(thrown));
+        return undefined;
+      }),
+    ),
+  );
   return states.filter((state) => state !== undefined);
 };
 
-/** How far each queue that the connector reads is ahead of its offset; measured while everything sleeps. */
-const logLag = async (table: Table, row: ConnectorRow, { offsets }: Progress): Promise<number> => {
-  const done = new Map(offsets.map(({ key, offset }) => [key, offset as { base: number; index: number } | null]));
-  let lag = 0;
-  for (const name of row.from ?? []) {
-    const topic = await readTopic(table, name);
-    for (const { generation, queues } of topic?.generations ?? []) {
-      const heads = await table.getMany(Array.from({ length: queues }, (_, queue) => headKey(name, generation, queue)));
-      for (const [queue, head] of heads.entries()) {
-        const next = Number(head?.next ?? 0);
-        const at = done.get(JSON.stringify({ generation, queue, topic: name }));
-        lag += Math.max(
-          0,
-          next - (at ? at.base + at.index : await earliest(table, logPk(name, generation, queue), next)),
-        );
-      }
-    }
-  }
-  return lag;
-};
-
-/** Where a reader without an offset starts: what expired before it came was never its backlog. */
-const earliest = async (table: Table, pk: string, next: number): Promise<number> => {
-  if (next === 0) return 0;
-  const [first] = await table.query(pk, { from: segmentSk(0), to: segmentSk(Number.MAX_SAFE_INTEGER), limit: 1 });
-  return first === undefined ? next : Number(first.sk);
+/** The queues that a connector reads; measured while everything sleeps. */
+const readLanes = async (
+  table: Table,
+  { name, from = [] }: ConnectorRow,
+  { offsets }: Progress,
+  nowMs: number,
+): Promise<readonly LaneState[]> => {
+  const done = new Map(offsets.map(({ key, offset }) => [key, offset as LogOffset | null]));
+  const startOf = startsOf(table, name, () => nowMs);
+  const lists = from.map(async (topicName) => {
+    const topic = await readTopic(table, topicName);
+    const heads = topic === undefined ? [] : await readHeads(table, topic);
+    return Promise.all(
+      heads.map(async (head) => ({
+        ...head,
+        retentionMs: topic!.retentionMs,
+        offset: done.get(partitionKey(head.partition)) ?? { base: await startOf(head.partition, head.next), index: 0 },
+      })),
+    );
+  });
+  return (await Promise.all(lists)).flat();
 };

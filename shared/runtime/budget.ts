@@ -1,5 +1,7 @@
 import type { StoredOffset } from '../connect/connector.ts';
 import { ConnectError } from '../connect/errors.ts';
+import { canonicalJson } from '../connect/json.ts';
+import type { Value } from '../connect/schema.ts';
 import type { TaskRow } from '../state/lease.ts';
 import type { RunBudget } from './run.ts';
 
@@ -16,14 +18,14 @@ export const budgetAfterDeaths = ({ maxRecords, maxBytes }: RunBudget, deaths: n
   return { maxRecords: halved(maxRecords, deaths), maxBytes: halved(maxBytes, deaths) };
 };
 
+export const placeOf = (partition: string, offset: unknown): string => `${partition} ${canonicalJson(offset as Value)}`;
+
 /** Never skipped by itself: an operator reads the offset here and decides (invariant 8). */
 export const poisonError = ({ deaths, suspect }: TaskRow, committed: readonly StoredOffset[]): ConnectError => {
   const where =
-    suspect === undefined
-      ? `the record after ${committed.map(({ key, offset }) => `${key} ${JSON.stringify(offset)}`).join(', ') || 'the beginning'}`
-      : `the record at ${suspect}`;
+    suspect ?? `after ${committed.map(({ key, offset }) => placeOf(key, offset)).join(', ') || 'the beginning'}`;
   return new ConnectError(
     'POISON',
-    `${where} killed its function ${deaths} times; give the function more memory or time and restart, or skip it with \`sluice offsets set\``,
+    `the record ${where} killed its function ${deaths} times; give the function more memory or time and restart, or skip it with \`sluice offsets set\``,
   );
 };

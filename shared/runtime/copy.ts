@@ -15,17 +15,23 @@ import { applyChain, type Stage } from '../connect/transform.ts';
 import { maxPartitionsPerCommit } from '../log/topics.ts';
 import { type TaskRow, updateHeld } from '../state/lease.ts';
 import { clearPrepared, commitOffsets } from '../state/offsets.ts';
+import { placeOf } from './budget.ts';
 import { deadLetters, type Letter } from './dead-letters.ts';
 import type { Ledger } from './ledger.ts';
 import { carriedOffsets, halve, type Piece, piecesOf } from './pieces.ts';
+import { restBetweenPolls } from './rest.ts';
 import { withRetry } from './retry.ts';
 import type { RunBudget, RunRequest, Totals } from './run.ts';
 
-/** An upstream log that moved this far without a record has its offset committed alone, so that its position is not purged (hazard C5). */
+/**
+ * An upstream log that moved this far without a record, or for this long, has its offset committed alone, so that its position is not
+ * purged (hazard C5): the one write of a source that is quiet and moves.
+ */
 const movedBytes = 64 * 1024 * 1024;
+const movedMs = 10 * 60_000;
 
 /** Whether a poll leaves nothing to write: no record, and so little passed that its offset can wait. */
-export const isIdle = ({ batch, rejected = [], caughtUp, moved = 0 }: Poll<unknown>): boolean =>
+const isIdle = ({ batch, rejected = [], caughtUp, moved = 0 }: Poll<unknown>): boolean =>
   batch.count === 0 && rejected.length === 0 && caughtUp && moved < movedBytes;
 
 export interface Copy {
@@ -36,28 +42,30 @@ export interface Copy {
   readonly budget: RunBudget;
   readonly lease: TaskRow;
   readonly totals: Totals;
-  /** A poll that was made before the lease and is still good. */
-  readonly first?: Poll<unknown>;
 }
 
 /**
- * Copies batches until the source is caught up or the run must stop. The next batch is polled while this one is put; commits stay in
- * order. Any error ends the run, and with it everything that was polled ahead (invariant 6).
+ * Copies batches until the source is caught up (a continuous run: until its time is over) or the run must stop. The next batch is
+ * polled while this one is put; commits stay in order. Any error ends the run, and with it everything that was polled ahead (invariant 6).
  */
 export const copyBatches = async (copy: Copy): Promise<'drained' | 'more' | 'superseded'> => {
-  const { request, sink, ledger, first, totals } = copy;
-  let next = first === undefined ? startPoll(copy) : Promise.resolve(first);
+  const { request, sink, ledger, totals } = copy;
+  let next = startPoll(copy);
   // What the polls have passed since the last commit: a quiet stretch may be longer than any one poll, or than this run.
   let moved = 0;
+  let lastCommitAtMs = copy.lease.lastCommitAtMs ?? 0;
   const carried = carriedOffsets();
-  const movedIsDue = () => moved >= movedBytes || (moved > 0 && request.stop.aborted);
+  const rest = restBetweenPolls(request);
+  const movedIsDue = () =>
+    moved >= movedBytes || (moved > 0 && (request.stop.aborted || request.clock.now() - lastCommitAtMs >= movedMs));
   for (;;) {
     const poll = await next;
     ledger.advance(poll.offsets);
     moved += poll.moved ?? 0;
     const last = poll.caughtUp || request.stop.aborted;
-    // Started now, awaited after this batch; an error is seen then.
-    if (!last) {
+    // Started now, awaited after this batch; an error is seen then. Not where single records are tried: what dies is one's own doing.
+    const ahead = !last && copy.budget.maxRecords > 1;
+    if (ahead) {
       next = startPoll(copy);
       next.catch(() => {});
     }
@@ -75,15 +83,33 @@ export const copyBatches = async (copy: Copy): Promise<'drained' | 'more' | 'sup
         for (const before of carried.take(piece)) await putPiece(copy, before);
         await putPiece(copy, piece);
         moved = 0;
+        lastCommitAtMs = request.clock.now();
         if (request.stop.aborted && piece.to < poll.batch.count) return 'more';
       }
     } finally {
       // No work outlives the run: a poll in flight uses the source that is closed next.
-      if (!last) await next.catch(() => {});
+      if (ahead) await next.catch(() => {});
+    }
+    if (poll.caughtUp && request.continuous === true) {
+      const then = await rest(!isIdle(poll));
+      if (then === 'poll') {
+        next = startPoll(copy);
+        continue;
+      }
+      // Its time is over while it waits: what moved without a record is committed now, as movedIsDue does it within a poll.
+      if (moved > 0) for (const before of carried.take(endOf(poll))) await putPiece(copy, before);
+      return then === 'stop' ? 'drained' : 'superseded';
     }
     if (poll.caughtUp) return 'drained';
     if (last || request.stop.aborted) return 'more';
+    if (!ahead) next = startPoll(copy);
   }
+};
+
+/** Nothing, behind all records of a poll. */
+const endOf = (poll: Poll<unknown>): Piece => {
+  const end = poll.batch.count;
+  return { poll, batch: emptyBatch, from: end, to: end, offsets: [], rejected: [] };
 };
 
 const isEmpty = (piece: Piece): boolean => piece.batch.count === 0 && piece.rejected.length === 0;
@@ -135,6 +161,7 @@ const putWhole = async (
 ): Promise<void> => {
   const { request, sink, ledger, lease, budget, totals } = copy;
   const { errors, clock, stop, log } = request;
+  if (budget.maxRecords === 1) await nameSuspect(request, lease, piece, 'at');
   const startMs = clock.now();
   const chain: ReturnType<typeof applyChain> =
     allRejected === undefined
@@ -144,7 +171,6 @@ const putWhole = async (
 
   const reject = rejecter(copy, piece);
   await reject([...sourceLetters(piece), ...chain.rejected.map((one) => letterOf(piece, one, one.stage))]);
-  if (budget.maxRecords === 1) await nameSuspect(request, lease, piece);
 
   const commits = ledger.commitsFor(piece.offsets, request.newId());
   const prepared: string[] = [];
@@ -179,6 +205,7 @@ const putWhole = async (
   for (const id of prepared) await clearPrepared(request.table, request.identity, { id, task: request.taskId });
   if (!committed) await timed(totals, 'commitMs', request, () => commitAfterPut(copy, commits));
   ledger.committed(commits);
+  if (budget.maxRecords === 1) await nameSuspect(request, lease, piece, 'after');
   totals.batches++;
   totals.records += piece.batch.count;
   totals.bytes += bytes;
@@ -268,11 +295,11 @@ const sourceLetters = (piece: Piece): readonly Letter[] =>
     record: { raw: raw ?? new Uint8Array() },
   }));
 
-/** With one record per batch a death is that record's: its position is written down before it is tried. */
-const nameSuspect = async (request: RunRequest, lease: TaskRow, piece: Piece): Promise<void> => {
+/** With one record per batch a death is that record's: its position is written down before it is tried, and that it is done after it. */
+const nameSuspect = async (request: RunRequest, lease: TaskRow, piece: Piece, which: 'at' | 'after'): Promise<void> => {
   if (piece.batch.count === 0) return;
   const { partition, offset } = piece.poll.position(piece.from);
-  const suspect = `${partitionKey(partition)} ${canonicalJson(offset as Value)}`;
+  const suspect = `${which} ${placeOf(partitionKey(partition), offset)}`;
   const ours = await updateHeld(request.table, request.identity.connector, lease, { suspect });
   if (!ours) throw new ConnectError('FENCED', 'the lease was taken over');
 };

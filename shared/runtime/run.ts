@@ -1,5 +1,5 @@
 import type { RecordBatch } from '../connect/batch.ts';
-import type { Identity, Poll, SinkTask, SourceTask } from '../connect/connector.ts';
+import { type Identity, partitionKey, type SinkTask, type SourceTask } from '../connect/connector.ts';
 import { ConnectError, isCode, toConnectError } from '../connect/errors.ts';
 import type { ErrorPolicy } from '../connect/spec.ts';
 import type { Transform } from '../connect/transform.ts';
@@ -19,7 +19,7 @@ import {
 import type { Table } from '../state/table.ts';
 import { budgetAfterDeaths, poisonError } from './budget.ts';
 import type { Clock } from './clock.ts';
-import { copyBatches, isIdle } from './copy.ts';
+import { copyBatches } from './copy.ts';
 import { createLedger, type Ledger, sameProgress } from './ledger.ts';
 
 export interface RunBudget {
@@ -49,6 +49,8 @@ export interface RunRequest {
   readonly appendDeadLetters?: (batch: RecordBatch) => Promise<void>;
   /** Whether the connector is still as it was when this run was started: same generation, started, this task in its set. */
   stillCurrent(): Promise<boolean>;
+  /** Does not end when it has caught up, but waits for more until `stop`, and wakes its successor then. */
+  readonly continuous?: boolean;
   /** Ends the run after the batch in progress: a margin before the deadline. */
   readonly stop: AbortSignal;
   /** Ends a put in progress. */
@@ -112,19 +114,18 @@ export const runTask = async (request: RunRequest): Promise<RunResult> => {
   const seen = await loadProgress(request.table, request.identity);
   let source: SourceTask<unknown> | undefined;
   try {
-    let first: Poll<unknown> | undefined;
+    // Its schedule starts it every minute, lest it was lost: then this read is all there is.
+    if (request.continuous === true && (await isBusy(request))) return { outcome: 'busy', ...totals };
     try {
       source = await request.openSource();
-      const found = await look(request, source, seen);
-      if (found === 'idle') return { outcome: 'idle', ...totals };
-      first = found;
+      if (request.continuous !== true && (await isIdle(request, source, seen))) return { outcome: 'idle', ...totals };
     } catch (thrown) {
       if (isStop(request, thrown)) return { outcome: 'more', ...totals };
       return await failBeforeLease(request, seen, toConnectError(thrown), totals);
     }
     const acquired = await takeLease(request);
     if ('refused' in acquired) return { outcome: acquired.refused === 'busy' ? 'busy' : 'failed', ...totals };
-    const held = await underLease(request, source, seen, first, acquired.lease, totals);
+    const held = await underLease(request, source, seen, acquired.lease, totals);
     await release(request, held);
     if (await wakeIsDue(request, source, held)) await wake(request);
     return { outcome: held.outcome, ...totals, ...(held.error === undefined ? {} : { error: held.error }) };
@@ -144,6 +145,9 @@ const isStop = ({ stop, abort }: RunRequest, thrown: unknown): boolean => {
     .filter((signal) => signal.aborted)
     .some(({ reason }) => causes.some((one) => one === reason || (one as Error | undefined)?.name === 'AbortError'));
 };
+
+const isBusy = async ({ table, identity, taskId, clock }: RunRequest): Promise<boolean> =>
+  isHeld(await readTask(table, identity.connector, taskId), clock.now());
 
 const takeLease = ({ table, identity, taskId, requestId, leaseExpiresAtMs, clock }: RunRequest): Promise<Acquired> =>
   acquireLease(table, {
@@ -170,21 +174,15 @@ const failBeforeLease = async (
   return { outcome, ...totals, ...failure };
 };
 
-/**
- * The idle check. A source that can say whether there is more is asked, so that nothing is read before the lease is held and what
- * reading kills is counted; another is polled.
- */
-const look = async (
-  request: RunRequest,
-  source: SourceTask<unknown>,
-  seen: Progress,
-): Promise<'idle' | Poll<unknown> | undefined> => {
-  const ledger = createLedger(seen.offsets);
-  const unfinished = seen.reset !== undefined || (await leftBehind(request, seen)).length > 0;
-  if (source.more !== undefined) return unfinished || (await source.more(ledger.polled)) ? undefined : 'idle';
-  const poll = await source.poll(ledger.polled, { ...request.budget, signal: request.stop });
-  return isIdle(poll) && !unfinished ? 'idle' : poll;
+/** Nothing is read before the lease is held (invariant 4): what reading kills is counted, and no batch can be overtaken before its put. */
+const isIdle = async (request: RunRequest, source: SourceTask<unknown>, seen: Progress): Promise<boolean> => {
+  if (seen.reset !== undefined || (await leftBehind(request, seen)).length > 0) return false;
+  return !(await mayHaveMore(source, createLedger(seen.offsets)));
 };
+
+/** A source that can't say may have more: each of its runs takes the lease, which is two writes. */
+const mayHaveMore = async (source: SourceTask<unknown>, { polled }: Ledger): Promise<boolean> =>
+  source.more === undefined || source.more(polled);
 
 /**
  * The prepared rows that this run has to finish: its own task's, and those of a task that nobody runs, which may be in no task set
@@ -208,6 +206,8 @@ interface Held {
   readonly error?: ConnectError;
   /** An operator's change ended the run: the trigger that came with it found the lease held. */
   readonly changed?: boolean;
+  /** Another run moved the offsets between this run's look and its lease, and did what it saw: what it sees now is news. */
+  readonly overtaken?: boolean;
   readonly ledger: Ledger;
   /** Set where the destination owns the offsets: what the state table's copy of them said when the lease was taken. */
   readonly cached?: Progress['offsets'];
@@ -219,7 +219,6 @@ const underLease = async (
   request: RunRequest,
   source: SourceTask<unknown>,
   seen: Progress,
-  first: Poll<unknown> | undefined,
   lease: TaskRow,
   totals: Totals,
 ): Promise<Held> => {
@@ -227,11 +226,13 @@ const underLease = async (
   let ledger = createLedger(seen.offsets);
   let sink: SinkTask | undefined;
   let now = seen;
+  let overtaken = false;
   const held = (outcome: Held['outcome'], why: Pick<Held, 'error' | 'changed'> = {}): Held => ({
     lease,
     outcome,
     ledger,
     totals,
+    overtaken,
     ...(sink?.offsets === undefined ? {} : { cached: now.offsets }),
     ...why,
   });
@@ -247,19 +248,8 @@ const underLease = async (
     // Invariant 2: an acknowledgement that was lost is repeated.
     const acknowledged = offsets.filter(({ offset }) => offset !== null);
     if (acknowledged.length > 0) await source.commit?.(acknowledged);
-    const same = sameProgress(seen.offsets, offsets) && lease.deaths === 0;
-    if (!same && first !== undefined)
-      log('info', 'a batch polled before the lease is void: its offsets moved', { task: request.taskId });
-    const outcome = await copyBatches({
-      request,
-      source,
-      sink,
-      ledger,
-      budget,
-      lease,
-      totals,
-      ...(same && first !== undefined ? { first } : {}),
-    });
+    overtaken = !sameProgress(seen.offsets, offsets);
+    const outcome = await copyBatches({ request, source, sink, ledger, budget, lease, totals });
     return held(outcome, { changed: outcome === 'superseded' });
   } catch (thrown) {
     const error = toConnectError(thrown);
@@ -291,10 +281,17 @@ const finishPast = async (request: RunRequest, sink: SinkTask, progress: Progres
   if (progress.reset !== undefined) {
     if (sink.reset === undefined)
       throw new ConnectError('STATE_CONFLICT', 'offsets were reset, but this sink owns them and has no reset');
-    await sink.reset(progress.reset.id, progress.reset.offsets);
+    await sink.reset(progress.reset.id, ordered(progress.reset, await sink.offsets()));
     await clearReset(table, identity, progress.reset.id);
   }
   return sink.offsets();
+};
+
+/** What an order moves: where everything starts over, also the partitions that only their owner knows. */
+const ordered = ({ all, offsets }: PendingReset, stored: Progress['offsets']): PendingReset['offsets'] => {
+  const set = new Set(offsets.map(({ partition }) => partitionKey(partition)));
+  const others = stored.filter(({ key }) => all === true && !set.has(key));
+  return [...others.map(({ partition }) => ({ partition, offset: null })), ...offsets];
 };
 
 /** The order was given before anybody knew that it is the state table that owns the offsets. */
@@ -304,8 +301,9 @@ const resetInState = async (
   reset: PendingReset,
 ): Promise<Progress['offsets']> => {
   const ledger = createLedger(offsets);
-  for (let at = 0; at < reset.offsets.length; at += maxPartitionsPerCommit) {
-    const commits = ledger.commitsFor(reset.offsets.slice(at, at + maxPartitionsPerCommit), reset.id);
+  const moves = ordered(reset, offsets);
+  for (let at = 0; at < moves.length; at += maxPartitionsPerCommit) {
+    const commits = ledger.commitsFor(moves.slice(at, at + maxPartitionsPerCommit), reset.id);
     await commitOffsets(table, identity, commits);
     ledger.committed(commits);
   }
@@ -331,9 +329,12 @@ const release = async (request: RunRequest, held: Held): Promise<void> => {
     trace: error === undefined ? undefined : `${error.code}: ${error.message}`,
     retriable: error === undefined ? undefined : error.retriable,
     lastRunAtMs: clock.now(),
+    lastCommitAtMs: totals.batches > 0 ? clock.now() : lease.lastCommitAtMs,
     records: lease.records + totals.records,
     bytes: lease.bytes + totals.bytes,
     runs: lease.runs + 1,
+    // Invariant 9: written with the release, so that no death between it and the WAKE row strands the task.
+    more: wakesItself(request, held) ? true : undefined,
   };
   const released = await updateHeld(table, identity.connector, lease, ended as unknown as Partial<TaskRow>);
   if (!released) request.log('warn', 'the lease was taken over before it was released', { task: request.taskId });
@@ -350,23 +351,23 @@ const deathsAfter = ({ abort }: RunRequest, { outcome, lease, totals }: Held): n
   return lease.deaths + (abort.aborted ? 1 : 0);
 };
 
+/** Whether another run is due, whatever a look finds: there is work left, an operator's change, or the run is to go on for ever. */
+const wakesItself = ({ continuous }: RunRequest, { outcome, changed, totals }: Held): boolean => {
+  if (changed === true) return true;
+  if (continuous === true) return outcome === 'drained' || outcome === 'more';
+  return outcome === 'more' && totals.batches > 0;
+};
+
 /**
  * Invariant 9: after the release, with strong reads, look once more: what was appended while the lease was held woke somebody who
- * found it held. Only after progress, so that a task that can't move does not wake itself for ever.
+ * found it held. Only after progress, this run's or another's, so that a task that can't move does not wake itself for ever.
  */
-const wakeIsDue = async (
-  request: RunRequest,
-  source: SourceTask<unknown>,
-  { outcome, changed, ledger, totals }: Held,
-): Promise<boolean> => {
-  if (changed === true) return true;
-  if (totals.batches === 0) return false;
-  if (outcome === 'more') return true;
-  if (outcome !== 'drained') return false;
-  const { polled } = createLedger(ledger.stored());
+const wakeIsDue = async (request: RunRequest, source: SourceTask<unknown>, held: Held): Promise<boolean> => {
+  if (wakesItself(request, held)) return true;
+  const { outcome, overtaken, ledger, totals } = held;
+  if (outcome !== 'drained' || (totals.batches === 0 && overtaken !== true)) return false;
   try {
-    if (source.more !== undefined) return await source.more(polled);
-    return !isIdle(await source.poll(polled, { maxRecords: 1, maxBytes: 1, signal: request.stop }));
+    return await mayHaveMore(source, createLedger(ledger.stored()));
   } catch (thrown) {
     request.log('warn', `looking for more after the release: ${messageOf(thrown)}`, { task: request.taskId });
     return false;

@@ -17,6 +17,8 @@ export interface ConnectorRow extends ConnectorSpec {
    * the partitions differently (hazard B3). While it waits no lease is taken.
    */
   readonly pendingTasks?: number;
+  /** The topic whose readers are so far behind that nothing more is written to it for now (`maxBacklog`): no run begins. */
+  readonly held?: string;
 }
 
 export const readConnector = async (table: Table, name: string): Promise<ConnectorRow | undefined> => {
@@ -39,10 +41,11 @@ const toRow = (item: Item): ConnectorRow => {
     generation: Number(item.generation),
     incarnation: String(item.incarnation),
     ...(item.pendingTasks === undefined ? {} : { pendingTasks: Number(item.pendingTasks) }),
+    ...(item.held === undefined ? {} : { held: String(item.held) }),
   };
 };
 
-const toItem = ({ target, generation, incarnation, pendingTasks, ...spec }: ConnectorRow): Item => ({
+const toItem = ({ target, generation, incarnation, pendingTasks, held, ...spec }: ConnectorRow): Item => ({
   ...configKey(spec.name),
   kind: 'connector',
   name: spec.name,
@@ -52,6 +55,20 @@ const toItem = ({ target, generation, incarnation, pendingTasks, ...spec }: Conn
   generation,
   incarnation,
   ...(pendingTasks === undefined ? {} : { pendingTasks }),
+  ...(held === undefined ? {} : { held }),
+});
+
+/** What a connector was declared as; a number of tasks that waits counts. */
+export const specOf = ({
+  target,
+  generation,
+  incarnation,
+  pendingTasks,
+  held,
+  ...spec
+}: ConnectorRow): ConnectorSpec => ({
+  ...spec,
+  tasks: pendingTasks ?? spec.tasks,
 });
 
 /** Replaces the row where its generation is still the one that was read, else asks again with what is there now. */
@@ -106,6 +123,18 @@ export const setTarget = async (table: Table, name: string, verb: Verb): Promise
   return row;
 };
 
+/** Holds a connector that writes to `topic`, or lets it go on; a run in progress ends after the batch it is writing. */
+export const setHeld = async (
+  table: Table,
+  name: string,
+  topic: string | undefined,
+): Promise<ConnectorRow | undefined> =>
+  change(table, name, (before) => {
+    if (before === undefined || before.held === topic) return before;
+    const { held: _, ...row } = before;
+    return { ...row, ...(topic === undefined ? {} : { held: topic }), generation: before.generation + 1 };
+  });
+
 /** Makes the pending task set the current one. Only when every lease of the old set is free: the caller has looked since it became pending. */
 export const flipTasks = async (table: Table, name: string, pendingTasks: number): Promise<void> => {
   await change(table, name, (before) => {
@@ -119,11 +148,12 @@ export const deleteConnector = async (table: Table, name: string): Promise<void>
   await table.write([{ delete: configKey(name) }]);
 };
 
-/** Whether a run that started under `row` may go on: the connector is started, unchanged, and this task is in its current set. */
+/** Whether a run that started under `row` may go on: the connector is started, not held, unchanged, and this task is in its current set. */
 export const isCurrent = (row: ConnectorRow, now: ConnectorRow | undefined, taskId: number): boolean =>
   now !== undefined &&
   allows[now.target].run &&
   now.incarnation === row.incarnation &&
   now.generation === row.generation &&
   now.pendingTasks === undefined &&
+  now.held === undefined &&
   taskId < now.tasks;

@@ -43,6 +43,15 @@ export const subscriptionKey = (topic: string, connector: string): Key => ({
   sk: `${subscriptionPrefix}${connector}`,
 });
 
+/** Which resource of CloudFormation a connector is. */
+export const deployedKey = (connector: string): Key => ({ pk: connectorPk(connector), sk: 'DEPLOYED' });
+
+/** How far the coordinator has kept what is unread of a queue. */
+export const keptKey = (topic: string, generation: number, queue: number): Key => ({
+  pk: topicPk(topic),
+  sk: `KEPT#${generation}#${queue}`,
+});
+
 export const headKey = (topic: string, generation: number, queue: number): Key => ({
   pk: logPk(topic, generation, queue),
   sk: 'HEAD',

@@ -26,9 +26,13 @@ export interface TaskRow {
   readonly retriable?: boolean;
   /** How often it has failed in a row; the coordinator's restart backoff. */
   readonly failures: number;
-  /** The position being written when one record at a time is tried: what a poison record's offset is read from. */
+  /** `at` or `after` a position, when one record at a time is tried: what a poison record's offset is read from. */
   readonly suspect?: string;
   readonly lastRunAtMs?: number;
+  /** When a run last committed something; what moved without a record is not left uncommitted for long after it. */
+  readonly lastCommitAtMs?: number;
+  /** The last run left work, and was to wake its successor after this. */
+  readonly more?: true;
   readonly records: number;
   readonly bytes: number;
   readonly runs: number;
@@ -129,8 +133,18 @@ export const restartTask = async (
   return replace(table, connector, before, after);
 };
 
-/** Clears the lease of an invocation that is known to be dead, so that nobody waits for its expiry (hazard B9). */
-export const clearDeadLease = async (table: Table, connector: string, task: number, owner: string): Promise<void> => {
+/**
+ * Ends the lease of an invocation that is known to be dead sooner, so that nobody waits for its expiry (hazard B9). `expiresAtMs`: when
+ * nothing that it sent can be on its way any more.
+ */
+export const clearDeadLease = async (
+  table: Table,
+  connector: string,
+  task: number,
+  owner: string,
+  expiresAtMs: number,
+): Promise<void> => {
   const row = await readTask(table, connector, task);
-  if (row.owner === owner) await replace(table, connector, row, { ...row, expiresAtMs: 0 });
+  if (row.owner === owner && expiresAtMs < (row.expiresAtMs ?? 0))
+    await replace(table, connector, row, { ...row, expiresAtMs });
 };

@@ -23,6 +23,8 @@ export interface PreparedRow extends Prepared {
 /** An operator's order to move offsets that a destination owns; the next run carries it out there (DESIGN §3). */
 export interface PendingReset {
   readonly id: string;
+  /** Everything starts over, whatever partitions the destination knows; `offsets` are set after that. */
+  readonly all?: true;
   readonly offsets: readonly { readonly partition: Partition; readonly offset: unknown }[];
 }
 
@@ -62,7 +64,11 @@ const storedOffset = (item: Item): StoredOffset => {
 
 const pendingReset = (item: Item): PendingReset => {
   checkShape('reset', item.v, item.sk);
-  return { id: String(item.id), offsets: JSON.parse(String(item.offsets)) };
+  return {
+    id: String(item.id),
+    ...(item.all === true ? { all: true as const } : {}),
+    offsets: JSON.parse(String(item.offsets)),
+  };
 };
 
 /** Invariant 1: each offset moves from `seq` to `seq + 1`, and only where `seq` is unchanged. */

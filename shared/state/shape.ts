@@ -14,6 +14,7 @@ export const shapes = {
   head: 1,
   segment: 1,
   history: 1,
+  deployed: 1,
 } as const;
 
 export type Shape = keyof typeof shapes;

@@ -1,12 +1,21 @@
 import { randomBytes } from 'node:crypto';
 import { expect } from 'vitest';
 import type { ErrorPolicy } from '../../shared/connect/spec.ts';
+import { recordTransform } from '../../shared/connect/transform.ts';
 import { memoryObjects } from '../../shared/log/objects.ts';
+import type { Clock } from '../../shared/runtime/clock.ts';
 import { defaultErrorPolicy } from '../../shared/state/connectors.ts';
 import { offsetKey } from '../../shared/state/keys.ts';
 import type { Table } from '../../shared/state/table.ts';
 import { type Fault, type FaultPlan, faultPlan, faults } from './faults.ts';
-import { arraySource, keyedDestination, owningDestination, type Row, stagedDestination } from './memory-connectors.ts';
+import {
+  arraySource,
+  keyedDestination,
+  owningDestination,
+  type Row,
+  rowOf,
+  stagedDestination,
+} from './memory-connectors.ts';
 import { createWorld, fromLog, makeTopic, manualClock, toLog, type WorldTask } from './world.ts';
 
 export type Destination = 'owning' | 'keyed' | 'staged';
@@ -23,27 +32,96 @@ const makeUpstream = (each: number): ReadonlyMap<string, readonly Row[]> =>
 
 type Upstream = ReturnType<typeof makeUpstream>;
 
+/** Tasks that a schedule runs one after the other, and what must be true when all have come to rest. */
+interface Scenario {
+  readonly tasks: readonly WorldTask[];
+  check(): void;
+}
+
+type MakeScenario = (table: Table, clock: Clock) => Promise<Scenario>;
+
 /**
  * source → log → destination, once without a fault to count the operations, then once per operation and fault. After each, nothing
  * is lost, nothing doubled, and each key's records are in order. Returns the number of schedules.
  */
-export const crashMatrix = async (
+export const crashMatrix = (
   destination: Destination,
   newTable: () => Promise<Table>,
   recordsPerKey: number,
   errors: ErrorPolicy = defaultErrorPolicy,
 ): Promise<number> => {
   const upstream = makeUpstream(recordsPerKey);
-  const calm = await schedule(upstream, destination, errors, await newTable(), {});
+  const make: MakeScenario = async (table, clock) => {
+    await makeTopic(table, 'rows', 2);
+    const target = makeTarget(upstream, destination);
+    const sink: WorldTask = { name: 'sink', source: fromLog('rows', clock), sink: (process) => target.sink(process) };
+    return { tasks: [sourceTask(upstream, table, clock), sink], check: target.check };
+  };
+  // A request that is on its way when its sender falls asleep can't be called back by anybody: only a destination that
+  // compares offsets, epochs or versions is safe from it.
+  const skip = (name: string, fault: Fault) =>
+    destination === 'keyed' && fault === 'zombie' && /^(put|write k.*)$/.test(name);
+  return everyFault(make, newTable, errors, skip);
+};
+
+/**
+ * source → rows → processor → derived, and both topics into destinations of their own: what is derived is read once, with other logic,
+ * and yet agrees with the copy, record for record.
+ */
+export const processorMatrix = (newTable: () => Promise<Table>, recordsPerKey: number): Promise<number> => {
+  const upstream = makeUpstream(recordsPerKey);
+  const make: MakeScenario = async (table, clock) => {
+    await makeTopic(table, 'rows', 2);
+    await makeTopic(table, 'derived', 3);
+    const [copy, derived] = [owningDestination(), owningDestination()];
+    return {
+      tasks: [
+        sourceTask(upstream, table, clock),
+        {
+          name: 'processor',
+          source: fromLog('rows', clock),
+          sink: toLog('derived', 'processor', clock),
+          transforms: [recordTransform('derive', (record) => derive(rowOf(record)).map(toRecord))],
+        },
+        { name: 'copy', source: fromLog('rows', clock), sink: copy.sink },
+        { name: 'derived', source: fromLog('derived', clock), sink: derived.sink },
+      ],
+      check() {
+        checkExact(upstream, copy.rows);
+        expect(byKey(derived.rows)).toEqual(byKey(copy.rows.flatMap(derive)));
+      },
+    };
+  };
+  return everyFault(make, newTable, defaultErrorPolicy, () => false);
+};
+
+/** One key is left out, one becomes two records, the others one. */
+const derive = ({ key, n }: Row): readonly Row[] => {
+  if (key === 'k3') return [];
+  return key === 'k1'
+    ? [
+        { key, n: 2 * n },
+        { key, n: 2 * n + 1 },
+      ]
+    : [{ key, n: -n }];
+};
+
+const toRecord = (row: Row) => ({ topic: 'derived', key: row.key, value: { ...row } });
+
+const everyFault = async (
+  make: MakeScenario,
+  newTable: () => Promise<Table>,
+  errors: ErrorPolicy,
+  skip: (name: string, fault: Fault) => boolean,
+): Promise<number> => {
+  const calm = await schedule(make, errors, await newTable(), {});
   expect(calm.names, 'large bodies go through the object store').toContain('object put');
   let cases = 0;
   for (let at = 0; at < calm.names.length; at++)
     for (const fault of faults) {
-      // A request that is on its way when its sender falls asleep can't be called back by anybody: only a destination that
-      // compares offsets, epochs or versions is safe from it.
-      if (destination === 'keyed' && fault === 'zombie' && /^(put|write k.*)$/.test(calm.names[at]!)) continue;
+      if (skip(calm.names[at]!, fault)) continue;
       try {
-        const plan = await schedule(upstream, destination, errors, await newTable(), { at, fault });
+        const plan = await schedule(make, errors, await newTable(), { at, fault });
         expect(plan.fired(), 'the fault was injected').toBe(true);
       } catch (cause) {
         throw new Error(`${fault} at operation ${at} (${calm.names[at]}): ${(cause as Error).message}`, { cause });
@@ -54,33 +132,31 @@ export const crashMatrix = async (
 };
 
 const schedule = async (
-  upstream: Upstream,
-  destination: Destination,
+  make: MakeScenario,
   errors: ErrorPolicy,
   table: Table,
   fault: { at?: number; fault?: Fault },
 ): Promise<FaultPlan> => {
   const clock = manualClock();
   const world = createWorld(table, clock, memoryObjects(), errors);
-  await makeTopic(table, 'rows', 2);
-  const target = makeTarget(upstream, destination);
-  const source: WorldTask = {
-    name: 'source',
-    source: () => arraySource(upstream, 'rows', (partition, next) => checkDurable(table, partition, next)),
-    sink: toLog('rows', 'source', clock),
-  };
-  const sink: WorldTask = { name: 'sink', source: fromLog('rows', clock), sink: (process) => target.sink(process) };
-  let current = source;
+  const { tasks, check } = await make(table, clock);
+  let current = tasks[0]!;
   const plan = faultPlan({ ...fault, duplicate: async () => void (await world.run(current, faultPlan().process())) });
-  for (const task of [source, sink]) {
+  for (const task of tasks) {
     current = task;
     await world.drain(task, plan);
   }
   // Whatever the fault left behind, a calm sweep brings everything to rest.
-  for (const task of [source, sink]) await world.drain(task, faultPlan());
-  target.check();
+  for (const task of tasks) await world.drain(task, faultPlan());
+  check();
   return plan;
 };
+
+const sourceTask = (upstream: Upstream, table: Table, clock: Clock): WorldTask => ({
+  name: 'source',
+  source: () => arraySource(upstream, 'rows', (partition, next) => checkDurable(table, partition, next)),
+  sink: toLog('rows', 'source', clock),
+});
 
 /** Invariant 2: the upstream is told only of what is durable. */
 const checkDurable = async (table: Table, partition: string, next: number): Promise<void> => {

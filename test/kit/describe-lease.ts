@@ -167,12 +167,21 @@ export const describeLease = (name: string, makeTable: () => Promise<Table>): vo
     test('the lease of a dead invocation is cleared by its own name only', async () => {
       const table = await makeTable();
       const lease = await take(table, 'dead', 0);
-      await clearDeadLease(table, connector, 0, 'other');
+      await clearDeadLease(table, connector, 0, 'other', 1);
       expect(await acquire(table, 'b', 1)).toEqual({ refused: 'busy' });
-      await clearDeadLease(table, connector, 0, 'dead');
+      await clearDeadLease(table, connector, 0, 'dead', 1);
       expect(await take(table, 'b', 1)).toMatchObject({ deaths: 1, epoch: lease.epoch + 1 });
-      await clearDeadLease(table, connector, 0, 'dead');
+      await clearDeadLease(table, connector, 0, 'dead', 2);
       expect(await acquire(table, 'c', 2)).toEqual({ refused: 'busy' });
+    });
+
+    test('the lease of a dead invocation lasts as long as what it sent may be on its way, and never longer than before', async () => {
+      const table = await makeTable();
+      await take(table, 'dead', 0);
+      await clearDeadLease(table, connector, 0, 'dead', 20);
+      expect(await acquire(table, 'b', 19)).toEqual({ refused: 'busy' });
+      await clearDeadLease(table, connector, 0, 'dead', 1_000_000);
+      expect(await take(table, 'b', 20)).toMatchObject({ deaths: 1 });
     });
 
     test('lost answers: taking and releasing are recognised when they are sent again', async () => {
@@ -208,7 +217,7 @@ export const describeLease = (name: string, makeTable: () => Promise<Table>): vo
       await expect(readTask(table, connector, 0)).rejects.toMatchObject(tooNew);
       await expect(acquire(table, 'a')).rejects.toMatchObject(tooNew);
       await expect(restartTask(table, connector, 0, true)).rejects.toMatchObject(tooNew);
-      await expect(clearDeadLease(table, connector, 0, 'a')).rejects.toMatchObject(tooNew);
+      await expect(clearDeadLease(table, connector, 0, 'a', 0)).rejects.toMatchObject(tooNew);
       expect(await table.get(row)).toEqual(row);
     });
   });

@@ -47,7 +47,7 @@ export const describeAppend = (makeStore: () => Promise<LogStore>): void => {
       const objects = watchedObjects((await makeStore()).objects);
       const store = { ...(await makeStore()), objects };
       await ensureTopic(store.table, 't', { queues: 4 });
-      await ensureTopic(store.table, 'short', { retentionMs: 3_600_000 });
+      await ensureTopic(store.table, 'short', { retentionMs: 3_600_000, capMs: 0 });
       const writer = openWriter(store, { now: () => Date.UTC(2026, 6, 1) });
       await writer.send(range(0, 20).map((n) => numbered(n, { key: `k${n}` })));
       expect(objects.names).toEqual([]);
@@ -56,10 +56,10 @@ export const describeAppend = (makeStore: () => Promise<LogStore>): void => {
         numbered(40, { topic: 'short' }),
       ]);
       await writer.send([numbered(41, { topic: 'short', bytes: 9_000 })]);
-      // The class of an object's life is the longest retention in it and a week.
+      // The class of an object's life is the longest retention in it, with its cap, and a week.
       expect(objects.names).toEqual([
-        expect.stringMatching(/^r14\/writer\/2026-07-01\/[0-9a-f-]{36}$/),
-        expect.stringMatching(/^r8\/writer\/2026-07-01\/[0-9a-f-]{36}$/),
+        expect.stringMatching(/^r45\/writer\/2026-07-01\/[0-9a-f-]{36}$/),
+        expect.stringMatching(/^r10\/writer\/2026-07-01\/[0-9a-f-]{36}$/),
       ]);
       for (const queue of range(0, 4))
         for (const [i, segment] of (await segmentsOf(store, queue)).entries()) {

@@ -2,6 +2,7 @@ import {
   type OffsetCommit,
   type Partition,
   type Poll,
+  partitionKey,
   pollOf,
   type SinkTask,
   type SourceTask,
@@ -65,6 +66,7 @@ export const rowOf = (record: ConnectRecord): Row => {
 export const owningDestination = () => {
   const rows: Row[] = [];
   const offsets = new Map<string, StoredOffset>();
+  const orders = new Set<string>();
   const commit = (commits: readonly OffsetCommit[]): boolean => {
     if (commits.some((c) => offsets.get(c.key)?.writeId === c.writeId)) return false;
     const stale = commits.find((c) => (offsets.get(c.key)?.seq ?? 0) !== c.seq);
@@ -80,6 +82,14 @@ export const owningDestination = () => {
       return { committed: true };
     },
     offsets: async () => structuredClone([...offsets.values()]),
+    async reset(id, positions) {
+      if (orders.has(id)) return;
+      orders.add(id);
+      for (const { partition, offset } of positions) {
+        const key = partitionKey(partition);
+        offsets.set(key, { key, partition, offset, seq: (offsets.get(key)?.seq ?? 0) + 1, writeId: id });
+      }
+    },
     close: async () => {},
   });
   return { rows, sink };

@@ -1,5 +1,8 @@
+import { batchOfGroups } from '../../shared/connect/batch.ts';
 import type { SinkTask, SourceTask } from '../../shared/connect/connector.ts';
-import { ConnectorSpec, onData } from '../../shared/connect/spec.ts';
+import { ConnectorSpec } from '../../shared/connect/spec.ts';
+import type { Transform } from '../../shared/connect/transform.ts';
+import { onData } from '../../shared/connect/trigger.ts';
 import { logSink } from '../../shared/log/append.ts';
 import { memoryObjects, type ObjectStore } from '../../shared/log/objects.ts';
 import { logSource } from '../../shared/log/read.ts';
@@ -50,6 +53,13 @@ export interface Plugin {
   sink?(row: ConnectorRow, task: number, process: Process): SinkTask;
 }
 
+/** What a processor's function does: all its records go to its topic. */
+export const routeTo = (topic: string): Transform => ({
+  name: 'route',
+  stage: 'TRANSFORMATION',
+  apply: (batch) => ({ batch: batchOfGroups(batch.groups.map((group) => ({ ...group, topic }))) }),
+});
+
 export const alive: Process = { op: (_, call) => call() };
 
 /** Connectors on one table: what `shared/lambda` makes of a row and an invocation, without Lambda. */
@@ -88,11 +98,17 @@ export const createPlatform = ({
       table: gated,
       budget: { maxRecords: row.maxRecords, maxBytes: row.maxBytes },
       errors: row.errors,
-      transforms: [],
+      transforms: row.kind === 'processor' ? [routeTo(row.to![0]!.name)] : [],
       openSource: async () =>
         faultySource(
           (plugin.source?.(row, task, process) ??
-            logSource({ ...log, topics: row.from ?? [], task, tasks: row.tasks })) as SourceTask<unknown>,
+            logSource({
+              ...log,
+              topics: row.from ?? [],
+              subscriber: name,
+              task,
+              tasks: row.tasks,
+            })) as SourceTask<unknown>,
           process,
         ),
       openSink: async () =>

@@ -153,12 +153,12 @@ export const toldSink = (sink: SinkTask, events: string[]): SinkTask => ({
   },
 });
 
-/** Runs until the task is idle; returns the outcomes. */
+/** Runs until a run finds nothing; returns the outcomes before. */
 export const runUntilIdle = async (kit: RunKit, overrides: () => Partial<RunRequest>): Promise<readonly Outcome[]> => {
   const outcomes: Outcome[] = [];
   for (let round = 0; round < 100; round++) {
-    const { outcome } = await kit.run(overrides());
-    if (outcome === 'idle') return outcomes;
+    const { outcome, batches } = await kit.run(overrides());
+    if (outcome === 'idle' || (outcome === 'drained' && batches === 0)) return outcomes;
     outcomes.push(outcome);
   }
   throw new Error(`does not come to rest: ${outcomes.join(' ')}`);

@@ -1,13 +1,18 @@
 import fc from 'fast-check';
 import { sweep } from '../../functions/coordinator/sweep.ts';
 import { type ChangedKey, dispatch } from '../../functions/dispatcher/dispatch.ts';
-import { applyConnector } from '../../shared/management/apply.ts';
+import { isCode } from '../../shared/connect/errors.ts';
+import { applyConnector, removeConnector } from '../../shared/management/apply.ts';
+import { resetOffsets } from '../../shared/management/offsets.ts';
 import type { InvokeFunction, RunEvent } from '../../shared/management/ports.ts';
+import { readState } from '../../shared/management/status.ts';
 import { changeTarget, restartConnector } from '../../shared/management/tasks.ts';
+import type { Table } from '../../shared/state/table.ts';
 import { faultyTable } from './faults.ts';
 import { leaseMs, recordedFunctions } from './platform.ts';
 import { createScheduler, operationFaults, type Scheduled, type Waiting } from './scheduler.ts';
-import { createPipeline, destinations, type PipelineShape } from './simulated-pipeline.ts';
+import { createPipeline, extraSpec, type PipelineShape } from './simulated-pipeline.ts';
+import { destinations } from './simulated-targets.ts';
 
 /** A pipeline, and what happens to it: `schedule` is read number by number, each deciding one thing. */
 export interface Plan {
@@ -21,13 +26,16 @@ export const planArbitrary: fc.Arbitrary<Plan> = fc.record({
     queues: fc.integer({ min: 1, max: 3 }),
     sourceTasks: fc.integer({ min: 1, max: 2 }),
     asked: fc.boolean(),
+    second: fc.boolean(),
+    processor: fc.boolean(),
+    limited: fc.boolean(),
     sinks: fc.array(
       fc.record({
         destination: fc.constantFrom(...destinations),
-        direct: fc.boolean(),
-        tasks: fc.integer({ min: 1, max: 2 }),
+        from: fc.constantFrom('rows', 'rows', 'derived', 'merged', 'direct'),
+        tasks: fc.integer({ min: 1, max: 3 }),
       }),
-      { minLength: 1, maxLength: 2 },
+      { minLength: 1, maxLength: 3 },
     ),
     retryTimeoutMs: fc.constantFrom(0, 3_600_000),
   }),
@@ -53,6 +61,7 @@ export const simulate = async (plan: Plan): Promise<readonly string[]> => {
   try {
     const world = await createWorld(plan, scheduler);
     await chaos(world);
+    await noPositionIsLost(world);
     await calm(world);
     if (scheduler.failures.length > 0) throw scheduler.failures[0];
     await world.pipeline.check();
@@ -94,6 +103,8 @@ const createWorld = async ({ shape, schedule }: Plan, scheduler: ReturnType<type
     deadlines: new Map<Scheduled, number>(),
     counts: new Map<string, number>(),
     processes: { started: 0 },
+    /** Orders of operators that move where readers stand. */
+    orders: [] as Scheduled[],
     /** How many operations of the store go wrong in a row from now on. */
     burst: { left: 0 },
     /** How far all clocks have jumped. */
@@ -105,8 +116,15 @@ type World = Awaited<ReturnType<typeof createWorld>>;
 
 const chaos = async (world: World): Promise<void> => {
   produce(world, 6);
-  for (const connector of world.pipeline.names) await invoke(world, { connector, task: 0 });
+  for (const connector of await world.pipeline.names()) await invoke(world, { connector, task: 0 });
   while (!world.isOver()) await act(world);
+};
+
+/** What a subscriber has not read is kept, and nobody else loses his place. */
+const noPositionIsLost = async ({ pipeline }: World): Promise<void> => {
+  for (const name of await pipeline.names())
+    for (const { row } of (await readState(pipeline.table, name, pipeline.clock.now()))?.tasks ?? [])
+      if (/^(LOST_POSITION|CORRUPT)/.test(row.trace ?? '')) throw new Error(`${name}: ${row.trace}`);
 };
 
 /** No faults, and no help: streams are silent. Who sleeps wakes up. */
@@ -116,7 +134,7 @@ const calm = async (world: World): Promise<void> => {
   changes.length = 0;
   invocations.length = 0;
   for (const process of scheduler.alive) if (process.name.startsWith('operator')) process.kill();
-  for (const name of pipeline.names) {
+  for (const name of await pipeline.names()) {
     await changeTarget(pipeline.table, recordedFunctions().functions, name, 'resume');
     // A task that was killed often enough has to be: POISON waits for an operator.
     await restartConnector(pipeline.table, recordedFunctions().functions, name);
@@ -126,8 +144,9 @@ const calm = async (world: World): Promise<void> => {
     pipeline.clock.advance(60_000);
     await startSweep(world);
     await runOut(world);
+    await pipeline.removeEnded(() => true);
     for (const [connector, { from }] of pipeline.specs)
-      if (from === undefined) for (const task of [0, 1]) invocations.push({ connector, task, reason: 'schedule' });
+      if (from === undefined) for (const task of [0, 1, 2]) invocations.push({ connector, task, reason: 'schedule' });
     while (invocations.length > 0) {
       await invoke(world, invocations.shift()!);
       if (scheduler.alive.size === maxAlive) await runOut(world);
@@ -149,7 +168,7 @@ const runOut = async (world: World): Promise<void> => {
 /** One thing happens. */
 const act = async (world: World): Promise<void> => {
   const { scheduler, pipeline, pick, pickOf, burst, skew } = world;
-  const choice = pick(48);
+  const choice = pick(50);
   if (choice < 30 && scheduler.waiting.length > 0) return step(world);
   if (choice < 32 && scheduler.waiting.length > 0) return step(world, pickOf(operationFaults));
   if (choice < 36) return trigger(world);
@@ -157,10 +176,11 @@ const act = async (world: World): Promise<void> => {
   if (choice < 41) return hear(world);
   if (choice < 43) return startSweep(world);
   if (choice < 45) return overtake(world);
-  if (choice < 47) return operate(world);
+  if (choice < 48) return operate(world);
+  if (choice < 49) return pipeline.removeEnded(() => pick(3) > 0);
   if (pick(2) === 0) burst.left = pick(8);
   else skew.ms = pick(1_000) - 500;
-  pipeline.clock.advance(pickOf([500, 20_000, 600_000]));
+  pipeline.clock.advance(pickOf([500, 20_000, 250_000]));
 };
 
 const step = async (world: World, fault?: (typeof operationFaults)[number]): Promise<void> => {
@@ -181,8 +201,7 @@ const step = async (world: World, fault?: (typeof operationFaults)[number]): Pro
  * which comes before the lease's end. Every other operation may be a sleeper's.
  */
 const isTooLate = ({ pipeline, deadlines }: World, { process, name }: Waiting): boolean => {
-  const sink = pipeline.targets.find((target) => process.name.startsWith(`${target.name}#`));
-  const isUnfenced = sink?.destination === 'keyed' && /^(put|write p)/.test(name);
+  const isUnfenced = pipeline.isUnfenced(process.name.split('#')[0]!) && /^(put|write [pq])/.test(name);
   return isUnfenced && pipeline.clock.now() >= deadlines.get(process)!;
 };
 
@@ -205,20 +224,28 @@ const invoke = (world: World, { connector, task }: Pick<RunEvent, 'connector' | 
 };
 
 const startSweep = (world: World): Promise<void> => {
-  const { pipeline, functions } = world;
-  return start(world, 'sweep', (process) =>
-    sweep(faultyTable(pipeline.table, process), functions, pipeline.clock.now(), () => {}),
-  );
+  const { pipeline, functions, orders, scheduler } = world;
+  return start(world, 'sweep', async (process) => {
+    const startedMs = pipeline.clock.now();
+    const seen = orders.length;
+    let failed = orders.some((one) => scheduler.alive.has(one));
+    const told = (level: string) => {
+      failed ||= level === 'error';
+    };
+    await sweep(faultyTable(pipeline.table, process), functions, startedMs, told);
+    if (!failed && orders.length === seen) pipeline.times.sweptMs = Math.max(pipeline.times.sweptMs, startedMs);
+  });
 };
 
 /** Upstream grows: keys belong to partitions, and count their records. */
 const produce = ({ pipeline, counts, pick, pickOf }: World, rows: number): void => {
   for (let i = 0; i < rows; i++) {
-    const partition = pickOf([...pipeline.upstream.keys()]);
+    const upstream = pickOf([...pipeline.upstreams.values()]);
+    const partition = pickOf([...upstream.keys()]);
     const key = `${partition}-k${pick(3)}`;
     const n = counts.get(key) ?? 0;
     counts.set(key, n + 1);
-    pipeline.upstream.get(partition)!.push({ key, n });
+    upstream.get(partition)!.push({ key, n });
   }
 };
 
@@ -253,7 +280,7 @@ const trigger = async (world: World): Promise<void> => {
   const { pipeline, invocations, pick, pickOf } = world;
   const sent = invocations.length > 0 && pick(4) > 0 ? pickOf(invocations) : undefined;
   if (sent !== undefined && pick(4) > 0) invocations.splice(invocations.indexOf(sent), 1);
-  const event = sent ?? { connector: pickOf(pipeline.names), task: pick(2) };
+  const event = sent ?? { connector: pickOf(await pipeline.names()), task: pick(3) };
   if (pick(8) > 0) await invoke(world, event);
 };
 
@@ -269,15 +296,60 @@ const hear = async (world: World): Promise<void> => {
   );
 };
 
-const operate = (world: World): Promise<void> => {
+const operate = async (world: World): Promise<void> => {
   const { pipeline, functions, pick, pickOf } = world;
-  const name = pickOf(pipeline.names);
-  const tasks = 1 + pick(2);
-  const what = pickOf(['pause', 'resume', 'stop', 'restart', 'tasks'] as const);
+  const name = pickOf([...pipeline.specs.keys()]);
+  const what = pickOf(['pause', 'resume', 'stop', 'restart', 'tasks', 'queues', 'reset', 'extra'] as const);
+  if (what === 'extra') return toggleExtra(world);
+  if (what === 'reset') return resetSink(world);
+  const change = what === 'tasks' ? { tasks: 1 + pick(3) } : what === 'queues' ? { queues: 1 + pick(4) } : {};
   return start(world, `operator ${what} ${name}`, (process) => {
     const table = faultyTable(pipeline.table, process);
-    if (what === 'tasks') return applyConnector(table, functions, { ...pipeline.specs.get(name)!, tasks });
     if (what === 'restart') return restartConnector(table, functions, name);
-    return changeTarget(table, functions, name, what);
+    if (what !== 'tasks' && what !== 'queues') return changeTarget(table, functions, name, what);
+    const spec = pipeline.specs.get(name)!;
+    const { tasks = spec.tasks, queues } = change;
+    const to = queues === undefined ? spec.to : spec.to?.map((topic) => ({ ...topic, queues }));
+    const changed = { ...spec, tasks, ...(to === undefined ? {} : { to }) };
+    pipeline.specs.set(name, changed);
+    return applyConnector(table, functions, changed, { nowMs: pipeline.clock.now() });
+  });
+};
+
+/** An operator's order that moves where readers stand: what was kept before it may not be what they need. */
+const order = (world: World, label: string, main: (table: Table) => Promise<unknown>): Promise<void> => {
+  const { pipeline, orders } = world;
+  pipeline.times.sweptMs = 0;
+  return start(world, `operator ${label}`, (process) => {
+    orders.push(process);
+    return main(faultyTable(pipeline.table, process));
+  });
+};
+
+/** A reader comes, or the one that came goes. */
+const toggleExtra = async (world: World): Promise<void> => {
+  const { pipeline, functions, counts } = world;
+  const isThere = (await pipeline.names()).includes('extra');
+  if (isThere) return order(world, 'remove extra', (table) => removeConnector(table, functions, 'extra'));
+  pipeline.comes(counts);
+  const nowMs = pipeline.clock.now();
+  return order(world, 'add extra', (table) => applyConnector(table, functions, extraSpec(), { nowMs }));
+};
+
+/** All offsets of a reader of the log back to the beginning; what goes on meanwhile may prevent it. */
+const resetSink = async (world: World): Promise<void> => {
+  const { pipeline, functions, pickOf } = world;
+  const sinks = [...pipeline.specs.values()].filter(({ kind }) => kind === 'sink');
+  if (sinks.length === 0) return;
+  const { name } = pickOf(sinks);
+  pipeline.resets(name);
+  return order(world, `reset ${name}`, async (table) => {
+    await changeTarget(table, functions, name, 'stop');
+    try {
+      await resetOffsets(table, name, 'operator', pipeline.clock.now());
+    } catch (thrown) {
+      if (!isCode(thrown, 'STATE_CONFLICT')) throw thrown;
+    }
+    await changeTarget(table, functions, name, 'resume');
   });
 };

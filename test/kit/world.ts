@@ -1,11 +1,12 @@
 import type { SinkTask, SourceTask } from '../../shared/connect/connector.ts';
 import type { ErrorPolicy } from '../../shared/connect/spec.ts';
+import type { Transform } from '../../shared/connect/transform.ts';
 import { logSink } from '../../shared/log/append.ts';
 import { memoryObjects, type ObjectStore } from '../../shared/log/objects.ts';
 import { logSource } from '../../shared/log/read.ts';
 import { ensureTopic } from '../../shared/log/topics.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
-import { type RunResult, runTask } from '../../shared/runtime/run.ts';
+import { type Outcome, type RunResult, runTask } from '../../shared/runtime/run.ts';
 import { defaultErrorPolicy } from '../../shared/state/connectors.ts';
 import { readTask, restartTask } from '../../shared/state/lease.ts';
 import type { Table } from '../../shared/state/table.ts';
@@ -38,6 +39,7 @@ export interface WorldTask {
   readonly name: string;
   source(process: Process, table: Table, objects: ObjectStore): SourceTask<never> | SourceTask<unknown>;
   sink(process: Process, table: Table, objects: ObjectStore): SinkTask;
+  readonly transforms?: readonly Transform[];
 }
 
 const leaseMs = 60_000;
@@ -65,7 +67,7 @@ export const createWorld = (
       table: gated,
       budget: { maxRecords: 5, maxBytes: 1 << 20 },
       errors,
-      transforms: [],
+      transforms: task.transforms ?? [],
       openSource: async () => faultySource(task.source(process, gated, gatedObjects) as SourceTask<unknown>, process),
       openSink: async () => faultySink(task.sink(process, gated, gatedObjects), process),
       stillCurrent: async () => true,
@@ -83,7 +85,7 @@ export const createWorld = (
     for (let round = 0; round < 100; round++) {
       const process = plan.process();
       const running = run(task, process);
-      const ended = await Promise.race([running.then((r) => r.outcome, asCrash), process.stopped]);
+      const ended = await Promise.race([running.then(endOf, asCrash), process.stopped]);
       if (ended === 'idle') return;
       if (ended === 'asleep') await whileAsleep(task, plan, running);
       else if (ended !== 'drained' && ended !== 'more' && ended !== 'superseded') clock.advance(leaseMs + 1);
@@ -111,6 +113,9 @@ export const createWorld = (
   return { table, objects, clock, run, drain };
 };
 
+/** A source that can't be asked is never idle: a run that found nothing is. */
+const endOf = ({ outcome, batches }: RunResult): Outcome => (outcome === 'drained' && batches === 0 ? 'idle' : outcome);
+
 const asCrash = (thrown: unknown): 'crashed' => {
   // A run that was hit before it held its lease throws; its trigger is simply lost.
   if (thrown instanceof Crash || (thrown as { retriable?: boolean }).retriable === true) return 'crashed';
@@ -131,8 +136,8 @@ export const toLog =
   };
 
 export const fromLog =
-  (topic: string, clock: Clock): WorldTask['source'] =>
+  (topic: string | readonly string[], clock: Clock): WorldTask['source'] =>
   (_process, table, objects) =>
-    logSource({ table, objects, topics: [topic], task: 0, tasks: 1, now: clock.now });
+    logSource({ table, objects, topics: [topic].flat(), task: 0, tasks: 1, now: clock.now });
 
 export const makeTopic = (table: Table, topic: string, queues: number) => ensureTopic(table, topic, { queues });

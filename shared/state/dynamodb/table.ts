@@ -211,6 +211,7 @@ const send = async <T>(call: () => Promise<T>): Promise<T> => {
   } catch (cause) {
     const { name, message, $metadata } = cause as Error & { $metadata?: { httpStatusCode?: number } };
     const status = $metadata?.httpStatusCode;
+    if (name === 'AccessDeniedException') throw accessDenied(message, cause);
     if (name === 'ValidationException' && /size|length/i.test(message))
       throw new ConnectError('TOO_LARGE', message, { cause });
     if (status !== undefined && status < 500 && !/Throttl|Throughput|RequestLimit|InProgress/.test(name))
@@ -220,6 +221,19 @@ const send = async <T>(call: () => Promise<T>): Promise<T> => {
       cause,
     });
   }
+};
+
+/** Who asked, for what, and which policy is missing, stands in AWS's own message. */
+const accessDenied = (message: string, cause: unknown): ConnectError => {
+  const [, action, resource] = /to perform: (\S+)(?: on resource: (\S+))?/.exec(message) ?? [];
+  const what = action === undefined ? 'the request' : `${action}${resource === undefined ? '' : ` on ${resource}`}`;
+  return new ConnectError(
+    'ACCESS_DENIED',
+    `DynamoDB denied ${what}: allow it in the role of the function. ${message}`,
+    {
+      cause,
+    },
+  );
 };
 
 const toMap = (value: object): Record<string, never> =>

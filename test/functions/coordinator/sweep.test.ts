@@ -104,7 +104,9 @@ describe('a sweep', () => {
 
   it('sweeps the others although one connector can not be read or invoked', async () => {
     const { table, clock, functions, logged, invoked } = world;
-    await applyConnector(table, functions, specOf({ name: 'another', kind: 'sink', from: ['rows'] }));
+    await applyConnector(table, functions, specOf({ name: 'another', kind: 'sink', from: ['rows'] }), {
+      nowMs: clock.now(),
+    });
     invoked();
     const picky = {
       ...functions,

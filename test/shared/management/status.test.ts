@@ -5,7 +5,7 @@ import { changeQueues } from '../../../shared/log/topics.ts';
 import { applyConnector } from '../../../shared/management/apply.ts';
 import { readState, readStates } from '../../../shared/management/status.ts';
 import { changeTarget, restartConnector } from '../../../shared/management/tasks.ts';
-import { logPk } from '../../../shared/state/keys.ts';
+import { logPk, taskKey } from '../../../shared/state/keys.ts';
 import { acquireLease } from '../../../shared/state/lease.ts';
 import { appendingDestination, askedSource } from '../../kit/memory-connectors.ts';
 import { createPlatform, recordedFunctions, specOf } from '../../kit/platform.ts';
@@ -42,13 +42,27 @@ describe('lag', () => {
   });
 
   it('does not count what had expired before the reader came', async () => {
+    const { platform, table, clock, functions } = await bench();
+    await platform.invoke('source', 0);
+    for (const queue of [0, 1])
+      for (const { pk, sk } of await table.query(logPk('rows', 0, queue)))
+        if (sk !== 'HEAD') await table.write([{ delete: { pk, sk } }]);
+    platform.plugins.set('late', { sink: () => appendingDestination().sink() });
+    await applyConnector(table, functions, specOf({ name: 'late', kind: 'sink', from: ['rows'] }), {
+      nowMs: clock.now(),
+    });
+    expect((await readState(table, 'late', clock.now()))?.lagRecords).toBe(0);
+    expect(await platform.invoke('late', 0)).toMatchObject({ outcome: 'idle' });
+  });
+
+  it('counts what is gone for a reader who was there before: it must not look as if it had read it', async () => {
     const { platform, table, lag } = await bench();
     await platform.invoke('source', 0);
     for (const queue of [0, 1])
       for (const { pk, sk } of await table.query(logPk('rows', 0, queue)))
         if (sk !== 'HEAD') await table.write([{ delete: { pk, sk } }]);
-    expect(await lag()).toBe(0);
-    expect(await platform.invoke('sink', 0)).toMatchObject({ outcome: 'idle' });
+    expect(await lag()).toBe(7);
+    expect(await platform.invoke('sink', 0)).toMatchObject({ outcome: 'failed', error: { code: 'LOST_POSITION' } });
   });
 
   it('goes on over a change of the number of queues', async () => {
@@ -82,6 +96,16 @@ describe('the state of tasks', () => {
     const { table, clock } = await bench();
     expect((await readStates(table, clock.now())).map(({ row }) => row.name)).toEqual(['sink', 'source']);
     expect(await readState(table, 'nobody', clock.now())).toBeUndefined();
+  });
+
+  it('is told of the others where one row can not be read, and of that one why', async () => {
+    const { table, clock } = await bench();
+    await table.write([{ update: taskKey('sink', 1), set: { v: 99 } }]);
+    const unreadable: string[] = [];
+    const states = await readStates(table, clock.now(), (name, { code }) => void unreadable.push(`${name} ${code}`));
+    expect(states.map(({ row }) => row.name)).toEqual(['source']);
+    expect(unreadable).toEqual(['sink SHAPE_TOO_NEW']);
+    await expect(readStates(table, clock.now()), 'nobody asked').rejects.toMatchObject({ code: 'SHAPE_TOO_NEW' });
   });
 });
 

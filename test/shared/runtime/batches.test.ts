@@ -1,5 +1,6 @@
 import { describe, expect, it } from 'vitest';
 import { type Poll, pollOf, type SinkTask } from '../../../shared/connect/connector.ts';
+import { ConnectError } from '../../../shared/connect/errors.ts';
 import { appendingDestination, owningDestination, rowOf } from '../../kit/memory-connectors.ts';
 import { createRunKit } from '../../kit/run-kit.ts';
 
@@ -99,38 +100,74 @@ describe('a log that moves without a record (hazard C5)', () => {
     expect(rows).toEqual([]);
     expect(await kit.committed()).toEqual({ a: [{ next: 100 * mb }, 1] });
     expect(await kit.run({ openSource: async () => quiet(100 * mb, 100 * mb), openSink })).toMatchObject({
-      outcome: 'idle',
+      batches: 0,
     });
-  });
-
-  it('is not written for less, once it is caught up', async () => {
-    const kit = createRunKit();
-    expect(await kit.run({ openSource: async () => quiet(mb, mb) })).toMatchObject({ outcome: 'idle' });
-    expect(await kit.rows()).toEqual([]);
   });
 
   it('is passed in many small polls', async () => {
     const kit = createRunKit();
     const { sink } = appendingDestination();
-    expect(
-      await kit.run({ openSource: async () => quiet(4 * mb, 200 * mb), openSink: async () => sink() }),
-    ).toMatchObject({ outcome: 'drained' });
+    const openSink = async () => sink();
+    await kit.run({ openSource: async () => quiet(mb, mb), openSink });
+    await kit.run({ openSource: async () => quiet(4 * mb, 200 * mb), openSink });
     expect(kit.writes().filter((event) => event.startsWith('commit'))).toEqual([
-      `commit a ${64 * mb}`,
-      `commit a ${128 * mb}`,
-      `commit a ${192 * mb}`,
+      // Nothing was committed before: that is longer ago than ten minutes.
+      `commit a ${mb}`,
+      `commit a ${65 * mb}`,
+      `commit a ${129 * mb}`,
+      `commit a ${193 * mb}`,
     ]);
   });
 
   it('is passed in runs that each get less than 64 MB far', async () => {
     const kit = createRunKit();
     const { sink } = appendingDestination();
+    await kit.run({ openSource: async () => quiet(mb, mb), openSink: async () => sink() });
     for (let run = 0; run < 3; run++) {
       const stop = new AbortController();
       let polls = 0;
-      const source = quiet(4 * mb, 40 * mb, () => ++polls === 4 && stop.abort());
+      const source = quiet(4 * mb, 41 * mb, () => ++polls === 4 && stop.abort());
       await kit.run({ openSource: async () => source, openSink: async () => sink(), stop: stop.signal });
     }
-    expect(await kit.committed(), 'three polls a run: the fourth saw the stop').toEqual({ a: [{ next: 36 * mb }, 3] });
+    expect(await kit.committed(), 'three polls a run: the fourth saw the stop').toEqual({ a: [{ next: 37 * mb }, 4] });
+  });
+
+  it('has its offset committed ten minutes after the last commit, and never while it stands still (H15)', async () => {
+    const kit = createRunKit();
+    const { sink } = appendingDestination();
+    let end = mb;
+    const commits: number[] = [];
+    // A schedule runs it every minute; for half an hour another table's changes pass, then nothing does.
+    for (let minute = 0; minute < 90; minute++) {
+      if (minute < 30) end += mb;
+      kit.events.length = 0;
+      await kit.run({ openSource: async () => quiet(end, end), openSink: async () => sink() });
+      if (kit.writes().some((event) => event.startsWith('commit'))) commits.push(minute);
+      kit.clock.advance(60_000);
+    }
+    expect(commits).toEqual([0, 10, 20, 30]);
+    expect(await kit.committed()).toEqual({ a: [{ next: end }, 4] });
+  });
+
+  it('is not far behind when its upstream purges what it has passed: no LOST_POSITION on a quiet table (H15)', async () => {
+    const kit = createRunKit();
+    const { sink } = appendingDestination();
+    let end = 0;
+    const keptBytes = 30 * mb;
+    const purging = () => {
+      const source = quiet(end, end);
+      const poll: typeof source.poll = async (offsets) => {
+        const at = (offsets.get({ name: 'a' }) as { next: number } | undefined)?.next ?? end;
+        if (at < end - keptBytes) throw new ConnectError('LOST_POSITION', `${at} was purged`);
+        return source.poll(offsets);
+      };
+      return { ...source, poll };
+    };
+    for (let minute = 0; minute < 500; minute++) {
+      end += 2 * mb;
+      const result = await kit.run({ openSource: async () => purging(), openSink: async () => sink() });
+      expect(result.error).toBeUndefined();
+      kit.clock.advance(60_000);
+    }
   });
 });

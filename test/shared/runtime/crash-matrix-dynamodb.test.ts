@@ -1,6 +1,6 @@
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { dynamoTable } from '../../../shared/state/dynamodb/table.ts';
-import { crashMatrix } from '../../kit/crash-matrix.ts';
+import { crashMatrix, processorMatrix } from '../../kit/crash-matrix.ts';
 import { type Dynoxide, startDynoxide } from '../../kit/dynoxide.ts';
 
 describe('crash matrix on the embedded DynamoDB', () => {
@@ -11,14 +11,21 @@ describe('crash matrix on the embedded DynamoDB', () => {
   });
   afterAll(() => server.stop());
 
+  const newTable = async () => {
+    const tableName = `matrix-${tables++}`;
+    await server.createTable(tableName);
+    return dynamoTable({ client: server.client, tableName });
+  };
+
   it.each(['owning', 'keyed', 'staged'] as const)('log → %s destination', { timeout: 900_000 }, async (destination) => {
-    const newTable = async () => {
-      const tableName = `matrix-${tables++}`;
-      await server.createTable(tableName);
-      return dynamoTable({ client: server.client, tableName });
-    };
     const cases = await crashMatrix(destination, newTable, 1);
     process.stdout.write(`crash matrix, dynoxide, ${destination}: ${cases} schedules\n`);
     expect(cases).toBeGreaterThan(200);
+  });
+
+  it('log → processor → log, beside a direct copy: both agree', { timeout: 900_000 }, async () => {
+    const cases = await processorMatrix(newTable, 1);
+    process.stdout.write(`crash matrix, dynoxide, processor: ${cases} schedules\n`);
+    expect(cases).toBeGreaterThan(400);
   });
 });

@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { defaultErrorPolicy } from '../../../shared/state/connectors.ts';
 import { memoryTable } from '../../../shared/state/memory/table.ts';
-import { crashMatrix } from '../../kit/crash-matrix.ts';
+import { crashMatrix, processorMatrix } from '../../kit/crash-matrix.ts';
 
 describe('crash matrix on memory', () => {
   it.each(['owning', 'keyed', 'staged'] as const)('log → %s destination', { timeout: 300_000 }, async (destination) => {
@@ -15,5 +15,11 @@ describe('crash matrix on memory', () => {
     const cases = await crashMatrix('staged', async () => memoryTable(), 2, errors);
     process.stdout.write(`crash matrix, memory, staged with retries: ${cases} schedules\n`);
     expect(cases).toBeGreaterThan(200);
+  });
+
+  it('log → processor → log, beside a direct copy: both agree', { timeout: 300_000 }, async () => {
+    const cases = await processorMatrix(async () => memoryTable(), 2);
+    process.stdout.write(`crash matrix, memory, processor: ${cases} schedules\n`);
+    expect(cases).toBeGreaterThan(400);
   });
 });

@@ -27,13 +27,16 @@ const gate = () => {
 };
 
 describe('a sink that can not join the commit (hazards B1, H4)', () => {
-  it('is not given a batch that was polled before the lease, when another run has moved on meanwhile', async () => {
+  it.each([
+    ['can be asked', askedSource],
+    ['can only be polled', arraySource],
+  ])('is not given a batch that was polled while another run held the lease; the source %s', async (_, sourceFor) => {
     const kit = createRunKit();
     const upstream = upstreamOf({ a: numbered(1, ['k']) });
     const { last, sink } = keyedDestination();
     const openSink = async () => sink(direct);
     const asleep = gate();
-    const sleepy = arraySource(upstream, 'rows');
+    const sleepy = sourceFor(upstream, 'rows');
     const poll: typeof sleepy.poll = async (...args) => {
       const polled = await sleepy.poll(...args);
       await asleep.pass();
@@ -41,37 +44,20 @@ describe('a sink that can not join the commit (hazards B1, H4)', () => {
     };
     const a = kit.run({ ...source({ ...sleepy, poll }), openSink });
     await asleep.reached;
-    // B does two batches with the same key, and releases.
-    await kit.run({ ...source(arraySource(upstream, 'rows')), openSink });
+    expect(
+      await kit.run({ ...source(sourceFor(upstream, 'rows')), openSink }),
+      'nothing is polled without it',
+    ).toMatchObject({ outcome: 'busy' });
+    // A sleeps past it. B does two batches with the same key, and releases.
+    kit.clock.advance(60_001);
+    await kit.run({ ...source(sourceFor(upstream, 'rows')), openSink });
     upstream.get('a')!.push({ key: 'k', n: 1 });
-    await kit.run({ ...source(arraySource(upstream, 'rows')), openSink });
+    await kit.run({ ...source(sourceFor(upstream, 'rows')), openSink });
     expect(last.get('k')).toBe(1);
     asleep.open();
-    await a;
+    expect(await a).toMatchObject({ outcome: 'superseded', records: 0 });
     expect(last.get('k'), 'the old value was put over the new one').toBe(1);
     expect(await kit.committed()).toEqual({ a: [{ next: 2 }, 2] });
-  });
-
-  it('polls again, and so loses nothing, when its batch is void', async () => {
-    const kit = createRunKit();
-    const upstream = upstreamOf({ a: numbered(1, ['k']) });
-    const { last, sink } = keyedDestination();
-    const openSink = async () => sink(direct);
-    const asleep = gate();
-    const sleepy = arraySource(upstream, 'rows');
-    let polls = 0;
-    const poll: typeof sleepy.poll = async (...args) => {
-      const polled = await sleepy.poll(...args);
-      if (polls++ === 0) await asleep.pass();
-      return polled;
-    };
-    const a = kit.run({ ...source({ ...sleepy, poll }), openSink });
-    await asleep.reached;
-    await kit.run({ ...source(arraySource(upstream, 'rows')), openSink });
-    upstream.get('a')!.push({ key: 'k', n: 1 });
-    asleep.open();
-    expect(await a).toMatchObject({ outcome: 'drained', records: 1 });
-    expect(last.get('k')).toBe(1);
   });
 
   it('is not given anything by a run that slept past its lease', async () => {
@@ -200,6 +186,37 @@ describe('a task that dies (hazard B10)', () => {
     // Until an operator restarts it, nothing runs.
     expect(await attempt(8)).toMatchObject({ outcome: 'failed', records: 0 });
     expect(await kit.committed()).toMatchObject({ a: [{ next: 13 }, expect.anything()] });
+  });
+
+  it.each([
+    ['can be asked', askedSource],
+    ['can only be polled', arraySource],
+  ])('by reading one record is FAILED too: nothing is read before the lease; the source %s', async (_, sourceFor) => {
+    const kit = createRunKit();
+    const upstream = upstreamOf({ a: numbered(9) });
+    const inner = sourceFor(upstream, 'rows');
+    const ends: unknown[] = [];
+    while (ends.length < 30 && ends.at(-1) !== 'failed') {
+      const killed = Promise.withResolvers<'killed'>();
+      const poll: typeof inner.poll = async (...args) => {
+        const polled = await inner.poll(...args);
+        if (![...polled.batch].some((record) => (record.value as unknown as { n: number }).n === 5)) return polled;
+        killed.resolve('killed');
+        return new Promise<never>(() => {});
+      };
+      const running = kit.run({
+        ...source({ ...inner, poll }),
+        openSink: async () => keyedDestination().sink(direct),
+        budget: { maxRecords: 4, maxBytes: 1 << 20 },
+      });
+      const end = await Promise.race([running, killed.promise]);
+      ends.push(end === 'killed' ? end : end.outcome);
+      if (end === 'killed') kit.clock.advance(60_001);
+    }
+    expect(ends.length).toBeLessThanOrEqual(12);
+    expect((await kit.task()).trace).toMatch(
+      /^POISON: the record after \{"name":"a"\} \{"next":5\} killed its function/,
+    );
   });
 
   it('gets through in parts where the batch was too much for one run', async () => {

@@ -7,7 +7,7 @@ import type { Value } from '../../../shared/connect/schema.ts';
 import { recordTransform, type Stage, type Transform } from '../../../shared/connect/transform.ts';
 import type { RunRequest } from '../../../shared/runtime/run.ts';
 import { restartTask } from '../../../shared/state/lease.ts';
-import { appendingDestination, arraySource, owningDestination, type Row, rowOf } from '../../kit/memory-connectors.ts';
+import { appendingDestination, askedSource, owningDestination, type Row, rowOf } from '../../kit/memory-connectors.ts';
 import { createRunKit, identity, numbered, type RunKit, upstreamOf } from '../../kit/run-kit.ts';
 
 const all = { tolerance: 'all', retryTimeoutMs: 0, retryDelayMaxMs: 1, deadLetterTopic: 'dead' } as const;
@@ -66,7 +66,7 @@ const bench = (count = 5) => {
   const { rows, sink } = appendingDestination();
   const upstream = upstreamOf({ a: numbered(count) });
   const ends = (overrides: Partial<RunRequest> = {}): Partial<RunRequest> => ({
-    openSource: async () => arraySource(upstream, 'rows') as SourceTask<unknown>,
+    openSource: async () => askedSource(upstream, 'rows') as SourceTask<unknown>,
     openSink: async () => sink(),
     errors: all,
     appendDeadLetters: box.append,

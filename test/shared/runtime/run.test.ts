@@ -31,10 +31,12 @@ describe('an idle run', () => {
     expect(kit.events).toEqual(['query connector#c', 'get META', 'get HEAD HEAD HEAD']);
   });
 
-  it('polls a source that can not be asked, and still writes nothing', async () => {
+  it('of a source that can not be asked takes the lease before it polls, and writes no more than that', async () => {
     const kit = createRunKit();
     await kit.run(sourceOf(toldSource(arraySource(new Map(), 'rows'), kit.events)));
-    expect(kit.events).toEqual(['query connector#c', 'poll', 'polled 0', 'close source']);
+    expect(kit.events.filter((event) => /^poll$/.test(event))).toHaveLength(1);
+    expect(kit.events.indexOf('poll')).toBeGreaterThan(kit.events.indexOf('lease'));
+    expect(kit.writes().filter((event) => !/^poll|^close/.test(event))).toEqual(['lease', 'release RUNNING']);
   });
 
   it('does not open its sink', async () => {
@@ -50,7 +52,7 @@ describe('a run', () => {
     const { rows, sink } = appendingDestination();
     const upstream = upstreamOf({ a: numbered(7) });
     const outcomes = await runUntilIdle(kit, () => ({
-      ...sourceOf(toldSource(arraySource(upstream, 'rows'), kit.events)),
+      ...sourceOf(toldSource(askedSource(upstream, 'rows'), kit.events)),
       openSink: async () => toldSink(sink(), kit.events),
     }));
     expect(outcomes).toEqual(['drained']);
@@ -79,7 +81,7 @@ describe('a run', () => {
       rejected: 0,
       putMs: 0,
       commitMs: 0,
-      pollMs: 10,
+      pollMs: 20,
     });
     expect(result.bytes).toBeGreaterThan(7);
     expect(await kit.task()).toMatchObject({
@@ -87,8 +89,8 @@ describe('a run', () => {
       records: 7,
       bytes: result.bytes,
       epoch: 1,
-      // The look after the release polls once more.
-      lastRunAtMs: kit.clock.now() - 10,
+      lastRunAtMs: kit.clock.now(),
+      lastCommitAtMs: kit.clock.now(),
     });
     upstream.get('a')!.push({ key: 'k', n: 7 });
     await kit.run({ ...sourceOf(arraySource(upstream, 'rows')), openSink: async () => appendingDestination().sink() });
@@ -150,9 +152,9 @@ describe('a run whose time ends', () => {
       });
       expect(await kit.task()).toMatchObject({ state: 'RUNNING', failures: 0 });
       // Before the lease, too.
-      expect(
-        await kit.run({ ...sourceOf({ ...arraySource(new Map(), 'rows'), poll }), stop: stop.signal }),
-      ).toMatchObject({ outcome: 'more' });
+      expect(await kit.run({ ...sourceOf({ ...source, more: poll }), stop: stop.signal })).toMatchObject({
+        outcome: 'more',
+      });
       expect(await kit.task()).toMatchObject({ state: 'RUNNING', runs: 1 });
     },
   );
@@ -207,7 +209,7 @@ describe('the look after the release (invariant 9)', () => {
 
   it.each([
     ['can be asked', askedSource],
-    ['can only be polled', arraySource],
+    ['can only be polled, and so is run once more', arraySource],
   ])(
     'finds what was appended while the lease was held, whose own trigger found it held; the source %s',
     async (_, source) => {

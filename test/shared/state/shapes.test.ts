@@ -1,17 +1,24 @@
 import { expect, test } from 'vitest';
+import { sweep } from '../../../functions/coordinator/sweep.ts';
+import { putResource } from '../../../functions/deploy/resource.ts';
 import { batchOf, type RecordInput } from '../../../shared/connect/build.ts';
-import { ConnectorSpec, namePattern } from '../../../shared/connect/spec.ts';
+import { namePattern } from '../../../shared/connect/name.ts';
+import { ConnectorSpec } from '../../../shared/connect/spec.ts';
 import { logAppender } from '../../../shared/log/append.ts';
 import { memoryObjects } from '../../../shared/log/objects.ts';
+import { logSource } from '../../../shared/log/read.ts';
 import { decodeBody } from '../../../shared/log/segment.ts';
-import { changeQueues } from '../../../shared/log/topics.ts';
-import { putConnector } from '../../../shared/state/connectors.ts';
+import { subscribe } from '../../../shared/log/start.ts';
+import { changeQueues, declareTopic } from '../../../shared/log/topics.ts';
+import { changeOffsets, resetOffsets } from '../../../shared/management/offsets.ts';
+import { putConnector, setHeld } from '../../../shared/state/connectors.ts';
 import * as keys from '../../../shared/state/keys.ts';
 import { acquireLease, updateHeld } from '../../../shared/state/lease.ts';
 import { memoryTable } from '../../../shared/state/memory/table.ts';
 import { cacheOffsets, commitOffsets } from '../../../shared/state/offsets.ts';
 import { checkShape, shapes } from '../../../shared/state/shape.ts';
 import { expectRecords } from '../../kit/arbitraries.ts';
+import { recordedFunctions } from '../../kit/platform.ts';
 
 /*
  * Invariant 11. These are the bytes in users' tables. When one of these tests goes red, do not change the expectation:
@@ -32,6 +39,7 @@ test('versions', () => {
     head: 1,
     segment: 1,
     history: 1,
+    deployed: 1,
   });
 });
 
@@ -48,6 +56,8 @@ test('keys', () => {
     keys.historyKey('c', 's'),
     keys.metaKey('t'),
     keys.subscriptionKey('t', 'c'),
+    keys.keptKey('t', 2, 31),
+    keys.deployedKey('c'),
     keys.headKey('t', 2, 31),
     keys.segmentKey('t', 2, 31, 1234567890),
   ]).toEqual([
@@ -61,6 +71,8 @@ test('keys', () => {
     { pk: 'connector#c', sk: 'HISTORY#s' },
     { pk: 'topic#t', sk: 'META' },
     { pk: 'topic#t', sk: 'SUB#c' },
+    { pk: 'topic#t', sk: 'KEPT#2#31' },
+    { pk: 'connector#c', sk: 'DEPLOYED' },
     { pk: 'log#t#2#31', sk: 'HEAD' },
     { pk: 'log#t#2#31', sk: '00000000001234567890' },
   ]);
@@ -116,6 +128,8 @@ test('task', async () => {
     failures: 2,
     suspect: 's',
     lastRunAtMs: 5,
+    lastCommitAtMs: 4,
+    more: true,
     records: 3,
     bytes: 4,
     runs: 6,
@@ -137,6 +151,7 @@ test('connector', async () => {
   });
   await putConnector(table, spec, { incarnation: 'i' });
   await putConnector(table, { ...spec, tasks: 2 }, { incarnation: 'j' });
+  await setHeld(table, 'c', 't');
   const { spec: text, ...row } = (await table.get(keys.configKey('c')))!;
   expect(row).toEqual({
     pk: 'connector#c',
@@ -145,9 +160,10 @@ test('connector', async () => {
     name: 'c',
     v: 1,
     target: 'STARTED',
-    generation: 2,
+    generation: 3,
     incarnation: 'i',
     pendingTasks: 2,
+    held: 't',
   });
   expect(JSON.parse(String(text))).toMatchObject({ name: 'c', kind: 'source', config: { a: 1 }, tasks: 1 });
 });
@@ -179,6 +195,7 @@ test('topic, head, segment', async () => {
     unknown,
   ];
   const retention = 7 * 24 * 3_600;
+  const cap = 30 * 24 * 3_600;
   const segment = {
     pk: 'log#t#0#0',
     v: 1,
@@ -187,18 +204,23 @@ test('topic, head, segment', async () => {
     rawLength: expect.any(Number),
     crc32: expect.any(Number),
     producer: 'c',
+    bytesBefore: 0,
     expires: 1 + retention,
+    cap: 1 + retention + cap,
   };
   expect(inline).toEqual({ ...segment, sk: '00000000000000000000', minMs: 5, maxMs: 5, body: expect.any(Uint8Array) });
   expect(pointer).toEqual({
     ...segment,
     sk: '00000000000000000001',
+    bytesBefore: inline.rawLength,
     minMs: 1_000,
     maxMs: 1_000,
-    object: 'r14/c/1970-01-01/id',
+    object: 'r45/c/1970-01-01/id',
     start: 0,
   });
-  expect(head).toEqual({ pk: 'log#t#0#0', sk: 'HEAD', v: 1, next: 2, start: 0, sealed: true });
+  const bytes = Number(inline.rawLength) + Number(pointer.rawLength);
+  const lastExpires = 1 + retention;
+  expect(head).toEqual({ pk: 'log#t#0#0', sk: 'HEAD', v: 1, next: 2, start: 0, sealed: true, bytes, lastExpires });
   const generations = [
     { generation: 0, queues: 1 },
     { generation: 1, queues: 2 },
@@ -210,8 +232,78 @@ test('topic, head, segment', async () => {
     name: 't',
     v: 1,
     retentionMs: retention * 1_000,
+    capMs: cap * 1_000,
     generations,
   });
+  await declareTopic(table, 't', { queues: 2, retentionMs: 60_000, capMs: 5, maxBacklogBytes: 6 });
+  expect(await table.get(keys.metaKey('t'))).toMatchObject({ retentionMs: 60_000, capMs: 5, maxBacklogBytes: 6 });
+  await subscribe(table, 't', 'r', 2_000_000_000);
+  expect(await table.get(keys.subscriptionKey('t', 'r'))).toEqual({
+    pk: 'topic#t',
+    sk: 'SUB#r',
+    connector: 'r',
+    // Nothing is live any more: it begins at the heads; queues that are not named, at 0.
+    starts: { '0#0': 2 },
+  });
+});
+
+test('an order to move offsets', async () => {
+  const table = memoryTable();
+  const spec = ConnectorSpec.parse({
+    name: 'c',
+    kind: 'sink',
+    functionName: 'f',
+    trigger: 'manual',
+    managedBy: 'rest',
+  });
+  await putConnector(table, spec, { incarnation: 'i', target: 'STOPPED' });
+  await changeOffsets(table, 'c', [{ partition: { a: 1 }, offset: null }], 'ann', 1);
+  const row = { pk: 'connector#c', sk: 'AT#i#RESET', v: 1, id: expect.any(String) };
+  expect(await table.get(keys.resetKey('c', 'i'))).toEqual({
+    ...row,
+    offsets: '[{"partition":{"a":1},"offset":null}]',
+  });
+  await resetOffsets(table, 'c', 'ann', 1);
+  expect(await table.get(keys.resetKey('c', 'i'))).toEqual({ ...row, all: true, offsets: '[]' });
+});
+
+test('a topic, a head, a segment and a subscription of the first release are read, appended to and swept', async () => {
+  const table = memoryTable();
+  const objects = memoryObjects();
+  const body = Buffer.from(firstBody.base64, 'base64');
+  const old = { v: 1, count: 3, bytes: body.length, rawLength: firstBody.rawLength, crc32: firstBody.crc32 };
+  const expires = 700_000;
+  await table.write([
+    {
+      put: {
+        ...keys.metaKey('t'),
+        kind: 'topic',
+        name: 't',
+        v: 1,
+        retentionMs: 604_800_000,
+        generations: [{ generation: 0, queues: 1 }],
+      },
+    },
+    { put: { ...keys.headKey('t', 0, 0), v: 1, next: 3, start: 0, sealed: false } },
+    { put: { ...keys.segmentKey('t', 0, 0, 0), ...old, minMs: 1, maxMs: 1, producer: 'p', expires, body } },
+    { put: { ...keys.subscriptionKey('t', 'r'), connector: 'r' } },
+  ]);
+  const now = () => 1_000;
+  const { append } = logAppender({ table, objects, owner: { connector: 'c', incarnation: 'i' }, now });
+  await append(batchOf([{ topic: 't', value: 1 }]), []);
+  expect(await table.get(keys.headKey('t', 0, 0))).toMatchObject({ next: 4, bytes: expect.any(Number) });
+  const source = logSource({ table, objects, topics: ['t'], subscriber: 'r', task: 0, tasks: 1, now });
+  const budget = { maxRecords: 10, maxBytes: 1e6, signal: new AbortController().signal };
+  expect((await source.poll({ get: () => undefined, all: () => [] }, budget)).batch.count).toBe(4);
+  const spec = { name: 'r', kind: 'sink', from: ['t'], functionName: 'f', trigger: 'manual', managedBy: 'rest' };
+  await putConnector(table, ConnectorSpec.parse(spec), { incarnation: 'i' });
+  await sweep(table, recordedFunctions().functions, expires * 1_000 - 1, (level, message) => {
+    if (level === 'error') expect.fail(message);
+  });
+  const [first, second] = await table.query('log#t#0#0');
+  // Its object would not live longer: it ends when it was to.
+  expect(first).toMatchObject({ sk: keys.segmentSk(0), expires });
+  expect(second).toMatchObject({ sk: keys.segmentSk(3), expires: second!.cap });
 });
 
 test('a body that was written by the first release is read', async () => {
@@ -272,4 +364,33 @@ test('versions are checked: older is read, newer is SHAPE_TOO_NEW, none is CORRU
   );
   for (const v of [undefined, 0, '1', Number.NaN])
     expect(() => checkShape('head', v, 'x')).toThrow(expect.objectContaining({ code: 'CORRUPT' }));
+});
+
+test('deployed', async () => {
+  const table = memoryTable();
+  const { functions } = recordedFunctions();
+  const spec = ConnectorSpec.parse({
+    name: 'c',
+    kind: 'sink',
+    functionName: 'f',
+    trigger: 'manual',
+    managedBy: 'deploy',
+  });
+  await putResource(table, functions, { stack: 's', id: 'a' }, spec, {});
+  await putResource(table, functions, { stack: 's', id: 'b' }, spec, {});
+  const errors = { tolerance: 'none', retryTimeoutMs: 0, retryDelayMaxMs: 60_000 };
+  const limits = { maxRecords: 20_000, maxBytes: 4_194_304 };
+  const item = await table.get(keys.deployedKey('c'));
+  expect({ ...item, deployed: JSON.parse(String(item?.deployed)) }).toEqual({
+    pk: 'connector#c',
+    sk: 'DEPLOYED',
+    v: 1,
+    deployed: {
+      owner: 's b',
+      before: {
+        owner: 's a',
+        spec: { ...spec, tasks: 1, errors, ...limits },
+      },
+    },
+  });
 });

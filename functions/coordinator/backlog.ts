@@ -1,0 +1,34 @@
+import { segmentsFrom } from '../../shared/log/start.ts';
+import type { ConnectorState, LaneState } from '../../shared/management/status.ts';
+import type { TaskRow } from '../../shared/state/lease.ts';
+import type { Table } from '../../shared/state/table.ts';
+
+/**
+ * Whether a task that waits for a backlog has waited long enough since its last run, or has enough to read. The last run, not the age of
+ * what is unread: then no record waits longer than `atMostMs`, there is at most one run in that time while little comes, and nothing
+ * has to be read to know it. Otherwise one read per queue that it is behind in.
+ */
+export const backlogIsDue = async (
+  table: Table,
+  { row, lanes = [] }: ConnectorState,
+  { task, lastRunAtMs = 0 }: TaskRow,
+  nowMs: number,
+): Promise<boolean> => {
+  if (row.backlog === undefined) return false;
+  const behind = lanes.filter(
+    ({ partition, offset, next }) => partition.queue % row.tasks === task && offset.base + offset.index < next,
+  );
+  if (behind.length === 0) return false;
+  if (nowMs - lastRunAtMs >= row.backlog.atMostMs) return true;
+  const unread = await Promise.all(behind.map((lane) => unreadBytes(table, lane)));
+  return unread.reduce((sum, bytes) => sum + bytes, 0) >= row.backlog.bytes;
+};
+
+/** Uncompressed. */
+const unreadBytes = async (table: Table, { partition, offset, bytes }: LaneState): Promise<number> => {
+  const [segment] = await segmentsFrom(table, partition, offset.base, 1);
+  // Nothing is there to read: a run finds out what became of it.
+  if (segment === undefined) return bytes;
+  const read = (Number(segment.rawLength) * offset.index) / Number(segment.count);
+  return bytes - Number(segment.bytesBefore ?? 0) - read;
+};
