@@ -14,7 +14,7 @@ import { type Resource, resourceName } from './template.ts';
 export interface CustomResources {
   /** Called by the HTTP server; false where nobody waits for the token. */
   respond(token: string, body: string): boolean;
-  /** First what left the template is deleted, then the rest is created or updated, each after what it refers to. */
+  /** Each is created or updated after what it refers to; then what left the template is deleted. */
   apply(endpoint: string): Promise<void>;
 }
 
@@ -81,10 +81,13 @@ export function createCustomResources(options: CustomResourcesOptions): CustomRe
     endpoint = lambdaEndpoint;
     records = ((await readStateFile(file)) ?? {}) as Records;
     const present = new Set(resources.map(keyOf));
+    const replaced: (() => Promise<unknown>)[] = [];
+    for (const resource of inDependencyOrder(resources, intrinsics)) await provide(resource, replaced);
+    // Last, as CloudFormation does: what was renamed is there under its new id by then.
+    for (const removeOld of replaced) await removeOld();
     for (const [key, record] of Object.entries(records).reverse()) {
       if (!present.has(key)) await remove(key, record);
     }
-    for (const resource of inDependencyOrder(resources, intrinsics)) await provide(resource);
   }
 
   async function remove(key: string, record: CustomResourceRecord): Promise<void> {
@@ -106,7 +109,7 @@ export function createCustomResources(options: CustomResourcesOptions): CustomRe
     }
   }
 
-  async function provide(resource: Resource): Promise<void> {
+  async function provide(resource: Resource, replaced: (() => Promise<unknown>)[]): Promise<void> {
     const key = keyOf(resource);
     const properties = intrinsics.properties(resource);
     const existing = records[key];
@@ -145,7 +148,7 @@ export function createCustomResources(options: CustomResourcesOptions): CustomRe
     assign(resource, record);
     // Another physical id is a replacement: the old one is deleted afterwards.
     if (existing && existing.physicalResourceId !== record.physicalResourceId) {
-      await send(deleteRequest(existing), definition, existing.properties);
+      replaced.push(() => send(deleteRequest(existing), definition, existing.properties));
     }
   }
 

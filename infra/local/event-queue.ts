@@ -2,10 +2,12 @@ import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import * as z from 'zod';
 import type { Activity } from './activity.ts';
+import type { Chaos } from './chaos.ts';
 import { type Functions, HostStoppingError, TooManyRequestsException } from './functions.ts';
 import type { Intrinsics } from './intrinsics.ts';
 import { continueTrace } from './lineage.ts';
 import { functionNameOf, integer, parseProperties, unsupported } from './properties.ts';
+import { isQueueArn } from './sqs.ts';
 import { type Resource, resourceName } from './template.ts';
 
 /** AWS::Lambda::EventInvokeConfig, resolved. */
@@ -13,12 +15,15 @@ export interface EventInvokeConfig {
   functionName: string;
   maximumRetryAttempts: number;
   maximumEventAgeMs: number;
+  /** A function's name, or a queue's ARN. */
   onFailure: string | undefined;
 }
 
 export interface EventQueue {
   /** Takes the event over: from here on it is retried, and sent to the on-failure destination where it fails for good. */
   accept(functionName: string, payload: string, callerTraceId?: string): string;
+  /** To an on-failure destination: what became of an event, or of records of a stream. */
+  send(destination: string, payload: string, callerTraceId?: string): void;
   /** Events that wait for a retry are dropped: a trigger is only a hint. */
   stop(): Promise<void>;
 }
@@ -27,8 +32,10 @@ export interface EventQueueOptions {
   functions: Functions;
   activity: Activity;
   configs: Map<string, EventInvokeConfig>;
+  chaos: Chaos | undefined;
   /** Before the first, second… retry; AWS waits one minute, then two. */
   retryDelaysMs: readonly number[];
+  sendToQueue: (arn: string, body: string) => Promise<unknown>;
   onLog: (functionName: string, line: string) => unknown;
 }
 
@@ -67,15 +74,16 @@ export function describeEventInvokeConfig(resource: Resource, intrinsics: Intrin
     functionName: functionNameOf(properties.FunctionName),
     maximumRetryAttempts: properties.MaximumRetryAttempts,
     maximumEventAgeMs: properties.MaximumEventAgeInSeconds * 1000,
-    onFailure: functionDestination(resource, properties.DestinationConfig?.OnFailure?.Destination),
+    onFailure: failureDestination(resource, properties.DestinationConfig?.OnFailure?.Destination),
   };
 }
 
-export function functionDestination(resource: Resource, arn: string | undefined): string | undefined {
-  if (arn === undefined) return undefined;
+/** The name of a function, or the ARN of a queue. */
+export function failureDestination(resource: Resource, arn: string | undefined): string | undefined {
+  if (arn === undefined || isQueueArn(arn)) return arn;
   if (!arn.startsWith('arn:aws:lambda:')) {
     throw new Error(
-      `${resourceName(resource)}: on-failure destination ${arn} is not a Lambda function; the local host delivers to functions only`,
+      `${resourceName(resource)}: on-failure destination ${arn} is neither a Lambda function nor a queue; the local host delivers to those only`,
     );
   }
   return functionNameOf(arn);
@@ -90,8 +98,10 @@ export function createEventQueue(options: EventQueueOptions): EventQueue {
     const { traceId, recursive } = continueTrace(callerTraceId, functionName);
     const event = { functionName, payload, requestId: randomUUID(), traceId, acceptedAtMs: Date.now() };
     const stopped = recursive && functions.find(functionName)?.recursiveLoop !== 'Allow';
-    const done = activity.track(stopped ? stopLoop(event) : deliver(event)).finally(() => open.delete(done));
-    open.add(done);
+    for (const afterMs of options.chaos?.deliveries() ?? [0]) {
+      const done = activity.track(stopped ? stopLoop(event) : deliver(event, afterMs)).finally(() => open.delete(done));
+      open.add(done);
+    }
     return event.requestId;
   }
 
@@ -103,8 +113,9 @@ export function createEventQueue(options: EventQueueOptions): EventQueue {
     fail(event, { condition: 'RecursiveInvocation', invokeCount: 0, payload: JSON.stringify(error) });
   }
 
-  async function deliver(event: QueuedEvent): Promise<void> {
+  async function deliver(event: QueuedEvent, afterMs: number): Promise<void> {
     try {
+      if (afterMs > 0) await delay(afterMs, undefined, { signal: stopping.signal });
       const failure = await attempts(event);
       if (failure) fail(event, failure);
     } catch (error) {
@@ -139,13 +150,26 @@ export function createEventQueue(options: EventQueueOptions): EventQueue {
   function fail(event: QueuedEvent, failure: Failure): void {
     const destination = options.configs.get(event.functionName)?.onFailure;
     if (destination !== undefined) {
-      accept(destination, JSON.stringify(failureRecord(event, failure)), event.traceId);
+      send(destination, JSON.stringify(failureRecord(event, failure)), event.traceId);
       return;
     }
     options.onLog(
       event.functionName,
       `event ${event.requestId} dropped (${failure.condition}, invoked ${failure.invokeCount} times): ${failure.payload}`,
     );
+  }
+
+  function send(destination: string, payload: string, callerTraceId?: string): void {
+    if (!isQueueArn(destination)) {
+      accept(destination, payload, callerTraceId);
+      return;
+    }
+    const sent = activity.track(options.sendToQueue(destination, payload)).then(
+      () => {},
+      (error: Error) => void options.onLog(destination, `took no failed event: ${error.message}`),
+    );
+    const done = sent.finally(() => open.delete(done));
+    open.add(done);
   }
 
   function failureRecord(event: QueuedEvent, { condition, invokeCount, payload }: Failure) {
@@ -170,6 +194,7 @@ export function createEventQueue(options: EventQueueOptions): EventQueue {
 
   return {
     accept,
+    send,
     async stop() {
       stopping.abort();
       await Promise.allSettled(open);

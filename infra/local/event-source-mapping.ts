@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import { compileEventFilter, type EventFilter } from './event-filter.ts';
-import { functionDestination } from './event-queue.ts';
+import { failureDestination } from './event-queue.ts';
 import type { Intrinsics } from './intrinsics.ts';
 import { flag, functionNameOf, integer, parseProperties } from './properties.ts';
 import type { Table } from './tables.ts';
@@ -9,7 +9,7 @@ import { type Resource, resourceName } from './template.ts';
 /** AWS::Lambda::EventSourceMapping of a DynamoDB stream, resolved. */
 export interface EventSourceMapping {
   name: string;
-  table: Table;
+  table: Pick<Table, 'streamArn' | 'endpointStreamArn'>;
   functionName: string;
   enabled: boolean;
   startingPosition: 'TRIM_HORIZON' | 'LATEST';
@@ -48,7 +48,7 @@ export function describeEventSourceMapping(
   const table = tables.find(({ streamArn }) => streamArn === properties.EventSourceArn);
   if (!table) {
     throw new Error(
-      `${resourceName(resource)}: event source ${properties.EventSourceArn} is not the stream of a DynamoDB table in this app; the local host reads no other sources`,
+      `${resourceName(resource)}: event source ${properties.EventSourceArn} is not the stream of a DynamoDB table in this app; nor a queue; the local host reads no other sources`,
     );
   }
   return {
@@ -64,7 +64,7 @@ export function describeEventSourceMapping(
     bisectBatchOnFunctionError: properties.BisectBatchOnFunctionError,
     maximumRetryAttempts: properties.MaximumRetryAttempts,
     maximumRecordAgeMs: properties.MaximumRecordAgeInSeconds < 0 ? -1 : properties.MaximumRecordAgeInSeconds * 1000,
-    onFailure: functionDestination(resource, properties.DestinationConfig?.OnFailure?.Destination),
+    onFailure: failureDestination(resource, properties.DestinationConfig?.OnFailure?.Destination),
   };
 }
 

@@ -1,6 +1,7 @@
 import { mkdir, stat, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import * as z from 'zod';
+import { describeRole, type Role } from './iam-role.ts';
 import type { Intrinsics } from './intrinsics.ts';
 import { integer, parseProperties, unsupported } from './properties.ts';
 import { type Assembly, type Resource, resourceName } from './template.ts';
@@ -18,6 +19,8 @@ export interface FunctionDefinition {
   environment: Record<string, string>;
   reservedConcurrency?: number | undefined;
   recursiveLoop: 'Allow' | 'Terminate';
+  /** Absent in what releases before roles were evaluated have recorded. */
+  role?: Role;
 }
 
 const functionProperties = z.object({
@@ -28,6 +31,7 @@ const functionProperties = z.object({
     ZipFile: z.string().optional(),
     ImageUri: unsupported('container images do not run locally; use a bundle'),
   }),
+  Role: z.string('give the ARN of its role'),
   Layers: z.array(z.unknown()).max(0, 'layers do not run locally; bundle what they hold').optional(),
   Timeout: integer.default(3),
   MemorySize: integer.default(128),
@@ -42,6 +46,7 @@ export async function describeFunction(
   assembly: Assembly,
   stateDir: string,
 ): Promise<FunctionDefinition> {
+  const resources = assembly.stacks.flatMap((stack) => [...stack.resources.values()]);
   const properties = parseProperties(functionProperties, resource, intrinsics);
   const { name, attributes } = intrinsics.identityOf(resource);
   return {
@@ -59,6 +64,7 @@ export async function describeFunction(
     environment: properties.Environment?.Variables ?? {},
     reservedConcurrency: properties.ReservedConcurrentExecutions,
     recursiveLoop: properties.RecursiveLoop,
+    role: describeRole(resource, properties.Role, resources, intrinsics),
   };
 }
 

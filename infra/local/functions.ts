@@ -1,6 +1,8 @@
 import { randomUUID } from 'node:crypto';
 import { setTimeout as delay } from 'node:timers/promises';
 import type { Activity } from './activity.ts';
+import type { AccessKey } from './authorizer.ts';
+import type { Chaos } from './chaos.ts';
 import type { FunctionDefinition } from './function.ts';
 import { type Instance, type LambdaError, type Outcome, startInstance } from './instance.ts';
 
@@ -45,6 +47,8 @@ export interface FunctionsOptions {
   activity: Activity;
   /** Overrides the template's variables: endpoints, and what the caller of the host gives. */
   environment: () => Record<string, string>;
+  accessKeyOf: (definition: FunctionDefinition) => AccessKey;
+  chaos: Chaos | undefined;
   maxConcurrency: number;
   idleMs: number;
   onLog: (functionName: string, line: string) => unknown;
@@ -121,7 +125,7 @@ export function createFunctions(options: FunctionsOptions): Functions {
 
   function instanceOptions(definition: FunctionDefinition) {
     return {
-      environment: environmentOf(definition, options.environment()),
+      environment: environmentOf(definition, options.environment(), options.accessKeyOf(definition)),
       codeDirectory: definition.codeDirectory,
       timeoutMs: definition.timeoutMs,
       memoryMb: definition.memoryMb,
@@ -151,12 +155,14 @@ export function createFunctions(options: FunctionsOptions): Functions {
     const slot = slotFor(definition);
     slot.busy = true;
     if (!request.nested) running += 1;
+    const endTrouble = troubled(slot.instance, definition);
     const outcome = await slot.instance.invoke({
       requestId: request.requestId,
       payload: request.payload,
       traceId: request.traceId,
       invokedFunctionArn: definition.arn,
     });
+    endTrouble();
     slot.busy = false;
     slot.usedAtMs = Date.now();
     if (!request.nested) running -= 1;
@@ -168,6 +174,18 @@ export function createFunctions(options: FunctionsOptions): Functions {
       payload: outcome.payload,
       ...(outcome.error ? { error: outcome.error } : {}),
     });
+  }
+
+  /** Has chaos do to the process what it likes to; called when the invocation is over. */
+  function troubled(instance: Instance, { timeoutMs }: FunctionDefinition): () => void {
+    const trouble = options.chaos?.troubleOf(timeoutMs);
+    if (!trouble) return () => {};
+    const timer = setTimeout(() => {
+      options.chaos?.count(trouble.pauseMs === undefined ? 'processes killed' : 'processes paused');
+      if (trouble.pauseMs === undefined) void instance.kill();
+      else instance.pause(trouble.pauseMs);
+    }, trouble.afterMs);
+    return () => clearTimeout(timer);
   }
 
   function invoke(name: string, request: InvocationRequest): Promise<InvocationResult> {
@@ -226,7 +244,11 @@ function report(definition: FunctionDefinition, requestId: string, outcome: Outc
 }
 
 /** Nothing of the host's own environment but what any program needs: a variable missing on AWS must be missing here. */
-function environmentOf(definition: FunctionDefinition, overrides: Record<string, string>): Record<string, string> {
+function environmentOf(
+  definition: FunctionDefinition,
+  overrides: Record<string, string>,
+  { accessKeyId, secretAccessKey }: AccessKey,
+): Record<string, string> {
   const inherited = Object.fromEntries(
     ['PATH', 'HOME', 'TMPDIR', 'LANG'].flatMap((name) => (process.env[name] ? [[name, process.env[name]]] : [])),
   );
@@ -236,8 +258,6 @@ function environmentOf(definition: FunctionDefinition, overrides: Record<string,
     ...definition.environment,
     AWS_REGION: definition.region,
     AWS_DEFAULT_REGION: definition.region,
-    AWS_ACCESS_KEY_ID: 'local',
-    AWS_SECRET_ACCESS_KEY: 'local',
     AWS_EC2_METADATA_DISABLED: 'true',
     AWS_EXECUTION_ENV: `AWS_Lambda_nodejs${process.versions.node.split('.')[0]}.x`,
     AWS_LAMBDA_FUNCTION_NAME: definition.name,
@@ -249,5 +269,8 @@ function environmentOf(definition: FunctionDefinition, overrides: Record<string,
     LAMBDA_TASK_ROOT: definition.codeDirectory,
     _HANDLER: definition.handler,
     ...overrides,
+    // What it may do is known by its key, so nobody gives it another one.
+    AWS_ACCESS_KEY_ID: accessKeyId,
+    AWS_SECRET_ACCESS_KEY: secretAccessKey,
   };
 }

@@ -2,8 +2,11 @@ import { mkdir, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { DynamoDBClient } from '@aws-sdk/client-dynamodb';
 import { type Activity, createActivity } from './activity.ts';
+import { createAuthorizer, describePermission } from './authorizer.ts';
+import { type ChaosOptions, createChaos } from './chaos.ts';
 import { type CustomResources, createCustomResources } from './custom-resources.ts';
 import { clientConfig, type Dynamodb, startDynamodb } from './dynamodb.ts';
+import { startDynamodbProxy } from './dynamodb-proxy.ts';
 import { createEventQueue, type EventInvokeConfig } from './event-queue.ts';
 import { describeFunction, type FunctionDefinition } from './function.ts';
 import { createFunctions, type Functions, type InvocationReport } from './functions.ts';
@@ -11,12 +14,18 @@ import { createIntrinsics, type Intrinsics } from './intrinsics.ts';
 import { createInvoke, type InvocationType, type InvokeAnswer, startLambdaApi } from './lambda-api.ts';
 import { acquireLock } from './lock.ts';
 import { functionNameOf } from './properties.ts';
-import { isCustomResource, requireKnownTypes } from './resource-types.ts';
+import { isCustomResource, isIgnored, requireKnownTypes } from './resource-types.ts';
+import { startS3 } from './s3.ts';
+import { describeNotifications, startNotifications } from './s3-notifications.ts';
 import { startSchedules } from './schedules.ts';
+import { type Queues, startQueues } from './sqs.ts';
+import { type QueueDelivery, queueOf, startQueueDelivery } from './sqs-mapping.ts';
 import { writeStateFile } from './state-file.ts';
 import { type Streams, startStreams } from './streams.ts';
 import { isTable, provideTable, type Table } from './tables.ts';
 import { type Assembly, loadAssembly, type Resource } from './template.ts';
+import { startTimeToLive } from './time-to-live.ts';
+import { requireScheduleAccess, requireTriggerAccess } from './trigger-access.ts';
 import { describeWiring } from './wiring.ts';
 
 export interface HostOptions {
@@ -45,21 +54,27 @@ export interface HostOptions {
   fireAtStart?: boolean;
   /** The length of a schedule's minute. @default 60000 */
   minuteMs?: number;
+  /** Makes everything go wrong that may go wrong on AWS, once the app is deployed. @default - nothing does */
+  chaos?: ChaosOptions;
 }
 
 export interface Host {
   lambdaEndpoint: string;
   dynamodb: { endpoint: string; kind: 'embedded' | 'external'; readonly pid: number | undefined };
+  s3: { endpoint: string };
+  sqs: { endpoint: string; urls: string[] };
   functions: { name: string; logicalId: string }[];
   /** @throws an error with the name that the Invoke API gives it (ResourceNotFoundException…); what fails in the function is in the answer */
   invoke(name: string, payload: unknown, type?: InvocationType): Promise<InvokeAnswer>;
+  /** What chaos has done by now. */
+  chaos(): string | undefined;
   /** Resolves when nothing runs or waits, retries included, and the streams delivered what was written. Schedules go on. */
   idle(): Promise<void>;
   /** Running invocations may finish within graceMs, then no process, timer or socket is left. @default 0 */
   stop(options?: { graceMs?: number }): Promise<void>;
 }
 
-type Settings = Required<HostOptions>;
+type Settings = Required<Omit<HostOptions, 'chaos'>> & Pick<HostOptions, 'chaos'>;
 
 const HOST_RECORD = 'host.json';
 const STATE_DIRECTORIES = ['s3', 'streams', 'code', 'functions'];
@@ -79,6 +94,7 @@ function settingsOf(options: HostOptions): Settings {
     streamRetryDelayMs: options.streamRetryDelayMs ?? { first: 100, longest: 5_000 },
     fireAtStart: options.fireAtStart ?? true,
     minuteMs: options.minuteMs ?? 60_000,
+    ...(options.chaos ? { chaos: options.chaos } : {}),
   };
 }
 
@@ -127,8 +143,21 @@ async function start(options: HostOptions, closers: Closer[]): Promise<Omit<Host
   const tables = await provideStorage(resources, intrinsics, dynamodb, region, stateDir);
   await settings.beforeFunctions(dynamodb);
 
-  const runtime = createRuntime(settings);
-  const { activity, functions, events, invoke } = runtime;
+  const queues = await startQueues(resources, intrinsics, join(stateDir, 'sqs'), (name, error) =>
+    onLog(name, `its messages can't be kept: ${error.message}`),
+  );
+  closers.push(() => queues.stop());
+  const runtime = createRuntime(settings, resources, intrinsics, queues);
+  const { activity, functions, events, invoke, authorizer, chaos, faultOf } = runtime;
+  const proxy = await startDynamodbProxy({
+    dynamodb,
+    region,
+    authorizer,
+    tables,
+    faultOf,
+    onWritten: () => streams?.nudge(),
+  });
+  closers.push(() => proxy.stop());
   const provideFunction = functionProvider(resources, intrinsics, assembly, functions, stateDir);
   const customResources = createCustomResources({
     resources: resources.filter(isCustomResource),
@@ -138,17 +167,33 @@ async function start(options: HostOptions, closers: Closer[]): Promise<Omit<Host
     invoke,
     stateDir,
   });
-  const api = await startLambdaApi({ invoke, onCustomResourceResponse: customResources.respond });
+  const s3 = await startS3({ root: join(stateDir, 's3'), authorize: authorizer.authorize, faultOf });
+  closers.push(() => s3.stop());
+  const api = await startLambdaApi({
+    invoke,
+    authorize: (accessKeyId, nameOrArn) => {
+      const called = functions.find(functionNameOf(nameOrArn));
+      return called && authorizer.authorizeInvoke(accessKeyId, called.arn);
+    },
+    onCustomResourceResponse: customResources.respond,
+  });
   closers.push(() => api.stop());
   let streams: Streams | undefined;
-  // Together: stream readers and events wait for their invocations, which end with the functions after the grace.
+  let deliveries: QueueDelivery | undefined;
+  // Together: stream readers, queues and events wait for their invocations, which end with the functions after the grace.
   closers.push(async (graceMs) => {
-    await Promise.all([streams?.stop(), events.stop(), functions.stop(graceMs)]);
+    await Promise.all([streams?.stop(), deliveries?.stop(), events.stop(), functions.stop(graceMs)]);
   });
-  Object.assign(runtime.environment, sharedEnvironment(dynamodb, api.endpoint, stateDir), settings.env);
+  Object.assign(
+    runtime.environment,
+    sharedEnvironment(proxy.endpoint, api.endpoint, s3.endpoint, queues.endpoint),
+    settings.env,
+  );
 
   await provideFunctions(resources, intrinsics, provideFunction, customResources, api.endpoint);
   const wiring = describeWiring(resources, intrinsics, functions, tables);
+  requireTriggerAccess(wiring, functions, authorizer);
+  requireScheduleAccess(resources, intrinsics, runtime.permissions);
   for (const config of wiring.configs) runtime.configs.set(config.functionName, config);
   const started = await startStreams(wiring.mappings, {
     endpoint: dynamodb.endpoint,
@@ -158,10 +203,24 @@ async function start(options: HostOptions, closers: Closer[]): Promise<Omit<Host
     activity,
     onLog,
     retryDelayMs: settings.streamRetryDelayMs,
+    chaos,
   });
   streams = started;
   activity.onChange(started.nudge);
-  await recordHost(stateDir, api.endpoint, dynamodb);
+  const mapped = wiring.queueMappings.map(async (mapping) => ({
+    mapping,
+    queue: await queueOf(mapping, queues, functions),
+  }));
+  const delivering = startQueueDelivery(await Promise.all(mapped), { functions, activity, onLog });
+  deliveries = delivering;
+  const notifications = await startNotifications(wiring.notifications, {
+    s3,
+    invoke,
+    onError: ({ bucket, functionArn }, error) =>
+      onLog(functionNameOf(functionArn), `was not told of an object in ${bucket}: ${error.message}`),
+  });
+  closers.push(() => notifications.stop());
+  await recordHost(stateDir, api.endpoint, dynamodb, s3.endpoint);
   closers.push(() => rm(join(stateDir, HOST_RECORD), { force: true }));
   const schedules = startSchedules(wiring.schedules, {
     invoke,
@@ -170,41 +229,87 @@ async function start(options: HostOptions, closers: Closer[]): Promise<Omit<Host
     onError: ({ arn, targetArn }, error) => onLog(functionNameOf(targetArn), `${arn} did not fire: ${error.message}`),
   });
   closers.push(async () => schedules.stop());
+  // An endpoint of the user's own expires its items itself.
+  if (dynamodb.kind === 'embedded') {
+    const timeToLive = startTimeToLive(tables, {
+      endpoint: dynamodb.endpoint,
+      region,
+      intervalMs: chaos ? 1_000 : 60_000,
+      chaos,
+      onError: (table, error) => onLog('dynamodb', `expired items of ${table} were not deleted: ${error.message}`),
+    });
+    closers.push(() => timeToLive.stop());
+  }
+  chaos?.begin();
   return {
     lambdaEndpoint: api.endpoint,
     dynamodb,
+    s3,
+    sqs: { endpoint: queues.endpoint, urls: queues.urls() },
     functions: functions.all().map(({ name, logicalId }) => ({ name, logicalId })),
     invoke: (name, payload, type = 'RequestResponse') => invoke(name, JSON.stringify(payload) ?? '', type),
-    idle: () => untilIdle(activity, started),
+    chaos: () => chaos?.summary(),
+    idle: () => untilIdle(activity, started, delivering),
   };
 }
 
-async function untilIdle(activity: Activity, streams: Streams): Promise<void> {
+async function untilIdle(activity: Activity, streams: Streams, deliveries: QueueDelivery): Promise<void> {
   for (;;) {
     await activity.whenQuiet();
     const before = activity.started;
-    await streams.caughtUp();
+    await Promise.all([streams.caughtUp(), deliveries.caughtUp()]);
     if (activity.underWay === 0 && activity.started === before) return;
   }
 }
 
 /** Invocations, before there is anything that invokes. */
-function createRuntime(settings: Settings) {
+function createRuntime(settings: Settings, resources: Resource[], intrinsics: Intrinsics, queues: Queues) {
   const activity = createActivity();
+  const chaos = settings.chaos && createChaos(settings.chaos);
+  const permissions = resources
+    .filter(({ type }) => type === 'AWS::Lambda::Permission')
+    .map((permission) => describePermission(permission, intrinsics));
+  const authorizer = createAuthorizer(permissions);
+  const faultOf = (accessKeyId: string) => {
+    const caller = authorizer.functionOf(accessKeyId);
+    return caller && chaos?.faultOf(caller.name);
+  };
   const environment: Record<string, string> = {};
-  const functions = createFunctions({ ...settings, activity, environment: () => environment });
+  const functions = createFunctions({
+    ...settings,
+    activity,
+    chaos,
+    environment: () => environment,
+    accessKeyOf: authorizer.accessKeyOf,
+  });
   const configs = new Map<string, EventInvokeConfig>();
   const retryDelaysMs = settings.eventRetryDelaysMs;
-  const events = createEventQueue({ functions, activity, configs, retryDelaysMs, onLog: settings.onLog });
-  return { activity, environment, functions, configs, events, invoke: createInvoke(functions, events) };
+  const events = createEventQueue({
+    functions,
+    activity,
+    configs,
+    retryDelaysMs,
+    chaos,
+    // Whoever reads it hides a message as long as it likes.
+    sendToQueue: async (arn, body) => (await queues.provide(arn, 30_000)).send({ body, attributes: {} }),
+    onLog: settings.onLog,
+  });
+  const invoke = createInvoke(functions, events);
+  return { activity, chaos, authorizer, permissions, faultOf, environment, functions, configs, events, invoke };
 }
 
 /** Other programs find the running host by it. */
-async function recordHost(stateDir: string, lambdaEndpoint: string, dynamodb: Dynamodb): Promise<void> {
+async function recordHost(
+  stateDir: string,
+  lambdaEndpoint: string,
+  dynamodb: Dynamodb,
+  s3Endpoint: string,
+): Promise<void> {
   await writeStateFile(join(stateDir, HOST_RECORD), {
     pid: process.pid,
     lambdaEndpoint,
     dynamodb: { endpoint: dynamodb.endpoint, kind: dynamodb.kind },
+    s3: { endpoint: s3Endpoint },
   });
 }
 
@@ -215,10 +320,13 @@ async function provideStorage(
   region: string,
   stateDir: string,
 ): Promise<Table[]> {
-  for (const resource of resources) {
-    if (resource.type !== 'AWS::S3::Bucket') continue;
-    await mkdir(join(stateDir, 's3', intrinsics.identityOf(resource).name), { recursive: true });
-  }
+  // Also those that are no part of the app, but wake something in it: before a function looks into them.
+  const buckets = resources.flatMap((resource) => {
+    if (resource.type === 'AWS::S3::Bucket') return [intrinsics.identityOf(resource).name];
+    if (resource.type !== 'Custom::S3BucketNotifications') return [];
+    return describeNotifications(resource, intrinsics).map(({ bucket }) => bucket);
+  });
+  for (const bucket of buckets) await mkdir(join(stateDir, 's3', bucket), { recursive: true });
   const client = new DynamoDBClient(clientConfig(dynamodb.endpoint, region));
   try {
     const tables: Table[] = [];
@@ -229,17 +337,20 @@ async function provideStorage(
   }
 }
 
-function sharedEnvironment(dynamodb: Dynamodb, lambdaEndpoint: string, stateDir: string): Record<string, string> {
-  const credentials = ['AWS_ACCESS_KEY_ID', 'AWS_SECRET_ACCESS_KEY', 'AWS_SESSION_TOKEN'].flatMap((name) =>
-    process.env[name] ? [[name, process.env[name]]] : [],
-  );
+function sharedEnvironment(
+  dynamodbEndpoint: string,
+  lambdaEndpoint: string,
+  s3Endpoint: string,
+  sqsEndpoint: string,
+): Record<string, string> {
   return {
-    AWS_ENDPOINT_URL_DYNAMODB: dynamodb.endpoint,
-    AWS_ENDPOINT_URL_DYNAMODB_STREAMS: dynamodb.endpoint,
+    AWS_ENDPOINT_URL_DYNAMODB: dynamodbEndpoint,
+    AWS_ENDPOINT_URL_DYNAMODB_STREAMS: dynamodbEndpoint,
     AWS_ENDPOINT_URL_LAMBDA: lambdaEndpoint,
-    SLUICE_S3_DIRECTORY: join(stateDir, 's3'),
-    // An endpoint of the user's own may check them; the embedded one never sees real ones.
-    ...(dynamodb.kind === 'external' ? Object.fromEntries(credentials) : {}),
+    AWS_ENDPOINT_URL_S3: s3Endpoint,
+    AWS_ENDPOINT_URL_SQS: sqsEndpoint,
+    // Paths and secrets in files of this machine may be named here, and nowhere else.
+    SLUICE_LOCAL: '1',
   };
 }
 
@@ -275,9 +386,29 @@ async function provideFunctions(
   customResources: CustomResources,
   lambdaEndpoint: string,
 ): Promise<void> {
-  const all = resources.filter(({ type }) => type === 'AWS::Lambda::Function');
-  const early = all.filter((resource) => !intrinsics.dependencies(resource).some(isCustomResource));
+  const all = resources.filter(
+    (resource) => resource.type === 'AWS::Lambda::Function' && runsHere(resource, resources, intrinsics),
+  );
+  const dependsOnCustomResource = (resource: Resource) =>
+    [resource, ...intrinsics.dependencies(resource).filter(({ type }) => type.startsWith('AWS::IAM::'))].some((each) =>
+      intrinsics.dependencies(each).some(isCustomResource),
+    );
+  const early = all.filter((resource) => !dependsOnCustomResource(resource));
   for (const resource of early) await provideFunction(intrinsics.identityOf(resource).name);
   await customResources.apply(lambdaEndpoint);
   for (const resource of all) await provideFunction(intrinsics.identityOf(resource).name);
+}
+
+/**
+ * A function in another language than Node.js is left out where nothing here asks for it, such as the CDK's own that make what the host
+ * makes itself. Otherwise it is refused when it is described.
+ */
+function runsHere(resource: Resource, resources: Resource[], intrinsics: Intrinsics): boolean {
+  const { Runtime } = resource.properties;
+  if (typeof Runtime !== 'string' || Runtime.startsWith('nodejs')) return true;
+  return resources.some((other) => {
+    const { ServiceToken, ...rest } = other.properties;
+    const asked = isCustomResource(other) ? { ...rest, ServiceToken } : rest;
+    return !isIgnored(other) && intrinsics.dependencies({ ...other, properties: asked }).includes(resource);
+  });
 }

@@ -29,6 +29,8 @@ export interface Instance {
   /** One at a time. Resolves also when the process had to be killed; then it is dead before the outcome is told. */
   invoke(request: InstanceRequest): Promise<Outcome>;
   readonly alive: boolean;
+  /** Stops the process for a while, and the clock of its timeout too, as when a machine sleeps: it wakes up late, and goes on. */
+  pause(ms: number): void;
   kill(): Promise<void>;
 }
 
@@ -58,7 +60,8 @@ interface Invocation {
   startedMs: number;
   initMs: number;
   maxRssMb: number;
-  timers: NodeJS.Timeout[];
+  limit?: Limit;
+  memoryCheck?: NodeJS.Timeout;
   answer?: InvocationAnswer;
   settle: (outcome: Outcome) => void;
 }
@@ -85,10 +88,11 @@ export function startInstance(options: InstanceOptions): Instance {
   let failure: LambdaError | undefined;
   let alive = true;
 
-  const kill = (): void => {
+  const kill = (): void => signalGroup('SIGKILL');
+  const signalGroup = (signal: NodeJS.Signals): void => {
     if (child.pid === undefined) return;
     try {
-      process.kill(-child.pid, 'SIGKILL');
+      process.kill(-child.pid, signal);
     } catch (error) {
       if ((error as NodeJS.ErrnoException).code !== 'ESRCH') throw error;
     }
@@ -138,18 +142,17 @@ export function startInstance(options: InstanceOptions): Instance {
     unreportedInitMs = 0;
     current.startedMs = performance.now();
     const seconds = (options.timeoutMs / 1000).toFixed(2);
-    clearTimers(current);
-    current.timers.push(
-      setTimeout(
-        () => killFor({ errorType: 'Sandbox.Timedout', errorMessage: `Task timed out after ${seconds} seconds` }),
-        options.timeoutMs,
-      ),
-      watchMemory(current),
-    );
+    limit(current, options.timeoutMs, `Task timed out after ${seconds} seconds`);
     child.send({ type: 'invoke', ...current.request, deadlineMs: Date.now() + options.timeoutMs }, (error) => {
       // A process that ends meanwhile is reported by its end.
       if (error && child.connected) killFor({ errorType: 'Runtime.ExitError', errorMessage: error.message });
     });
+  }
+
+  function limit(current: Invocation, limitMs: number, errorMessage: string): void {
+    clearTimers(current);
+    current.limit = startLimit(limitMs, () => killFor({ errorType: 'Sandbox.Timedout', errorMessage }));
+    current.memoryCheck = watchMemory(current);
   }
 
   function watchMemory(current: Invocation): NodeJS.Timeout {
@@ -190,21 +193,28 @@ export function startInstance(options: InstanceOptions): Instance {
   return {
     invoke(request) {
       return new Promise((resolve) => {
-        invocation = { request, startedMs: performance.now(), initMs: 0, maxRssMb: 0, timers: [], settle: resolve };
+        invocation = { request, startedMs: performance.now(), initMs: 0, maxRssMb: 0, settle: resolve };
         if (!alive) {
           settle({ error: withRequestId(failure ?? exitError(child.exitCode, child.signalCode), request.requestId) });
         } else if (!ready) {
           const limitMs = INIT_TIMEOUT_MS + options.timeoutMs;
-          const message = `Init timed out after ${(limitMs / 1000).toFixed(2)} seconds`;
-          invocation.timers.push(
-            setTimeout(() => killFor({ errorType: 'Sandbox.Timedout', errorMessage: message }), limitMs),
-            watchMemory(invocation),
-          );
+          limit(invocation, limitMs, `Init timed out after ${(limitMs / 1000).toFixed(2)} seconds`);
         } else run(invocation);
       });
     },
     get alive() {
       return alive && failure === undefined && child.connected;
+    },
+    pause(ms) {
+      const limited = invocation?.limit;
+      limited?.stop();
+      signalGroup('SIGSTOP');
+      const timer = setTimeout(() => {
+        signalGroup('SIGCONT');
+        limited?.goOn();
+      }, ms);
+      // It may be killed meanwhile.
+      void closed.then(() => clearTimeout(timer));
     },
     async kill() {
       kill();
@@ -213,8 +223,37 @@ export function startInstance(options: InstanceOptions): Instance {
   };
 }
 
-function clearTimers(invocation: Invocation): void {
-  for (const timer of invocation.timers.splice(0)) clearTimeout(timer);
+function clearTimers({ limit, memoryCheck }: Invocation): void {
+  limit?.end();
+  clearInterval(memoryCheck);
+}
+
+/** A timeout whose clock can be stopped. */
+interface Limit {
+  stop(): void;
+  goOn(): void;
+  end(): void;
+}
+
+function startLimit(ms: number, onOver: () => void): Limit {
+  let endsMs = performance.now() + ms;
+  let leftMs = ms;
+  let timer: NodeJS.Timeout | undefined = setTimeout(onOver, ms);
+  return {
+    stop() {
+      clearTimeout(timer);
+      leftMs = endsMs - performance.now();
+    },
+    goOn() {
+      if (timer === undefined) return;
+      endsMs = performance.now() + leftMs;
+      timer = setTimeout(onOver, leftMs);
+    },
+    end() {
+      clearTimeout(timer);
+      timer = undefined;
+    },
+  };
 }
 
 function exitError(code: number | null, signal: NodeJS.Signals | null): LambdaError {

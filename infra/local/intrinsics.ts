@@ -5,6 +5,8 @@ export interface Intrinsics {
   identityOf(resource: Resource): Identity;
   /** The properties with every intrinsic replaced by its value. */
   properties(resource: Resource): Record<string, unknown>;
+  /** One of them, where others may not be known yet. */
+  property(resource: Resource, name: string): unknown;
   /** Tells what only running knows: a stream's ARN, the Data of a custom resource. */
   assign(resource: Resource, values: { ref?: string; attributes?: Record<string, unknown> }): void;
   /** Resources that this one names directly, in any stack. */
@@ -193,6 +195,8 @@ export function createIntrinsics(assembly: Assembly): Intrinsics {
     identityOf,
     properties: (resource) =>
       resolve({ stack: resource.stack, owner: resourceName(resource) }, resource.properties) as Record<string, unknown>,
+    property: (resource, name) =>
+      resolve({ stack: resource.stack, owner: resourceName(resource) }, resource.properties[name]),
     assign: (resource, values) => {
       assigned.set(resource, values);
     },

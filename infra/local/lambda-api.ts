@@ -1,6 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
+import type { Authorizer } from './authorizer.ts';
 import type { EventQueue } from './event-queue.ts';
 import { type Functions, TooManyRequestsException } from './functions.ts';
 import { continueTrace } from './lineage.ts';
@@ -99,6 +100,8 @@ export interface LambdaApi {
 
 export interface LambdaApiOptions {
   invoke: Invoke;
+  /** Asked with the caller's access key and the function that it calls. */
+  authorize: (accessKeyId: string, nameOrArn: string) => ReturnType<Authorizer['authorize']>;
   /** A custom resource answers by PUT to a URL of this server; false where nobody waits for it. */
   onCustomResourceResponse: (token: string, body: string) => boolean;
 }
@@ -146,6 +149,12 @@ async function answer(request: IncomingMessage, response: ServerResponse, option
         404,
         `the local host offers Invoke only, not ${request.method} ${pathname}`,
       );
+    }
+    const [, accessKeyId = ''] = /Credential=([^/]+)\//.exec(request.headers.authorization ?? '') ?? [];
+    const denial = options.authorize(accessKeyId, decodeURIComponent(nameOrArn));
+    if (denial) {
+      const unknown = denial.reason === 'unknownKey';
+      throw new InvokeError(unknown ? 'UnrecognizedClientException' : 'AccessDeniedException', 403, denial.message);
     }
     await answerInvoke(request, response, options.invoke, decodeURIComponent(nameOrArn));
   } catch (error) {

@@ -52,6 +52,13 @@ const RUN: Record<string, ResourceType> = {
       RegionalDomainName: `${name}.s3.${stack.region}.amazonaws.com`,
     }),
   },
+  'AWS::SQS::Queue': {
+    nameProperty: 'QueueName',
+    maxNameLength: 80,
+    service: 'sqs',
+    arn: (name) => name,
+    attributes: (name) => ({ QueueName: name }),
+  },
   'AWS::Scheduler::Schedule': {
     nameProperty: 'Name',
     maxNameLength: 64,
@@ -60,6 +67,8 @@ const RUN: Record<string, ResourceType> = {
   },
   'AWS::Events::Rule': { nameProperty: 'Name', maxNameLength: 64, service: 'events', arn: (name) => `rule/${name}` },
   'AWS::CloudFormation::CustomResource': {},
+  // On AWS a function of the CDK makes it; the host tells of objects itself.
+  'Custom::S3BucketNotifications': {},
 };
 
 /** Types without a meaning on one machine: permissions, log retention, alarms, networks, and what only a deployment needs. */
@@ -119,6 +128,9 @@ const IGNORED: Record<string, ResourceType> = {
     attributes: (name) => ({ TopicName: name }),
   },
   'AWS::SNS::TopicPolicy': {},
+  // Where a pipeline of another app finds a platform.
+  'AWS::SSM::Parameter': { nameProperty: 'Name' },
+  'AWS::SQS::QueuePolicy': {},
   'AWS::Scheduler::ScheduleGroup': {
     nameProperty: 'Name',
     service: 'scheduler',
@@ -133,14 +145,14 @@ const IGNORED: Record<string, ResourceType> = {
   'Custom::VpcRestrictDefaultSG': {},
 };
 
-function isIgnored(resource: Resource): boolean {
+export function isIgnored(resource: Resource): boolean {
   return Object.hasOwn(IGNORED, resource.type);
 }
 
 export function isCustomResource(resource: Resource): boolean {
   return (
     resource.type === 'AWS::CloudFormation::CustomResource' ||
-    (resource.type.startsWith('Custom::') && !isIgnored(resource))
+    (resource.type.startsWith('Custom::') && !isIgnored(resource) && !Object.hasOwn(RUN, resource.type))
   );
 }
 

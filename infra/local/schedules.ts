@@ -1,17 +1,25 @@
 import { randomUUID } from 'node:crypto';
 import * as z from 'zod';
+import { type Cron, nextFiring, parseCron } from '../cron.ts';
+import { instantOf, isTimeZone } from '../time-zone.ts';
 import type { Intrinsics } from './intrinsics.ts';
 import type { Invoke } from './lambda-api.ts';
 import { parseProperties, unsupported } from './properties.ts';
 import { type Resource, resourceName } from './template.ts';
 
-/** AWS::Scheduler::Schedule or AWS::Events::Rule with a rate, resolved to one target. */
-export interface Schedule {
+/** AWS::Scheduler::Schedule or AWS::Events::Rule with a schedule, resolved to one target. */
+export interface Schedule extends Times {
   arn: string;
-  periodMinutes: number;
   enabled: boolean;
   targetArn: string;
   payload: (firing: Firing) => string;
+}
+
+interface Times {
+  /** The first time after this one, undefined: never again. */
+  next: (afterMs: number) => number | undefined;
+  /** A rate says how often, not when: it may fire at the start, too. */
+  isRate: boolean;
 }
 
 interface Firing {
@@ -21,6 +29,7 @@ interface Firing {
 
 const scheduleProperties = z.object({
   ScheduleExpression: z.string(),
+  ScheduleExpressionTimezone: z.string().refine(isTimeZone, 'there is no such time zone').default('UTC'),
   State: z.enum(['ENABLED', 'DISABLED']).default('ENABLED'),
   Target: z.object({ Arn: z.string(), Input: z.string().optional() }),
 });
@@ -48,7 +57,8 @@ export function isSchedule(resource: Resource): boolean {
 export function describeSchedules(resource: Resource, intrinsics: Intrinsics): Schedule[] {
   const arn = intrinsics.identityOf(resource).attributes.Arn ?? '';
   if (resource.type === 'AWS::Scheduler::Schedule') {
-    const { Target, State, ScheduleExpression } = parseProperties(scheduleProperties, resource, intrinsics);
+    const properties = parseProperties(scheduleProperties, resource, intrinsics);
+    const { Target, State, ScheduleExpression, ScheduleExpressionTimezone } = properties;
     const payload = ({ scheduledAt, executionId }: Firing) =>
       (Target.Input ?? scheduledEvent(resource, arn, 'aws.scheduler', scheduledAt))
         .replaceAll('<aws.scheduler.schedule-arn>', arn)
@@ -58,7 +68,7 @@ export function describeSchedules(resource: Resource, intrinsics: Intrinsics): S
     return [
       {
         arn,
-        periodMinutes: periodOf(resource, ScheduleExpression),
+        ...timesOf(resource, ScheduleExpression, ScheduleExpressionTimezone),
         enabled: State === 'ENABLED',
         targetArn: Target.Arn,
         payload,
@@ -68,7 +78,7 @@ export function describeSchedules(resource: Resource, intrinsics: Intrinsics): S
   const { Targets, State, ScheduleExpression } = parseProperties(ruleProperties, resource, intrinsics);
   return Targets.map((target) => ({
     arn,
-    periodMinutes: periodOf(resource, ScheduleExpression),
+    ...timesOf(resource, ScheduleExpression, 'UTC'),
     enabled: State !== 'DISABLED',
     targetArn: target.Arn,
     payload: ({ scheduledAt }: Firing) => target.Input ?? scheduledEvent(resource, arn, 'aws.events', scheduledAt),
@@ -89,17 +99,33 @@ function scheduledEvent({ stack }: Resource, arn: string, source: string, schedu
   });
 }
 
-/** A longer timer fires at once, so longer periods are shortened to 24 days. */
-const LONGEST_TIMER_MS = 2 ** 31 - 1;
-
 const MINUTES = { minute: 1, hour: 60, day: 1_440 };
 
-function periodOf(resource: Resource, expression: string): number {
-  const [, count, unit] = /^rate\((\d+) (minute|hour|day)s?\)$/.exec(expression) ?? [];
-  if (count === undefined || Number(count) === 0) {
-    throw new Error(`${resourceName(resource)}: ${expression} does not run locally; use rate(<n> minutes|hours|days)`);
+function timesOf(resource: Resource, expression: string, timeZone: string): Times {
+  const [, kind, operand = ''] = /^(rate|cron|at)\((.*)\)$/.exec(expression) ?? [];
+  const refused = (why: string) => new Error(`${resourceName(resource)}: ${expression} does not run locally; ${why}`);
+  if (kind === 'rate') {
+    const [, count, unit] = /^(\d+) (minute|hour|day)s?$/.exec(operand) ?? [];
+    if (count === undefined || Number(count) === 0) throw refused('use rate(<n> minutes|hours|days)');
+    const periodMs = Number(count) * MINUTES[unit as keyof typeof MINUTES] * 60_000;
+    return { next: (afterMs) => afterMs + periodMs, isRate: true };
   }
-  return Number(count) * MINUTES[unit as keyof typeof MINUTES];
+  if (kind === 'cron') {
+    const cron = cronOf(operand, refused);
+    return { next: (afterMs) => nextFiring(cron, afterMs, timeZone), isRate: false };
+  }
+  const wallMs = kind === 'at' && /^[\d-]+T[\d:]+$/.test(operand) ? Date.parse(`${operand}Z`) : Number.NaN;
+  if (Number.isNaN(wallMs)) throw refused('use rate(…), cron(…) or at(yyyy-mm-ddThh:mm:ss)');
+  const atMs = instantOf(wallMs, timeZone);
+  return { next: (afterMs) => (atMs !== undefined && atMs > afterMs ? atMs : undefined), isRate: false };
+}
+
+function cronOf(expression: string, refused: (why: string) => Error): Cron {
+  try {
+    return parseCron(expression);
+  } catch (error) {
+    throw refused((error as Error).message);
+  }
 }
 
 export interface SchedulesOptions {
@@ -114,30 +140,51 @@ export interface Schedules {
   stop(): void;
 }
 
+/** A longer timer fires at once. */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 /** Each firing is an Event invocation. Firings missed while the machine slept are not made up for. */
 export function startSchedules(schedules: Schedule[], options: SchedulesOptions): Schedules {
-  const timers = new Set<NodeJS.Timeout>();
+  const timers = new Map<Schedule, NodeJS.Timeout>();
+  const speed = 60_000 / options.minuteMs;
+  const startMs = Date.now();
+  const nowMs = (): number => startMs + (Date.now() - startMs) * speed;
 
-  async function fire(schedule: Schedule): Promise<void> {
+  async function fire(schedule: Schedule, scheduledMs: number): Promise<void> {
     try {
-      const payload = schedule.payload({ scheduledAt: new Date(), executionId: randomUUID() });
+      const payload = schedule.payload({ scheduledAt: new Date(scheduledMs), executionId: randomUUID() });
       await options.invoke(schedule.targetArn, payload, 'Event');
     } catch (error) {
       options.onError(schedule, error as Error);
     }
   }
 
-  function start(schedule: Schedule): void {
-    const periodMs = Math.min(schedule.periodMinutes * options.minuteMs, LONGEST_TIMER_MS);
-    const timer = setInterval(() => void fire(schedule), periodMs);
-    timers.add(timer);
-    if (options.fireAtStart) void fire(schedule);
+  function wait(schedule: Schedule, untilMs: number): void {
+    const leftMs = Math.max(0, untilMs - nowMs()) / speed;
+    const timer = setTimeout(
+      () => {
+        if (leftMs > LONGEST_TIMER_MS) return wait(schedule, untilMs);
+        void fire(schedule, untilMs);
+        waitForNext(schedule, Math.max(untilMs, nowMs()));
+      },
+      Math.min(leftMs, LONGEST_TIMER_MS),
+    );
+    timers.set(schedule, timer);
   }
 
-  for (const schedule of schedules) if (schedule.enabled) start(schedule);
+  function waitForNext(schedule: Schedule, afterMs: number): void {
+    const next = schedule.next(afterMs);
+    if (next !== undefined) wait(schedule, next);
+  }
+
+  for (const schedule of schedules) {
+    if (!schedule.enabled) continue;
+    if (schedule.isRate && options.fireAtStart) void fire(schedule, startMs);
+    waitForNext(schedule, startMs);
+  }
   return {
     stop: () => {
-      for (const timer of timers) clearInterval(timer);
+      for (const timer of timers.values()) clearTimeout(timer);
     },
   };
 }

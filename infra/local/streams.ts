@@ -1,4 +1,5 @@
 import { join } from 'node:path';
+import { setTimeout as delay } from 'node:timers/promises';
 import {
   DescribeStreamCommand,
   DynamoDBStreamsClient,
@@ -6,12 +7,13 @@ import {
   type Shard,
 } from '@aws-sdk/client-dynamodb-streams';
 import type { Activity } from './activity.ts';
+import type { Chaos } from './chaos.ts';
 import { clientConfig } from './dynamodb.ts';
 import type { EventQueue } from './event-queue.ts';
 import type { EventSourceMapping } from './event-source-mapping.ts';
-import type { Functions } from './functions.ts';
+import { type Functions, HostStoppingError } from './functions.ts';
 import { iteratorAfter, type ShardReader, startShardReader } from './shard-reader.ts';
-import { type DiscardedBatch, deliverBatch, discardedBatchRecord } from './stream-batch.ts';
+import { type BatchOptions, type DiscardedBatch, deliverBatch, discardedBatchRecord } from './stream-batch.ts';
 import type { StreamRecord } from './stream-event.ts';
 import { openStreamPositions, type ShardPosition, type StreamPositions } from './stream-positions.ts';
 
@@ -29,6 +31,7 @@ export interface StreamsOptions {
   events: EventQueue;
   activity: Activity;
   retryDelayMs: { first: number; longest: number };
+  chaos?: Chaos | undefined;
   onLog: (functionName: string, line: string) => unknown;
 }
 
@@ -215,15 +218,28 @@ function deliver(
   const discard = (failure: DiscardedBatch): void => {
     const functionArn = options.functions.find(mapping.functionName)?.arn ?? mapping.functionName;
     const record = discardedBatchRecord(failure, functionArn, shardId);
-    if (mapping.onFailure !== undefined) options.events.accept(mapping.onFailure, JSON.stringify(record));
+    if (mapping.onFailure !== undefined) options.events.send(mapping.onFailure, JSON.stringify(record));
     else options.onLog(mapping.functionName, `stream records dropped: ${JSON.stringify(record)}`);
   };
-  return deliverBatch(records, {
-    ...mapping,
-    functions: options.functions,
-    signal,
-    retryDelayMs: options.retryDelayMs,
-    checkpoint,
-    discard,
-  });
+  const batch = { ...mapping, functions: options.functions, signal, retryDelayMs: options.retryDelayMs, discard };
+  const [firstMs = 0, ...againMs] = options.chaos?.deliveries() ?? [];
+  const late = firstMs > 0 ? [firstMs, ...againMs] : againMs;
+  for (const afterMs of late) void options.activity.track(deliverLate(records, batch, afterMs));
+  if (firstMs === 0) return deliverBatch(records, { ...batch, checkpoint });
+  // What comes after it does not wait.
+  checkpoint(records.at(-1)!.dynamodb.SequenceNumber);
+  return Promise.resolve();
+}
+
+async function deliverLate(
+  records: StreamRecord[],
+  batch: Omit<BatchOptions, 'checkpoint'>,
+  afterMs: number,
+): Promise<void> {
+  try {
+    await delay(afterMs, undefined, { signal: batch.signal });
+    await deliverBatch(records, { ...batch, checkpoint: () => {} });
+  } catch (error) {
+    if (!batch.signal.aborted && !(error instanceof HostStoppingError)) throw error;
+  }
 }

@@ -15,16 +15,19 @@ import {
   waitUntilTableExists,
 } from '@aws-sdk/client-dynamodb';
 import * as z from 'zod';
+import type { TableKeys } from './dynamodb-access.ts';
 import type { Intrinsics } from './intrinsics.ts';
 import { flag, parseProperties } from './properties.ts';
 import { type Resource, resourceName } from './template.ts';
 
-export interface Table {
+export interface Table extends TableKeys {
   name: string;
   /** As the template's functions see it: `Fn::GetAtt [table, StreamArn]`, in the stack's region. */
   streamArn: string | undefined;
   /** As the endpoint calls it; emulators put a name of their own in the place of the region. */
   endpointStreamArn: string | undefined;
+  sortKey: string | undefined;
+  timeToLiveAttribute: string | undefined;
 }
 
 const key = z.array(z.object({ AttributeName: z.string(), KeyType: z.enum(['HASH', 'RANGE']) }));
@@ -71,7 +74,23 @@ export async function provideTable(resource: Resource, intrinsics: Intrinsics, c
   intrinsics.assign(resource, {
     attributes: { TableId: table?.TableId ?? name, ...(streamArn ? { StreamArn: streamArn } : {}) },
   });
-  return { name, streamArn, endpointStreamArn: streamArn ? table?.LatestStreamArn : undefined };
+  return {
+    name,
+    arn: attributes.Arn ?? name,
+    partitionKey: partitionKeyOf(shape),
+    sortKey: shape.KeySchema.find(({ KeyType }) => KeyType === 'RANGE')?.AttributeName,
+    indexes: Object.fromEntries(
+      [...(shape.GlobalSecondaryIndexes ?? []), ...(shape.LocalSecondaryIndexes ?? [])].map((index) => [
+        index.IndexName ?? '',
+        partitionKeyOf(index),
+      ]),
+    ),
+    timeToLiveAttribute: shape.TimeToLiveSpecification?.Enabled
+      ? shape.TimeToLiveSpecification.AttributeName
+      : undefined,
+    streamArn,
+    endpointStreamArn: streamArn ? table?.LatestStreamArn : undefined,
+  };
 }
 
 async function create(client: DynamoDBClient, name: string, shape: TableShape): Promise<void> {
@@ -151,6 +170,10 @@ async function describe(client: DynamoDBClient, name: string): Promise<TableDesc
     if (error instanceof ResourceNotFoundException) return undefined;
     throw error;
   }
+}
+
+function partitionKeyOf({ KeySchema = [] }: { KeySchema?: KeySchemaElement[] | undefined }): string {
+  return KeySchema.find(({ KeyType }) => KeyType === 'HASH')?.AttributeName ?? '';
 }
 
 function keyText(schema: KeySchemaElement[] | undefined): string {

@@ -24,7 +24,7 @@ export async function temporaryDirectory(): Promise<string> {
 /** Writes what `cdk synth` would: manifest, template, asset manifest and asset folders of one stack "App". */
 export async function writeAssembly(directory: string, app: App): Promise<string> {
   await mkdir(directory, { recursive: true });
-  const resources: Record<string, unknown> = { ...app.resources };
+  const resources: Record<string, unknown> = { Everything: everything, ...app.resources };
   const files: Record<string, unknown> = {};
   for (const [logicalId, code] of Object.entries(app.functions ?? {})) {
     const asset = `asset.${logicalId}${Buffer.from(code).length}`;
@@ -40,6 +40,7 @@ export async function writeAssembly(directory: string, app: App): Promise<string
         Code: { S3Bucket: sub('assets-<AWS::AccountId>-<AWS::Region>'), S3Key: `${asset}.zip` },
         Handler: 'index.handler',
         Runtime: 'nodejs24.x',
+        Role: { 'Fn::GetAtt': ['Everything', 'Arn'] },
         Timeout: 30,
         MemorySize: 256,
         ...app.functionProperties?.[logicalId],
@@ -61,6 +62,13 @@ export async function writeAssembly(directory: string, app: App): Promise<string
     },
   });
   return directory;
+}
+
+/** The role of functions that have none of their own. */
+const everything = role([{ Effect: 'Allow', Action: '*', Resource: '*' }]);
+
+export function role(Statement: unknown[]) {
+  return { Type: 'AWS::IAM::Role', Properties: { Policies: [{ PolicyName: 'P', PolicyDocument: { Statement } }] } };
 }
 
 export interface RunningApp extends Host {

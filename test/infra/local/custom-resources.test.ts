@@ -53,6 +53,18 @@ describe('a custom resource', () => {
     ]);
   });
 
+  test('is deleted after all others were created and updated', async () => {
+    const directory = await temporaryDirectory();
+    await requests(directory, { Old: custom({ size: 1 }), Thing: custom({ size: 1 }) });
+    const asked = await requests(directory, { Thing: custom({ size: 1, replace: 2 }), New: custom({ size: 1 }) });
+    expect(asked.map(({ RequestType, LogicalResourceId }) => `${RequestType} ${LogicalResourceId}`)).toEqual([
+      'Update Thing',
+      'Create New',
+      'Delete Thing',
+      'Delete Old',
+    ]);
+  });
+
   test('comes after what it refers to, and its attributes are known to others, also after a restart', async () => {
     const directory = await temporaryDirectory();
     const resources = {

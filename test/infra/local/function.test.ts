@@ -28,7 +28,9 @@ describe('a function', () => {
       AWS_LAMBDA_FUNCTION_NAME: 'App-Hello',
       AWS_LAMBDA_FUNCTION_MEMORY_SIZE: '256',
       AWS_ENDPOINT_URL_LAMBDA: app.lambdaEndpoint,
-      AWS_ENDPOINT_URL_DYNAMODB: app.dynamodb.endpoint,
+      AWS_ENDPOINT_URL_DYNAMODB: expect.stringMatching(/^http:\/\/127\.0\.0\.1:\d+$/),
+      AWS_ENDPOINT_URL_S3: app.s3.endpoint,
+      AWS_ACCESS_KEY_ID: expect.stringMatching(/^App-Hello\./),
     });
     expect(answer.env.VITEST).toBeUndefined();
     expect(answer.context).toMatchObject({
@@ -190,6 +192,7 @@ test('inline code is a CommonJS module', async () => {
           Code: { ZipFile: `exports.handler = async () => require('node:path').basename(__filename);` },
           Handler: 'index.handler',
           Runtime: 'nodejs24.x',
+          Role: { 'Fn::GetAtt': ['Everything', 'Arn'] },
         },
       },
     },

@@ -132,10 +132,10 @@ describe('an event that fails', () => {
     expect(record.requestContext).toMatchObject({ condition: 'EventAgeExceeded', approximateInvokeCount: 1 });
   });
 
-  test('a destination that is no function is refused at the start', async () => {
-    const resources = config({ DestinationConfig: { OnFailure: { Destination: 'arn:aws:sqs:us-east-1:0:dead' } } });
+  test('a destination that is neither a function nor a queue is refused at the start', async () => {
+    const resources = config({ DestinationConfig: { OnFailure: { Destination: 'arn:aws:sns:us-east-1:0:dead' } } });
     await expect(run({ functions: handlers, resources })).rejects.toThrow(
-      /App\/Config .*arn:aws:sqs.* is not a Lambda function/,
+      /App\/Config .*arn:aws:sns.* is neither a Lambda function nor a queue/,
     );
   });
 });

@@ -90,7 +90,7 @@ test('a shard that ends is followed by its children, parents first, and is not r
       endpoint,
       stateDir,
       functions,
-      events: { accept: () => '', stop: async () => {} },
+      events: { accept: () => '', send: () => {}, stop: async () => {} },
       activity: createActivity(),
       retryDelayMs: { first: 1, longest: 1 },
       onLog: () => {},

@@ -128,9 +128,9 @@ describe('a stream', () => {
   });
 
   test('of something else than a table is refused', async () => {
-    const Stream = mapping('Reader', { EventSourceArn: 'arn:aws:sqs:us-east-1:0:queue' });
+    const Stream = mapping('Reader', { EventSourceArn: 'arn:aws:kinesis:us-east-1:0:stream/s' });
     await expect(run({ functions: { Reader: READER }, resources: { Stream } })).rejects.toThrow(
-      /App\/Stream .*arn:aws:sqs:us-east-1:0:queue is not the stream of a DynamoDB table/,
+      /App\/Stream .*arn:aws:kinesis:us-east-1:0:stream\/s is not the stream of a DynamoDB table/,
     );
   });
 });
