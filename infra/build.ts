@@ -23,8 +23,8 @@ execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '
 
 const bundles = await bundle([
   ...Object.values(platformEntries),
-  processorEntry,
-  ...[...sourcePlugins, ...sinkPlugins].map(connectorEntry),
+  processorEntry(),
+  ...[...sourcePlugins, ...sinkPlugins].map((plugin) => connectorEntry(plugin)),
 ]);
 for (const { name, directory, bytes } of bundles) {
   const target = join(dist, 'lambda', name);

@@ -1,3 +1,5 @@
+import { hash } from 'node:crypto';
+import { isAbsolute, resolve } from 'node:path';
 import type { SinkPlugin, SourcePlugin } from './connectors.ts';
 
 /** What one bundle is made of: a handler's file, or the text of a module that is written here. */
@@ -9,20 +11,43 @@ export const platformEntries = {
   deploy: { name: 'deploy', file: 'functions/deploy/deploy.handler.ts' },
 } as const satisfies Record<string, BundleEntry>;
 
-export const processorEntry: BundleEntry = { name: 'processor', file: 'functions/processor/processor.handler.ts' };
+/** `transforms` here and below: paths, in the order in which they run. */
+export const processorEntry = (transforms: readonly string[] = []): BundleEntry =>
+  transforms.length === 0
+    ? { name: 'processor', file: 'functions/processor/processor.handler.ts' }
+    : writtenEntry('processor', [], 'processorHandler', transforms);
 
-export const connectorEntry = ({ plugin, role, handler }: SourcePlugin | SinkPlugin): BundleEntry => ({
-  name: `${plugin}-${role}`,
-  file: handler,
-});
+export const connectorEntry = (plugin: SourcePlugin | SinkPlugin, transforms: readonly string[] = []): BundleEntry => {
+  const name = `${plugin.plugin}-${plugin.role}`;
+  return plugin.handler !== undefined && transforms.length === 0
+    ? { name, file: plugin.handler }
+    : writtenEntry(name, [plugin], `${plugin.role}Handler`, transforms);
+};
 
-/** A function that holds a source and a sink. Static imports of just these two: a registry would pull in every driver. */
-export const directEntry = (source: SourcePlugin, sink: SinkPlugin): BundleEntry => ({
-  name: `direct-${source.plugin}-${sink.plugin}`,
-  text: [
-    `import { directHandler } from './shared/lambda/handlers.ts';`,
-    `import { ${source.exportName} as source } from './${source.module}';`,
-    `import { ${sink.exportName} as sink } from './${sink.module}';`,
-    'export const handler = directHandler(source, sink);',
-  ].join('\n'),
-});
+export const directEntry = (source: SourcePlugin, sink: SinkPlugin, transforms: readonly string[] = []): BundleEntry =>
+  writtenEntry(`direct-${source.plugin}-${sink.plugin}`, [source, sink], 'directHandler', transforms);
+
+/**
+ * A function of just these: a registry of connectors would pull in every driver. The name ends in a hash of the text, as several
+ * pipelines may join the same connectors with other transforms.
+ */
+const writtenEntry = (
+  name: string,
+  plugins: readonly (SourcePlugin | SinkPlugin)[],
+  handler: 'sourceHandler' | 'sinkHandler' | 'directHandler' | 'processorHandler',
+  transforms: readonly string[],
+): BundleEntry => {
+  const names = transforms.map((_, index) => `transform${index}`);
+  const values = [...plugins.map(({ role }) => role), `[${names.join(', ')}]`];
+  const text = [
+    `import { ${handler} } from './shared/lambda/handlers';`,
+    ...plugins.map(({ role, module, exportName }) => `import { ${exportName} as ${role} } from ${specifier(module)};`),
+    ...transforms.map((file, index) => `import ${names[index]} from ${specifier(resolve(file))};`),
+    `export const handler = ${handler}(${values.join(', ')});`,
+  ].join('\n');
+  return { name: `${name}-${hash('sha256', text).slice(0, 8)}`, text };
+};
+
+/** Our own modules stand under the root, without their extension: the installed package holds what tsc made of them. */
+const specifier = (module: string): string =>
+  JSON.stringify(isAbsolute(module) ? module : `./${module.replace(/\.ts$/, '')}`);

@@ -1,22 +1,27 @@
 import { resolve } from 'node:path';
 import type * as z from 'zod';
+import { topicOf } from '../functions/file/path-config.ts';
 import { FileSinkConfig } from '../functions/file/sink-config.ts';
-import { FileSourceConfig, topicOf } from '../functions/file/source-config.ts';
+import { FileSourceConfig } from '../functions/file/source-config.ts';
 import { PostgresSinkConfig } from '../functions/postgres/config.ts';
 import type { Delivery, Replay } from '../shared/connect/connector.ts';
+import { loginToRds, type Place, type Right, readObjectsAt, writeObjectsAt } from './connector-access.ts';
+import { sinkFile, sourceFile } from './connector-file.ts';
 
 /** What infra knows of a connector without its driver. A test keeps it equal to the connector itself. */
 interface Plugin<Schema extends z.ZodType> {
   /** As `connector` in YAML and `plugin` in a ConnectorSpec. */
   readonly plugin: string;
   readonly schema: Schema;
-  /** The module and export of the connector, for functions that hold a pair of them. */
+  /** The module and export of the connector; a user's own is given by its absolute path. */
   readonly module: string;
   readonly exportName: string;
-  /** The entry of its own function. */
-  readonly handler: string;
+  /** The entry of its own function, where there is a file for it. */
+  readonly handler?: string;
   /** Keys that hold local paths. */
   readonly paths?: readonly string[];
+  /** The rights that its function needs of the system. */
+  access?(config: z.output<Schema>, place: Place): readonly Right[];
 }
 
 export interface SourcePlugin<Schema extends z.ZodType = z.ZodType> extends Plugin<Schema> {
@@ -27,7 +32,7 @@ export interface SourcePlugin<Schema extends z.ZodType = z.ZodType> extends Plug
 
 export interface SinkPlugin<Schema extends z.ZodType = z.ZodType> extends Plugin<Schema> {
   readonly role: 'sink';
-  readonly delivery: Delivery;
+  readonly delivery: Delivery | ((config: z.output<Schema>) => Delivery);
 }
 
 /** A source and its config, as `Pipeline.addSource` takes it. */
@@ -38,6 +43,8 @@ export interface Source extends SourcePlugin {
 /** A sink and its config, as `Pipeline.addSink` takes it. */
 export interface Sink extends SinkPlugin {
   readonly config: unknown;
+  /** What it gives with its config. */
+  readonly delivery: Delivery;
 }
 
 const file: SourcePlugin<typeof FileSourceConfig> = {
@@ -50,6 +57,7 @@ const file: SourcePlugin<typeof FileSourceConfig> = {
   exportName: 'fileSource',
   handler: 'functions/file/source.handler.ts',
   paths: ['path'],
+  access: ({ path }, place) => readObjectsAt(path, place),
 };
 
 const fileDirectory: SinkPlugin<typeof FileSinkConfig> = {
@@ -61,6 +69,7 @@ const fileDirectory: SinkPlugin<typeof FileSinkConfig> = {
   exportName: 'fileSink',
   handler: 'functions/file/sink.handler.ts',
   paths: ['path'],
+  access: ({ path }, place) => writeObjectsAt(path, place),
 };
 
 const postgres: SinkPlugin<typeof PostgresSinkConfig> = {
@@ -71,20 +80,31 @@ const postgres: SinkPlugin<typeof PostgresSinkConfig> = {
   module: 'functions/postgres/sink.ts',
   exportName: 'postgresSink',
   handler: 'functions/postgres/sink.handler.ts',
+  access: ({ auth, user }, place) => (auth === 'iam' ? loginToRds(user!, place) : []),
 };
 
 /** By name. What `connector:` of a source in YAML may be. */
 export const sourcePlugins: readonly SourcePlugin[] = [file as unknown as SourcePlugin];
 export const sinkPlugins: readonly SinkPlugin[] = [fileDirectory, postgres];
 
-export const sourceOf = (plugin: SourcePlugin, config: unknown): Source => ({
+/** Relative paths in a config are from `directory`: the pipeline file's, or else where the app is run. */
+export const sourceOf = (plugin: SourcePlugin, config: unknown, directory = ''): Source => ({
   ...plugin,
-  config: withLocalPaths(plugin.paths, config),
+  config: withLocalPaths(plugin.paths, config, directory),
 });
-export const sinkOf = (plugin: SinkPlugin, config: unknown): Sink => ({
+
+export const sinkOf = (plugin: SinkPlugin, config: unknown, directory = ''): Sink => ({
   ...plugin,
-  config: withLocalPaths(plugin.paths, config),
+  config: withLocalPaths(plugin.paths, config, directory),
+  delivery: deliveryOf(plugin, config),
 });
+
+const deliveryOf = ({ delivery, schema }: SinkPlugin, config: unknown): Delivery => {
+  if (typeof delivery !== 'function') return delivery;
+  const parsed = schema.safeParse(config);
+  // A bad config is refused on its own account.
+  return parsed.success ? delivery(parsed.data) : 'exactly-once';
+};
 
 /** Reads files: JSON lines, a JSON array, CSV or lines of text. */
 export const fileSource = (config: z.input<typeof FileSourceConfig>): Source =>
@@ -96,12 +116,23 @@ export const fileSink = (config: z.input<typeof FileSinkConfig>): Sink => sinkOf
 /** Writes rows into PostgreSQL. */
 export const postgresSink = (config: z.input<typeof PostgresSinkConfig>): Sink => sinkOf(postgres, config);
 
+/**
+ * A source of your own: a file whose default export is made by `defineSource`. The path is relative to the working directory, as the
+ * `entry` of a `NodejsFunction` is.
+ */
+export const sourceFromFile = (path: string, config: object = {}): Source =>
+  sourceOf(sourceFile(resolve(path)), config);
+
+/** A sink of your own: a file whose default export is made by `defineSink`. The path is relative to the working directory. */
+export const sinkFromFile = (path: string, config: object = {}): Sink => sinkOf(sinkFile(resolve(path)), config);
+
 /** A function runs in a directory of its own, so a relative path is settled where the person who wrote it stands. */
-const withLocalPaths = (keys: readonly string[] = [], config: unknown): unknown => {
+const withLocalPaths = (keys: readonly string[] = [], config: unknown, directory: string): unknown => {
   if (typeof config !== 'object' || config === null) return config;
   const settled = Object.entries(config).map(([key, value]) =>
-    keys.includes(key) && typeof value === 'string' && value !== '' && !value.startsWith('${')
-      ? [key, resolve(value)]
+    keys.includes(key) && typeof value === 'string' && value !== '' && !/^(\$\{|s3:\/\/)/.test(value)
+      ? // What ends in a slash is a directory, whether it is there already or not.
+        [key, resolve(directory, value) + (value.endsWith('/') ? '/' : '')]
       : [key, value],
   );
   return Object.fromEntries(settled);

@@ -1,15 +1,17 @@
 import { readFileSync } from 'node:fs';
+import { dirname } from 'node:path';
 import * as z from 'zod';
 import { ConnectError } from '../shared/connect/errors.ts';
-import { namePattern } from '../shared/connect/spec.ts';
+import { namePattern } from '../shared/connect/name.ts';
 import { connectorName } from './constructs/connector-name.ts';
 import { errorPolicy } from './constructs/error-policy.ts';
 import type { ConnectorOptions, TopicProps } from './constructs/pipeline-props.ts';
 import { linkPipelines } from './pipeline-links.ts';
 import type { Draft, Nodes, nodeKinds, PipelineModel } from './pipeline-model.ts';
-import { parseDuration, type ReadNode, readDirect, readProcessor, readSink, readSource } from './pipeline-nodes.ts';
+import { type ReadNode, readDirect, readProcessor, readSink, readSource } from './pipeline-nodes.ts';
 import { DirectSection, PipelineFile, ProcessorSection, SinkSection, SourceSection } from './pipeline-schema.ts';
 import { readTaskFile } from './pipeline-task.ts';
+import { parseDuration, parseSize } from './pipeline-units.ts';
 import { describeProblem, type Problem, problemsOf } from './problems.ts';
 import { readYaml } from './yaml-source.ts';
 
@@ -73,14 +75,14 @@ const readDraft = (file: string, value: unknown, externalTopics: readonly string
   const section = <Schema extends z.ZodType, Props extends ConnectorOptions>(
     kind: (typeof nodeKinds)[number],
     schema: Schema,
-    read: (section: z.output<Schema>) => ReadNode<Props>,
+    read: (section: z.output<Schema>, directory: string) => ReadNode<Props>,
   ): Nodes<Props> => {
     const nodes = Object.entries(z.record(z.string(), z.unknown()).safeParse(top[kind]).data ?? {});
     const props = nodes.flatMap(([node, raw]): [string, Props][] => {
       if (!namePattern.test(node)) problems.push({ path: [kind, node], message: nameProblem(node) });
       const shape = schema.safeParse(raw);
       if (!shape.success) return [];
-      const result = read(shape.data);
+      const result = read(shape.data, dirname(file));
       ignored.push(...result.ignored);
       const more = result.props === undefined ? [] : errorPolicy(connectorName(name, node), result.props).problems;
       for (const one of [...result.problems, ...more])
@@ -111,12 +113,15 @@ const nameProblem = (name: string): string =>
 const readTopic = ({
   queues,
   retention,
+  maxBacklog,
 }: {
   queues?: number | undefined;
   retention?: string | undefined;
+  maxBacklog?: string | undefined;
 }): TopicProps => ({
   queues,
   retention: retention === undefined ? undefined : parseDuration(retention),
+  maxBacklog: maxBacklog === undefined ? undefined : parseSize(maxBacklog),
 });
 
 const mapValues = <In, Out>(record: { readonly [key: string]: In }, map: (value: In) => Out): { [key: string]: Out } =>

@@ -8,6 +8,11 @@ const duration = z
   .regex(/^\d+(ms|s|m|h|d)$/, 'expected a duration such as 500ms, 30s, 5m, 2h or 7d')
   .meta({ examples: ['1m', '2h', '7d'] });
 
+const size = z
+  .string()
+  .regex(/^\d+(B|KiB|MiB|GiB|TiB)$/, 'expected a size such as 512KiB, 64MiB or 10GiB')
+  .meta({ examples: ['64MiB', '10GiB'] });
+
 const described = (schema: z.ZodType): string => schema.description ?? '';
 
 const Topic = z.strictObject({
@@ -16,6 +21,11 @@ const Topic = z.strictObject({
     .optional()
     .describe(`${described(TopicSpec.shape.queues)}; 1 if left out`),
   retention: duration.optional().describe(`${described(TopicSpec.shape.retentionMs)}; 7d if left out`),
+  maxBacklog: size
+    .optional()
+    .describe(
+      'what its slowest reader may leave unread, uncompressed, before the sources that write it are held; no limit if left out',
+    ),
 });
 
 const Errors = z.strictObject({
@@ -33,21 +43,77 @@ const options = {
   maxBytes: z.int().min(1024).optional().describe('bytes of one batch, uncompressed; 4 MB if left out'),
   memoryMb: z.int().min(128).max(10_240).optional().describe('memory of its function; 512 if left out'),
   timeout: duration.optional().describe('how long one run may take; 2m if left out, 15m at most'),
+  transforms: z
+    .array(z.string().min(1))
+    .min(1)
+    .optional()
+    .describe('files in TypeScript or JavaScript, relative to this one, that records go through in this order'),
 };
 
-const trigger = {
+const words = z
+  .enum(['manual', 'continuous'])
+  .describe('manual: an operator starts its runs; continuous: one run after the other, each until its time ends');
+const objects = z.strictObject({
+  s3: z.string().describe('a bucket: a run when an object has been written; once an hour besides'),
+  prefix: z.string().optional().describe('only objects whose key begins with this'),
+  suffix: z.string().optional().describe('only objects whose key ends with this'),
+});
+const messages = z.strictObject({
+  sqs: z.string().describe('the ARN of a queue: a run when a message has come; once an hour besides'),
+});
+const unread = z.strictObject({
+  backlog: z
+    .strictObject({ bytes: size, atMost: duration })
+    .describe('a run when so much is unread, uncompressed, and at the latest so long after the last one'),
+});
+const forms = 'manual, continuous, { s3: my-bucket, prefix: in/ } or { sqs: the ARN of a queue }';
+
+const schedules = {
   every: duration.optional().describe('a run of every task at this interval: whole minutes'),
-  trigger: z.literal('manual').optional().describe('runs are started by an operator only'),
+  cron: z
+    .string()
+    .optional()
+    .describe('a run of every task at these times: minutes, hours, day of month, month, day of week, year')
+    .meta({ examples: ['0 2 * * ? *', '0/15 8-17 ? * MON-FRI *'] }),
+  timeZone: z.string().optional().describe('whose clocks the hours of `cron` are of; UTC if left out'),
+  window: duration.optional().describe('a run of `cron` starts at any moment of this time'),
+};
+/** For what reads a system: there is no topic to wait for. */
+const trigger = {
+  ...schedules,
+  trigger: z.union([words, objects, messages], { error: `use ${forms}` }).optional(),
+};
+const readerTrigger = {
+  ...schedules,
+  trigger: z
+    .union([words, objects, messages, unread], {
+      error: `use ${forms}, or { backlog: { bytes: 64MiB, atMost: 1h } }`,
+    })
+    .optional(),
 };
 
-const oneTrigger = ({ every, trigger }: { every?: unknown; trigger?: unknown }) =>
-  every === undefined || trigger === undefined;
-const someTrigger = ({ every, trigger }: { every?: unknown; trigger?: unknown }) =>
-  (every === undefined) !== (trigger === undefined);
-const needsTrigger = 'give either `every: 1m` (or longer), or `trigger: manual`';
+type Triggers = { readonly [key in 'every' | 'cron' | 'timeZone' | 'window' | 'trigger']?: unknown };
+
+/** A reader of the log may leave it to new data to start its runs; what reads a system has to say it. */
+const checkTriggers =
+  (fewest: 0 | 1) =>
+  ({ value, issues }: { value: Triggers; issues: z.core.$ZodRawIssue[] }): void => {
+    const problem = (path: PropertyKey[], message: string) =>
+      issues.push({ code: 'custom', input: value, path, message });
+    const { every, cron, trigger } = value;
+    const given = [every, cron, trigger].filter((one) => one !== undefined).length;
+    if (given < fewest || given > 1) problem([], 'give one of `every: 1m` (or longer), `cron` and `trigger`');
+    for (const key of ['timeZone', 'window'] as const)
+      if (value[key] !== undefined && cron === undefined) problem([key], 'it goes with `cron` only');
+  };
 
 const connector = {
-  connector: z.string().optional().describe('the plugin: file, postgres'),
+  connector: z
+    .string()
+    .optional()
+    .describe(
+      'the plugin: file, postgres; or a connector of your own, as a path relative to this file: ./my-source.ts',
+    ),
   config: z
     .record(z.string(), z.unknown())
     .default({})
@@ -60,20 +126,18 @@ const delivery = z
   .optional()
   .describe('what must be given, refused where it cannot be; the best possible if left out');
 
-export const SourceSection = z
-  .strictObject({ ...connector, ...trigger, ...options })
-  .refine(someTrigger, { error: needsTrigger });
+export const SourceSection = z.strictObject({ ...connector, ...trigger, ...options }).check(checkTriggers(1));
 export const SinkSection = z
-  .strictObject({ ...connector, from: from.optional(), delivery, ...trigger, ...options })
-  .refine(oneTrigger, { error: needsTrigger });
+  .strictObject({ ...connector, from: from.optional(), delivery, ...readerTrigger, ...options })
+  .check(checkTriggers(0));
 export const ProcessorSection = z
   .strictObject({
     from,
     to: Name.describe('the topic that all its records go to'),
-    ...trigger,
+    ...readerTrigger,
     ...options,
   })
-  .refine(oneTrigger, { error: needsTrigger });
+  .check(checkTriggers(0));
 export const DirectSection = z
   .strictObject({
     source: z.strictObject(connector),
@@ -82,7 +146,7 @@ export const DirectSection = z
     ...trigger,
     ...options,
   })
-  .refine(someTrigger, { error: needsTrigger });
+  .check(checkTriggers(1));
 
 const section = <Section extends z.ZodType>(schema: Section) => z.record(z.string(), schema).optional();
 

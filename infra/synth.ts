@@ -1,10 +1,12 @@
+import { registerHooks } from 'node:module';
 import { resolve } from 'node:path';
 import { pathToFileURL } from 'node:url';
 import { App, Stack } from 'aws-cdk-lib/core';
 import type { Construct } from 'constructs';
-import { ConnectError } from '../shared/connect/errors.ts';
+import { ConnectError, isCode } from '../shared/connect/errors.ts';
 import { bundle } from './bundle.ts';
 import { connectorEntry, directEntry, platformEntries, processorEntry } from './bundle-entries.ts';
+import { ownModule } from './compile.ts';
 import { Pipeline } from './constructs/pipeline.ts';
 import { Platform } from './constructs/platform.ts';
 import { loadPipelineFiles } from './pipeline-file.ts';
@@ -22,9 +24,13 @@ export interface SynthOptions {
   readonly outdir?: string;
 }
 
-/** Synthesizes one app with one platform and the pipelines on it; returns the directory of the cloud assembly. */
+/**
+ * Synthesizes one app with one platform and the pipelines on it, for the local host; returns the directory of the cloud assembly. There
+ * a path is a path, and what a connector's check finds stops nothing.
+ */
 export const synthPipelines = async ({ files = [], build, outdir }: SynthOptions): Promise<string> => {
-  const app = new App({ ...appProps, ...(outdir === undefined ? {} : { outdir }) });
+  const context = { 'sluice:local': true };
+  const app = new App({ ...appProps, context, ...(outdir === undefined ? {} : { outdir }) });
   await addPipelines(app, files, build);
   return resolve(app.synth().directory);
 };
@@ -46,16 +52,48 @@ export const addPipelines = async (
   const builders = await Promise.all(programs.map(loadProgram));
   // All at once, before the constructs ask for them one by one.
   await bundle(entriesOf(models));
-  const stack = new Stack(scope, 'Sluice', { description: 'Sluice: connectors, each its own function' });
-  const platform = new Platform(stack, 'Platform');
-  for (const model of models) addPipeline(stack, platform, model);
-  for (const builder of builders) builder(stack, platform);
-  build?.(stack, platform);
+  const { name, stackName } = platformOf(scope);
+  const stack = new Stack(scope, stackName, { description: 'Sluice: connectors, each its own function' });
+  const platform = new Platform(stack, 'Platform', { name });
+  const problems = collectProblems();
+  for (const model of models) problems.of(() => addPipeline(stack, platform, model));
+  for (const builder of builders) problems.of(() => builder(stack, platform));
+  problems.of(() => build?.(stack, platform));
+  problems.throwAll();
   return platform;
 };
 
+/** `-c platform=test` makes another platform beside the one that there is without. */
+const platformOf = (scope: Construct): { readonly name: string; readonly stackName: string } => {
+  const name = (scope.node.tryGetContext('platform') as string | undefined) ?? 'default';
+  return { name, stackName: name === 'default' ? 'Sluice' : `Sluice-${name}` };
+};
+
+/** Goes on after what a user has to correct, so that all of it is told at once. */
+const collectProblems = () => {
+  const messages: string[] = [];
+  return {
+    of(work: () => unknown): void {
+      try {
+        work();
+      } catch (thrown) {
+        if (!isCode(thrown, 'CONFIG_INVALID')) throw thrown;
+        messages.push(thrown.message);
+      }
+    },
+    throwAll(): void {
+      if (messages.length > 0) throw new ConnectError('CONFIG_INVALID', messages.join('\n'));
+    },
+  };
+};
+
 const loadProgram = async (file: string): Promise<BuildPipelines> => {
-  const { default: build } = (await import(pathToFileURL(resolve(file)).href)) as { default?: unknown };
+  const hooks = registerHooks({
+    resolve: (specifier, context, next) => next(ownModule(specifier) ?? specifier, context),
+  });
+  const { default: build } = await (
+    import(pathToFileURL(resolve(file)).href) as Promise<{ default?: unknown }>
+  ).finally(() => hooks.deregister());
   if (typeof build === 'function') return build as BuildPipelines;
   throw new ConnectError(
     'CONFIG_INVALID',
@@ -65,9 +103,11 @@ const loadProgram = async (file: string): Promise<BuildPipelines> => {
 
 const entriesOf = (models: readonly PipelineModel[]) => {
   const entries = models.flatMap(({ sources, processors, sinks, direct }) => [
-    ...[...Object.values(sources), ...Object.values(sinks)].map(({ connector }) => connectorEntry(connector)),
-    ...Object.values(processors).map(() => processorEntry),
-    ...Object.values(direct).map(({ source, sink }) => directEntry(source, sink)),
+    ...[...Object.values(sources), ...Object.values(sinks)].map(({ connector, transforms }) =>
+      connectorEntry(connector, transforms),
+    ),
+    ...Object.values(processors).map(({ transforms }) => processorEntry(transforms)),
+    ...Object.values(direct).map(({ source, sink, transforms }) => directEntry(source, sink, transforms)),
   ]);
   return [...new Map([...Object.values(platformEntries), ...entries].map((entry) => [entry.name, entry])).values()];
 };
@@ -76,9 +116,11 @@ const entriesOf = (models: readonly PipelineModel[]) => {
 export const addPipeline = (scope: Construct, platform: Platform, model: PipelineModel): Pipeline => {
   const { name, topics, externalTopics } = model;
   const pipeline = new Pipeline(scope, name, { platform, name, topics, externalTopics });
-  for (const [node, props] of Object.entries(model.sources)) pipeline.addSource(node, props);
-  for (const [node, props] of Object.entries(model.processors)) pipeline.addProcessor(node, props);
-  for (const [node, props] of Object.entries(model.sinks)) pipeline.addSink(node, props);
-  for (const [node, props] of Object.entries(model.direct)) pipeline.addDirect(node, props);
+  const problems = collectProblems();
+  for (const [node, props] of Object.entries(model.sources)) problems.of(() => pipeline.addSource(node, props));
+  for (const [node, props] of Object.entries(model.processors)) problems.of(() => pipeline.addProcessor(node, props));
+  for (const [node, props] of Object.entries(model.sinks)) problems.of(() => pipeline.addSink(node, props));
+  for (const [node, props] of Object.entries(model.direct)) problems.of(() => pipeline.addDirect(node, props));
+  problems.throwAll();
   return pipeline;
 };

@@ -68,7 +68,12 @@ export const topicGraph = () => {
     topicProblem(spec: TopicSpec): string | undefined {
       const first = topics.get(spec.name);
       if (first === undefined || isDeepStrictEqual(first.spec, spec)) return undefined;
-      const describe = ({ queues, retentionMs }: TopicSpec) => `queues ${queues} and retention ${retentionMs} ms`;
+      const describe = ({ queues, retentionMs, maxBacklogBytes }: TopicSpec) =>
+        [
+          `queues ${queues}`,
+          `retention ${retentionMs} ms`,
+          ...(maxBacklogBytes ? [`maxBacklog ${maxBacklogBytes} bytes`] : []),
+        ].join(' and ');
       return `topic ${spec.name} has ${describe(spec)} here and ${describe(first.spec)} for ${first.by}: declare it the same in both`;
     },
     addTopic(spec: TopicSpec, by: string): void {

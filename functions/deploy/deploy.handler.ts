@@ -2,8 +2,8 @@ import { toConnectError } from '../../shared/connect/errors.ts';
 import { ConnectorSpec } from '../../shared/connect/spec.ts';
 import { readEnvironment } from '../../shared/lambda/environment.ts';
 import { lambdaInvoker } from '../../shared/lambda/invoke.ts';
-import { applyConnector, removeConnector } from '../../shared/management/apply.ts';
 import { jsonLog } from '../../shared/observe/log.ts';
+import { deleteResource, putResource } from './resource.ts';
 
 /** CloudFormation's custom resource request, as far as it is read. */
 interface ResourceEvent {
@@ -12,36 +12,56 @@ interface ResourceEvent {
   readonly StackId: string;
   readonly RequestId: string;
   readonly LogicalResourceId: string;
+  /** The connector's name; after a change of it CloudFormation deletes the old one by this. */
   readonly PhysicalResourceId?: string;
-  readonly ResourceProperties: { readonly Spec: string };
+  readonly ResourceProperties: {
+    readonly Spec: string;
+    /** What becomes of problems that its check finds. */
+    readonly Check?: 'required' | 'reported';
+    /** `true`: its offsets stay when it leaves the stack. */
+    readonly Retain?: string;
+  };
 }
+
+/** An answer has at most 4 KB. */
+const maxText = 3_000;
+/** On the local host a right holds at once. */
+const retryAfterMs = process.env.SLUICE_LOCAL === '1' ? [] : [2_000, 5_000, 10_000];
 
 const functions = lambdaInvoker();
 const log = jsonLog({ function: 'deploy' });
 
 /** Writes a connector's rows at deploy, and removes them before its function goes. */
 export const handler = async (event: ResourceEvent): Promise<void> => {
+  const { name } = JSON.parse(event.ResourceProperties.Spec) as { name: string };
+  // Also of what could not be created: CloudFormation deletes it next, and its owner says whether there is anything to delete.
+  const { PhysicalResourceId = name } = event;
   try {
-    const spec = ConnectorSpec.parse(JSON.parse(event.ResourceProperties.Spec));
-    const problems = await carryOut(event, spec);
-    for (const problem of problems) log('warn', problem, { connector: spec.name });
-    await answer(event, { Status: 'SUCCESS', PhysicalResourceId: spec.name, Data: { Problems: problems.join('\n') } });
+    const done = await carryOut(event, PhysicalResourceId);
+    for (const problem of done.problems) log('warn', problem, { connector: done.name });
+    const Data = { Problems: done.problems.join('\n').slice(0, maxText) };
+    await answer(event, { Status: 'SUCCESS', PhysicalResourceId: done.name, Data });
   } catch (thrown) {
     const { code, message } = toConnectError(thrown);
-    log('error', message, { code });
-    await answer(event, {
-      Status: 'FAILED',
-      Reason: `${code}: ${message}`,
-      PhysicalResourceId: event.PhysicalResourceId ?? event.LogicalResourceId,
-    });
+    log('error', message, { code, connector: name });
+    await answer(event, { Status: 'FAILED', PhysicalResourceId, Reason: `${code}: ${message}`.slice(0, maxText) });
   }
 };
 
-const carryOut = async (event: ResourceEvent, spec: ConnectorSpec): Promise<readonly string[]> => {
+const carryOut = async (
+  { RequestType, StackId, LogicalResourceId, ResourceProperties }: ResourceEvent,
+  physicalId: string,
+): Promise<{ readonly name: string; readonly problems: readonly string[] }> => {
+  const { Spec, Check = 'reported', Retain } = ResourceProperties;
   const { table } = readEnvironment();
-  if (event.RequestType !== 'Delete') return (await applyConnector(table, functions, spec)).problems;
-  // The resource's physical id is the connector's name: after a change of name CloudFormation deletes the old one by its id.
-  return removeConnector(table, functions, event.PhysicalResourceId ?? spec.name);
+  const resource = { stack: StackId, id: LogicalResourceId };
+  if (RequestType === 'Delete') {
+    const problems = await deleteResource(table, functions, resource, physicalId, Retain === 'true');
+    return { name: physicalId, problems };
+  }
+  const spec = ConnectorSpec.parse(JSON.parse(Spec));
+  const problems = await putResource(table, functions, resource, spec, { check: Check, retryAfterMs });
+  return { name: spec.name, problems };
 };
 
 const answer = async (event: ResourceEvent, result: object): Promise<void> => {

@@ -175,6 +175,8 @@ const row: Class = ['RECORD_REJECTED', { blame: 'row' }];
 const order: Class = ['UNAVAILABLE', { blame: 'order', retriable: true }];
 const unavailable: Class = ['UNAVAILABLE', { retriable: true }];
 const config: Class = ['CONFIG_INVALID'];
+/** The secret may have been rotated; where it was not, the coordinator's tries are too rare to lock anybody out. */
+const refused: Class = ['AUTHENTICATION_FAILED', { retriable: true }];
 
 /** SQLSTATEs, or their first two letters, by who is to blame. What is not listed is an unexpected system error. */
 const classes: { readonly [state: string]: Class } = {
@@ -191,7 +193,7 @@ const classes: { readonly [state: string]: Class } = {
   // A server that became a standby: the address will lead to the new primary.
   '25006': unavailable,
   '25P03': unavailable,
-  '28': config,
+  '28': refused,
   '3D': config,
   '3F': config,
   '40': unavailable,

@@ -1,14 +1,26 @@
+import type { ConnectError } from '../../shared/connect/errors.ts';
 import { type ConnectorState, readStates } from '../../shared/management/status.ts';
 import { changeTarget, restartConnector } from '../../shared/management/tasks.ts';
 import type { Verb } from '../../shared/state/states.ts';
-import { type Answer, bytes, count, tableLines } from './output.ts';
+import { type Answer, bytes, count, exitCodes, tableLines } from './output.ts';
 import { openPlatform } from './platform.ts';
 
 export const status = async (stateDir: string): Promise<Answer> => {
   const platform = await openPlatform(stateDir);
   try {
-    const states = await readStates(platform.table, Date.now());
-    return { lines: statusLines(states), result: states.map(statusResult) };
+    const unreadable: { name: string; error: ConnectError }[] = [];
+    const states = await readStates(platform.table, Date.now(), (name, error) => unreadable.push({ name, error }));
+    return {
+      lines: [
+        ...statusLines(states),
+        ...unreadable.map(({ name, error }) => `${name}: ${error.code}: ${error.message}`),
+      ],
+      result: [
+        ...states.map(statusResult),
+        ...unreadable.map(({ name, error: { code, message } }) => ({ name, error: { code, message } })),
+      ],
+      exitCode: unreadable.length === 0 ? exitCodes.ok : exitCodes.failed,
+    };
   } finally {
     await platform.close();
   }
@@ -21,6 +33,7 @@ const statusResult = ({ row, tasks, lagRecords }: ConnectorState) => ({
   type: row.kind,
   plugin: row.plugin,
   delivery: row.delivery,
+  ...(row.held === undefined ? {} : { held: row.held }),
   ...(lagRecords === undefined ? {} : { lagRecords }),
   tasks: tasks.map(({ task, state, row: { trace, epoch, deaths, records, bytes: written, runs, lastRunAtMs } }) => ({
     id: task,
@@ -48,7 +61,16 @@ export const statusLines = (states: readonly ConnectorState[]): readonly string[
   const traces = states.flatMap(({ row, tasks }) =>
     tasks.flatMap(({ task, row: { trace } }) => (trace === undefined ? [] : [`${row.name} task ${task}: ${trace}`])),
   );
-  return [...tableLines(['connector', 'kind', 'state', 'records', 'bytes', 'lag', 'delivery'], rows), ...traces];
+  const held = states.flatMap(({ row }) =>
+    row.held === undefined
+      ? []
+      : [`${row.name} is held until the readers of ${row.held} have read half of its maxBacklog`],
+  );
+  return [
+    ...tableLines(['connector', 'kind', 'state', 'records', 'bytes', 'lag', 'delivery'], rows),
+    ...traces,
+    ...held,
+  ];
 };
 
 export const changeConnector = async (stateDir: string, verb: Verb | 'restart', name: string): Promise<Answer> => {

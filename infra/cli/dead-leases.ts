@@ -38,5 +38,6 @@ export const deadLeases = (): DeadLeases => {
 const free = async (table: Table, isDead: (owner: string) => boolean): Promise<void> => {
   for (const { row, tasks } of await readStates(table, Date.now()))
     for (const { task, row: lease } of tasks)
-      if (lease.owner !== undefined && isDead(lease.owner)) await clearDeadLease(table, row.name, task, lease.owner);
+      if (lease.owner !== undefined && isDead(lease.owner))
+        await clearDeadLease(table, row.name, task, lease.owner, Date.now());
 };

@@ -60,7 +60,10 @@ const look = async (
     const nowMs = Date.now();
     const states = await readStates(table, nowMs);
     onLook(states);
-    for (const state of states.filter(isBehind)) wakeReader(invoke, state, inFlight, nowMs);
+    // Who waits for a backlog gets all that the sources bring at once, unless they wait for him.
+    const allThere = done || states.some(({ row }) => row.held !== undefined);
+    for (const state of states.filter(isBehind))
+      if (allThere || state.row.backlog === undefined) wakeReader(invoke, state, inFlight, nowMs);
     invoke.requireAlive();
     const failed = states.filter(
       ({ row, tasks }) => row.target === 'STARTED' && tasks.some((task) => task.state === 'FAILED'),

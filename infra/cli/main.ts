@@ -1,4 +1,4 @@
-import { Command, Option } from 'commander';
+import { Command, InvalidArgumentError, Option } from 'commander';
 import { answerWith } from './output.ts';
 
 /** The commands. What a command needs is imported when it runs: `sluice status` must not wait for the CDK. */
@@ -28,12 +28,19 @@ const command = (parent: Command, usage: string, description: string): Command =
   parent.command(usage).description(description).addOption(stateOption()).addOption(jsonOption());
 
 const addRun = (program: Command): void => {
-  command(program, 'run <file...>', 'run pipelines until they are drained: YAML, or the JSON of one connector').action(
-    async (files: string[], options: Options) => {
+  command(program, 'run <file...>', 'run pipelines until they are drained: YAML, or the JSON of one connector')
+    .option(
+      '--chaos [seed]',
+      'kill, pause, throttle, lose, double and delay, by a seed: nothing of it must show in the result',
+      wholeNumber,
+    )
+    .action(async (files: string[], { chaos, ...options }: Options & { chaos?: number | true }) => {
       const { run } = await import('./run.ts');
-      await interruptible('run', options, (signal) => run(files, options, signal));
-    },
-  );
+      const seed = chaos === true ? Date.now() % 1_000_000 : chaos;
+      await interruptible('run', options, (signal) =>
+        run(files, { ...options, ...(seed === undefined ? {} : { chaos: seed }) }, signal),
+      );
+    });
   command(program, 'dev <file...>', 'run pipelines until you stop them').action(
     async (files: string[], options: Options) => {
       const { dev } = await import('./dev.ts');
@@ -44,10 +51,26 @@ const addRun = (program: Command): void => {
     (files: string[], options: Options) =>
       answerWith('validate', options, async () => (await import('./validate.ts')).validate(files)),
   );
+  command(program, 'estimate <file...>', 'what pipelines cost a month on AWS')
+    .option('--rows-per-day <rows>', 'how many rows come in a day, all sources together')
+    .option('--row-bytes <bytes>', 'how large a row is', '300')
+    .action((files: string[], options: Options & { rowsPerDay?: string; rowBytes: string }) =>
+      answerWith('estimate', options, async () =>
+        (await import('./estimate.ts')).estimate(files, {
+          ...(options.rowsPerDay === undefined ? {} : { rowsPerDay: Number(options.rowsPerDay) }),
+          rowBytes: Number(options.rowBytes),
+        }),
+      ),
+    );
   command(program, 'infer <file>', 'read a whole file and print its fields to paste').action(
     (file: string, options: Options) =>
       answerWith('infer', options, async () => (await import('./infer.ts')).infer(file)),
   );
+};
+
+const wholeNumber = (text: string): number => {
+  if (/^\d{1,9}$/.test(text)) return Number(text);
+  throw new InvalidArgumentError('a whole number of at most 9 digits');
 };
 
 const addLook = (program: Command): void => {

@@ -1,6 +1,6 @@
 import type { InvocationReport } from '../local/functions.ts';
 import { count } from './output.ts';
-import { prices } from './prices.ts';
+import { addUsage, dollarsOf, type Usage } from './prices.ts';
 
 interface Moved {
   readonly records: number;
@@ -21,7 +21,8 @@ export interface Figures {
   readonly gbSeconds: number;
   readonly readUnits: number;
   readonly writeUnits: number;
-  readonly objectPuts: number;
+  readonly objectWrites: number;
+  readonly objectReads: number;
   readonly dollars: number;
   /** The largest resident set that an instance of each function reached. */
   readonly maxRssMb: Readonly<Record<string, number>>;
@@ -30,16 +31,14 @@ export interface Figures {
 export const createMeter = (onProblem: (functionName: string, line: string) => void = printProblem): Meter => {
   const moved = new Map<string, Moved>();
   const maxRssMb: Record<string, number> = {};
-  const totals = { invocations: 0, gbSeconds: 0, readUnits: 0, writeUnits: 0, objectPuts: 0 };
+  let usage: Usage = {};
+  const use = (more: Usage) => {
+    usage = addUsage(usage, more);
+  };
   const figures = (): Figures => {
-    const { invocation, gbSecond, readUnit, writeUnit, objectPut } = prices;
-    const dollars =
-      totals.invocations * invocation +
-      totals.gbSeconds * gbSecond +
-      totals.readUnits * readUnit +
-      totals.writeUnits * writeUnit +
-      totals.objectPuts * objectPut;
-    return { ...totals, dollars, maxRssMb };
+    const { invocations = 0, gbSeconds = 0, readUnits = 0, writeUnits = 0, objectWrites = 0, objectReads = 0 } = usage;
+    const counted = { invocations, gbSeconds, readUnits, writeUnits, objectWrites, objectReads };
+    return { ...counted, dollars: dollarsOf(usage), maxRssMb };
   };
   return {
     line(functionName, text) {
@@ -51,21 +50,21 @@ export const createMeter = (onProblem: (functionName: string, line: string) => v
         moved.set(connector, { records: before.records + records, bytes: before.bytes + bytes });
       }
       if (message.message === 'units') {
-        totals.readUnits += message.read ?? 0;
-        totals.writeUnits += message.write ?? 0;
-        totals.objectPuts += message.puts ?? 0;
+        const { read = 0, write = 0, puts = 0, gets = 0 } = message;
+        use({ readUnits: read, writeUnits: write, objectWrites: puts, objectReads: gets });
       }
     },
     invocation({ functionName, billedMs, memoryMb, maxRssMb: rssMb }) {
       maxRssMb[functionName] = Math.max(maxRssMb[functionName] ?? 0, rssMb);
-      totals.invocations++;
-      totals.gbSeconds += (billedMs / 1000) * (memoryMb / 1024);
+      use({ invocations: 1, gbSeconds: (billedMs / 1000) * (memoryMb / 1024) });
     },
     moved: (connector) => moved.get(connector) ?? { records: 0, bytes: 0 },
     figures,
     summary() {
-      const { invocations, gbSeconds, writeUnits, readUnits, dollars } = figures();
-      return `${count(invocations)} invocations, ${gbSeconds.toFixed(1)} GB-s, ${count(Math.round(writeUnits))} write and ${count(Math.round(readUnits))} read units: about $${dollars.toFixed(5)} on AWS`;
+      const { invocations, gbSeconds, writeUnits, readUnits, objectWrites, objectReads, dollars } = figures();
+      const units = `${count(Math.round(writeUnits))} write and ${count(Math.round(readUnits))} read units`;
+      const objects = `${count(objectWrites)} object writes and ${count(objectReads)} reads`;
+      return `${count(invocations)} invocations, ${gbSeconds.toFixed(1)} GB-s, ${units}, ${objects}; this run on AWS ≈ $${dollars.toFixed(5)}`;
     },
   };
 };
@@ -78,6 +77,7 @@ interface Message {
   readonly read?: number;
   readonly write?: number;
   readonly puts?: number;
+  readonly gets?: number;
 }
 
 const parse = (text: string): Message | undefined => {

@@ -16,12 +16,17 @@ export const showOffsets = async (stateDir: string, name: string): Promise<Answe
     const { offsets, reset, prepared } = await getOffsets(platform.table, name);
     const lines = offsets.map(({ key, offset, seq }) => `${key}  ${JSON.stringify(offset)}  commit ${seq}`);
     const pending =
-      reset === undefined ? [] : [`pending: ${JSON.stringify(reset.offsets)}, carried out by the next run`];
+      reset === undefined
+        ? []
+        : [
+            `pending: ${reset.all === true ? 'everything starts over; ' : ''}${JSON.stringify(reset.offsets)}, carried out by the next run`,
+          ];
     return {
       lines: lines.length + pending.length === 0 ? [`${name} has committed nothing yet`] : [...lines, ...pending],
       result: {
         offsets: offsets.map(({ partition, offset, seq }) => ({ partition, offset, seq })),
         pending: reset?.offsets ?? [],
+        ...(reset?.all === true ? { pendingAll: true } : {}),
         prepared: prepared.length,
       },
     };

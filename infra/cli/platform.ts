@@ -5,18 +5,21 @@ import { DescribeTableCommand, DynamoDBClient, ListTablesCommand } from '@aws-sd
 import { LambdaClient } from '@aws-sdk/client-lambda';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import { lambdaInvoker } from '../../shared/lambda/invoke.ts';
-import { directoryObjects } from '../../shared/log/directory-objects.ts';
 import type { ObjectStore } from '../../shared/log/objects.ts';
 import type { InvokeFunction } from '../../shared/management/ports.ts';
+import { type S3, s3Client } from '../../shared/s3/client.ts';
+import { s3Objects } from '../../shared/s3/objects.ts';
 import { dynamoTable, kindIndex } from '../../shared/state/dynamodb/table.ts';
 import type { Table } from '../../shared/state/table.ts';
 import { startDynamodb } from '../local/dynamodb.ts';
 import { acquireLock } from '../local/lock.ts';
+import { startS3 } from '../local/s3.ts';
 
 /** What the commands that look at a platform, or change it, work on. */
 export interface OpenPlatform {
   readonly table: Table;
-  readonly objects: ObjectStore;
+  /** To read what is in the log. */
+  readonly objects: Pick<ObjectStore, 'get'>;
   readonly functions: InvokeFunction;
   /** Whether a run or `sluice dev` is alive, so that functions can be invoked. */
   readonly running: boolean;
@@ -33,27 +36,34 @@ export const localAccess = {
 export const clientAt = (endpoint: string): DynamoDBClient =>
   new DynamoDBClient({ ...localAccess, endpoint, maxAttempts: 8 });
 
-/** The platform under a state directory: a running host's, or the tables alone while nothing runs. */
+/** The platform under a state directory: a running host's, or its tables and objects alone while nothing runs. */
 export const openPlatform = async (stateDir: string): Promise<OpenPlatform> => {
+  await using opened = new AsyncDisposableStack();
   const host = await readHost(stateDir);
-  if (host !== undefined) {
-    const lambda = new LambdaClient({ ...localAccess, endpoint: host.lambdaEndpoint });
-    return open(stateDir, host.dynamodb.endpoint, lambdaInvoker(lambda), true, async () => lambda.destroy());
-  }
+  const { dynamodb, s3 } = host ?? (await startStores(resolve(stateDir), opened));
+  const client = opened.adopt(clientAt(dynamodb.endpoint), (it) => it.destroy());
+  const tableName = await findTable(client);
+  const objects = objectsOf(s3Client({ ...localAccess, endpoint: s3.endpoint }), await bucketsOf(stateDir));
+  const functions = host === undefined ? nothingRuns : lambdaInvoker(lambdaAt(host.lambdaEndpoint, opened));
+  const table = dynamoTable({ client, tableName });
+  const all = opened.move();
+  return { table, objects, functions, running: host !== undefined, close: () => all.disposeAsync() };
+};
+
+const lambdaAt = (endpoint: string, opened: AsyncDisposableStack): LambdaClient =>
+  opened.adopt(new LambdaClient({ ...localAccess, endpoint }), (it) => it.destroy());
+
+const startStores = async (
+  stateDir: string,
+  opened: AsyncDisposableStack,
+): Promise<Pick<HostRecord, 'dynamodb' | 's3'>> => {
   // To look must not make anything.
   if (process.env.AWS_ENDPOINT_URL_DYNAMODB === undefined && !existsSync(join(stateDir, 'dynamodb.db')))
     throw nothingRan();
-  const lock = await acquireLock(resolve(stateDir));
-  try {
-    const dynamodb = await startDynamodb({ stateDir: resolve(stateDir), onLog: () => {} });
-    return await open(stateDir, dynamodb.endpoint, nothingRuns, false, async () => {
-      await dynamodb.stop();
-      await lock.release();
-    });
-  } catch (cause) {
-    await lock.release();
-    throw cause;
-  }
+  opened.adopt(await acquireLock(stateDir), (lock) => lock.release());
+  const s3 = opened.adopt(await startS3({ root: join(stateDir, 's3') }), (it) => it.stop());
+  const dynamodb = await startDynamodb({ stateDir, onLog: () => {} });
+  return { s3, dynamodb: opened.adopt(dynamodb, (it) => it.stop()) };
 };
 
 /** While nothing runs, a wake-up is nobody's loss: the next run looks for itself. */
@@ -62,32 +72,25 @@ const nothingRuns: InvokeFunction = {
   request: async () => ({ problems: [] }),
 };
 
-const open = async (
-  stateDir: string,
-  endpoint: string,
-  functions: InvokeFunction,
-  running: boolean,
-  release: () => Promise<void>,
-): Promise<OpenPlatform> => {
-  const client = clientAt(endpoint);
-  const close = async () => {
-    client.destroy();
-    await release();
-  };
-  try {
-    const tableName = await findTable(client);
-    const objects = directoryObjects(await bucketDirectory(stateDir));
-    return { table: dynamoTable({ client, tableName }), objects, functions, running, close };
-  } catch (cause) {
-    await close();
-    throw cause;
-  }
-};
+/** A segment's object has a name of its own, so the bucket that has it is the platform's; the others are the pipelines'. */
+const objectsOf = (s3: S3, buckets: readonly string[]): OpenPlatform['objects'] => ({
+  async get(...range) {
+    for (const bucket of buckets) {
+      const bytes = await s3Objects(s3, bucket).get(...range);
+      if (bytes !== undefined) return bytes;
+    }
+    return undefined;
+  },
+});
+
+const bucketsOf = async (stateDir: string): Promise<readonly string[]> =>
+  (await readdir(join(resolve(stateDir), 's3'))).filter((name) => !name.startsWith('.'));
 
 interface HostRecord {
   readonly pid: number;
   readonly lambdaEndpoint: string;
   readonly dynamodb: { readonly endpoint: string };
+  readonly s3: { readonly endpoint: string };
 }
 
 const readHost = async (stateDir: string): Promise<HostRecord | undefined> => {
@@ -117,9 +120,3 @@ const nothingRan = (): ConnectError =>
     'NOT_FOUND',
     'nothing has run here yet: `sluice run FILE` first, or name another directory with --state',
   );
-
-const bucketDirectory = async (stateDir: string): Promise<string> => {
-  const root = join(resolve(stateDir), 's3');
-  const [bucket] = await readdir(root);
-  return join(root, bucket ?? '');
-};

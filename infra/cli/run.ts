@@ -19,6 +19,8 @@ import { summarize } from './summary.ts';
 export interface RunOptions {
   readonly state: string;
   readonly json?: boolean;
+  /** Everything goes wrong that may, by this seed. */
+  readonly chaos?: number;
 }
 
 /** A pipeline on this machine: synthesized, its functions hosted, its tables kept under the state directory. */
@@ -27,11 +29,18 @@ export interface LocalPlatform extends AsyncDisposable {
   readonly meter: Meter;
 }
 
+interface LocalOptions {
+  readonly fireAtStart?: boolean;
+  readonly print?: boolean;
+  readonly drain?: boolean;
+  readonly chaos?: number | undefined;
+}
+
 export const startLocal = async (
   files: readonly string[],
   stateDir: string,
   say: (line: string) => void,
-  { fireAtStart = false, print = false } = {},
+  { fireAtStart = false, print = false, drain = false, chaos }: LocalOptions = {},
 ): Promise<LocalPlatform> => {
   const yaml = files.filter((file) => !/\.[jt]s$/.test(file));
   // Before a database or a synthesis writes over those of a run that uses the directory.
@@ -51,7 +60,12 @@ export const startLocal = async (
     const host = await startHost({
       assembly,
       stateDir: resolve(stateDir),
-      env: { ...(await referencedVariables(assembly)), ...services.env, SLUICE_LOG_LEVEL: 'debug' },
+      env: {
+        ...(await referencedVariables(assembly)),
+        ...services.env,
+        SLUICE_LOG_LEVEL: 'debug',
+        ...(drain ? { SLUICE_DRAIN: '1' } : {}),
+      },
       onLog: (functionName, line) => {
         meter.line(functionName, line);
         if (print) say(`${functionName}  ${line}`);
@@ -65,6 +79,7 @@ export const startLocal = async (
         if (kind === 'embedded') await leases.clear(endpoint);
       },
       fireAtStart,
+      ...(chaos === undefined ? {} : { chaos: { seed: chaos } }),
     });
     say(
       `dynamodb: ${host.dynamodb.kind === 'embedded' ? `embedded, in ${stateDir}` : `at ${host.dynamodb.endpoint} (AWS_ENDPOINT_URL_DYNAMODB)`}`,
@@ -103,7 +118,7 @@ const referencedVariables = async (assembly: string): Promise<Record<string, str
 export const run = async (files: readonly string[], options: RunOptions, interrupted: AbortSignal): Promise<Answer> => {
   const startMs = Date.now();
   const say = options.json ? () => {} : writeLine;
-  await using local = await startLocal(files, options.state, say);
+  await using local = await startLocal(files, options.state, say, { drain: true, chaos: options.chaos });
   const { host, meter } = local;
   const client = clientAt(host.dynamodb.endpoint);
   const lambda = new LambdaClient({
@@ -115,10 +130,16 @@ export const run = async (files: readonly string[], options: RunOptions, interru
   try {
     const table = dynamoTable({ client, tableName: await findTable(client) });
     const progress = options.json ? { show: () => {}, end: () => {} } : startProgress(process.stdout, startMs);
-    const drained = await drain(table, lambdaInvoker(lambda), interrupted, (states) => progress.show(states));
+    const toTheEnd = () => drain(table, lambdaInvoker(lambda), interrupted, (states) => progress.show(states));
+    let drained = await toTheEnd();
+    // What a retry can mend is tried again at once, as the coordinator would do after some minutes.
+    while (options.chaos !== undefined && isMendable(drained)) drained = await toTheEnd();
     progress.show(drained.states);
     progress.end();
-    return summarize(drained, meter, Date.now() - startMs, nextCommands(files, drained));
+    const answer = summarize(drained, meter, Date.now() - startMs, nextCommands(files, drained));
+    const chaos = host.chaos();
+    if (chaos === undefined) return answer;
+    return { ...answer, lines: [...answer.lines, chaos], result: { ...(answer.result as object), chaos } };
   } catch (cause) {
     if (!interrupted.aborted) throw cause;
     return {
@@ -130,6 +151,10 @@ export const run = async (files: readonly string[], options: RunOptions, interru
     lambda.destroy();
   }
 };
+
+const isMendable = ({ failed }: Drained): boolean =>
+  failed.length > 0 &&
+  failed.every(({ tasks }) => tasks.every(({ state, row }) => state !== 'FAILED' || row.retriable === true));
 
 const nextCommands = (files: readonly string[], { states }: Drained): readonly string[] => {
   const topic = states.find((state) => state.row.from !== undefined)?.row.from?.[0];

@@ -15,5 +15,6 @@ if (major < needed[0] || (major === needed[0] && minor < needed[1])) {
 
 // In the repository Node runs TypeScript as it is; under node_modules it refuses to, so the package holds JavaScript.
 const source = new URL('./main.ts', import.meta.url);
-const { main } = await import(existsSync(source) ? source.href : new URL('./main.js', import.meta.url).href);
+const built = new URL('../../dist/infra/cli/main.js', import.meta.url);
+const { main } = await import(existsSync(source) ? source.href : built.href);
 await main(process.argv);

@@ -41,8 +41,9 @@ export const tableAccess = (table: ITable, { connector, reads, writes }: TableAc
  */
 const objectsOf = (bucket: IBucket, connector: string): string => bucket.arnForObjects(`r*/${connector}/????-??-??/*`);
 
+/** With the right to read them: whether a put whose answer was lost took effect is found out by what is there. */
 export const putObjects = (bucket: IBucket, connector: string): PolicyStatement =>
-  allow(['s3:PutObject'], [objectsOf(bucket, connector)]);
+  allow(['s3:PutObject', 's3:GetObject'], [objectsOf(bucket, connector)]);
 
 export const getObjects = (bucket: IBucket, writers: readonly string[]): PolicyStatement =>
   allow(

@@ -1,8 +1,9 @@
-import type { Duration } from 'aws-cdk-lib/core';
+import type { Duration, RemovalPolicy, Size } from 'aws-cdk-lib/core';
 import type { Delivery } from '../../shared/connect/connector.ts';
 import type { Sink, Source } from '../connectors.ts';
 import type { ProcessorNode, SourceNode } from './connector.ts';
-import type { Platform } from './platform.ts';
+import type { NetworkProps } from './network.ts';
+import type { IPlatform } from './platform-use.ts';
 import type { Trigger } from './trigger.ts';
 
 export interface TopicProps {
@@ -19,11 +20,19 @@ export interface TopicProps {
    * @default - 7 days
    */
   readonly retention?: Duration;
+
+  /**
+   * What its slowest reader may leave unread, uncompressed, before the sources that write it are held. They go on below half of it. A
+   * source whose system would pile up meanwhile (change capture) is not held; an alarm tells.
+   *
+   * @default - no limit
+   */
+  readonly maxBacklog?: Size;
 }
 
 export interface PipelineProps {
   /** Where its connectors keep state and data. */
-  readonly platform: Platform;
+  readonly platform: IPlatform;
 
   /** The first part of its connectors' names: `orders` makes `orders-<node>`. */
   readonly name: string;
@@ -42,6 +51,14 @@ export interface PipelineProps {
    * @default - none: a topic that no source or processor of the app writes is refused
    */
   readonly externalTopics?: readonly string[];
+
+  /**
+   * What becomes of its connectors' offsets when they leave the stack. RETAIN: they stay in the table, and a connector of the same
+   * name goes on from them, in whatever stack it comes; what the connector has made upstream stays, too.
+   *
+   * @default - RemovalPolicy.DESTROY: a connector that comes again starts anew
+   */
+  readonly removalPolicy?: RemovalPolicy;
 }
 
 /** What becomes of records that fail: Kafka Connect's `errors.*`. */
@@ -75,7 +92,15 @@ export interface ErrorProps {
   readonly deadLetterTopic?: string;
 }
 
-export interface ConnectorOptions {
+export interface ConnectorOptions extends NetworkProps {
+  /**
+   * Files in TypeScript or JavaScript whose default export is a transform, or a list of them; records go through them in this order. A
+   * relative path is from the working directory, as the `entry` of a `NodejsFunction` is.
+   *
+   * @default - none
+   */
+  readonly transforms?: readonly string[];
+
   /**
    * Tasks that run at the same time, each with its share of the work.
    *
@@ -106,6 +131,14 @@ export interface ConnectorOptions {
    * @default - 4 MB
    */
   readonly maxBytes?: number;
+
+  /**
+   * Fails the deploy where the connector's own check finds a problem: a bucket that is not there, a login that is refused, a table
+   * that does not fit. Otherwise problems are only told, and the connector starts when they are mended.
+   *
+   * @default - true; false on the local host, which shows them while it runs
+   */
+  readonly check?: boolean;
 
   /**
    * Memory of its function.

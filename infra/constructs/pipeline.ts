@@ -1,12 +1,17 @@
-import { Duration } from 'aws-cdk-lib/core';
+import { resolve } from 'node:path';
+import { Duration, RemovalPolicy } from 'aws-cdk-lib/core';
 import { Construct } from 'constructs';
-import { ConnectorSpec, deliveryProblem, namePattern, onData, TopicSpec } from '../../shared/connect/spec.ts';
+import { namePattern } from '../../shared/connect/name.ts';
+import { ConnectorSpec, deliveryProblem, TopicSpec } from '../../shared/connect/spec.ts';
 import { type BundleEntry, connectorEntry, directEntry, processorEntry } from '../bundle-entries.ts';
+import { shownPath } from '../compile.ts';
 import type { Sink, Source } from '../connectors.ts';
 import { type Problem, problemsOf, requireNoProblems } from '../problems.ts';
+import { transformProblems } from '../transform-files.ts';
 import { Connector, type DirectNode, type ProcessorNode, type SinkNode, type SourceNode } from './connector.ts';
 import { connectorName } from './connector-name.ts';
 import { errorPolicy } from './error-policy.ts';
+import { networkOf, networkProblems } from './network.ts';
 import type {
   ConnectorOptions,
   DirectProps,
@@ -17,7 +22,8 @@ import type {
   SourceProps,
   TopicProps,
 } from './pipeline-props.ts';
-import type { Platform } from './platform.ts';
+import type { IPlatform } from './platform-use.ts';
+import { countResources } from './resource-count.ts';
 import { Trigger } from './trigger.ts';
 
 /** The kind of a connector and what only its kind has. */
@@ -29,8 +35,9 @@ type Part = Pick<ConnectorSpec, 'kind'> &
  * shows at the end (a topic that nobody writes, a loop) when the app is synthesized.
  */
 export class Pipeline extends Construct {
-  readonly platform: Platform;
+  readonly platform: IPlatform;
   readonly pipelineName: string;
+  private readonly removalPolicy: RemovalPolicy;
   private readonly topics: { readonly [topic: string]: TopicProps };
   private readonly written = new Set<string>();
 
@@ -39,21 +46,27 @@ export class Pipeline extends Construct {
     this.platform = props.platform;
     this.pipelineName = props.name;
     this.topics = props.topics ?? {};
+    this.removalPolicy = props.removalPolicy ?? RemovalPolicy.DESTROY;
     requireNoProblems(this.node.path, nameProblems(props.name));
-    for (const topic of props.externalTopics ?? []) this.platform._graph.addExternal(topic);
+    for (const topic of props.externalTopics ?? []) this.platform._use.graph.addExternal(topic);
     this.node.addValidation({ validate: () => this.unwrittenTopics() });
+    countResources(this, `pipeline ${props.name}`);
   }
 
   /** Reads a system into topics. */
   addSource(name: string, props: SourceProps): SourceNode {
     const { connector, trigger } = props;
-    const { data, problems } = checkConfig(connector, 'config');
+    const { data, problems } = this.checkConfig(connector, 'config');
     const to = data === undefined ? [] : this.topicSpecs(connector.topics(data));
     const part = { kind: 'source', plugin: connector.plugin, config: connector.config, to } as const;
-    return this.add(name, part, { ...props, trigger }, connectorEntry(connector), [
-      ...problems,
-      ...scheduledProblems(trigger),
-    ]);
+    return this.add(
+      name,
+      part,
+      { ...props, trigger },
+      connectorEntry(connector, props.transforms),
+      [connector],
+      [...problems, ...upstreamProblems(trigger)],
+    );
   }
 
   /** Writes topics into a system. */
@@ -63,11 +76,18 @@ export class Pipeline extends Construct {
     // A sink reads the log, whose replay is exact whatever the source's is.
     const refused = delivery && deliveryProblem(delivery, 'exact', connector.delivery);
     const part = { kind: 'sink', plugin: connector.plugin, config: connector.config, from: topics, delivery } as const;
-    return this.add(name, part, { ...props, trigger }, connectorEntry(connector), [
-      ...checkConfig(connector, 'config').problems,
-      ...problems,
-      ...(refused ? [{ path: ['delivery'], message: refused }] : []),
-    ]);
+    return this.add(
+      name,
+      part,
+      { ...props, trigger },
+      connectorEntry(connector, props.transforms),
+      [connector],
+      [
+        ...this.checkConfig(connector, 'config').problems,
+        ...problems,
+        ...(refused ? [{ path: ['delivery'], message: refused }] : []),
+      ],
+    );
   }
 
   /** Copies topics into another topic, exactly once. */
@@ -75,8 +95,8 @@ export class Pipeline extends Construct {
     const { trigger = Trigger.onData() } = props;
     const { topics, problems } = this.topicsOf(props.from);
     const part = { kind: 'processor', from: topics, to: this.topicSpecs([props.to]) } as const;
-    const node = this.add(name, part, { ...props, trigger }, processorEntry, problems);
-    this.platform._graph.edges.push({ from: topics, to: props.to });
+    const node = this.add(name, part, { ...props, trigger }, processorEntry(props.transforms), [], problems);
+    this.platform._use.graph.edges.push({ from: topics, to: props.to });
     return node;
   }
 
@@ -92,12 +112,19 @@ export class Pipeline extends Construct {
       sinkConfig: sink.config,
       delivery,
     } as const;
-    return this.add(name, part, { ...props, trigger }, directEntry(source, sink), [
-      ...checkConfig(source, 'source').problems,
-      ...checkConfig(sink, 'sink').problems,
-      ...scheduledProblems(trigger),
-      ...(refused ? [{ path: ['delivery'], message: refused }] : []),
-    ]);
+    return this.add(
+      name,
+      part,
+      { ...props, trigger },
+      directEntry(source, sink, props.transforms),
+      [source, sink],
+      [
+        ...this.checkConfig(source, 'source').problems,
+        ...this.checkConfig(sink, 'sink').problems,
+        ...upstreamProblems(trigger),
+        ...(refused ? [{ path: ['delivery'], message: refused }] : []),
+      ],
+    );
   }
 
   private add<P extends Part>(
@@ -105,19 +132,22 @@ export class Pipeline extends Construct {
     part: P,
     options: ConnectorOptions & { readonly trigger: Trigger },
     entry: BundleEntry,
+    systems: readonly (Source | Sink)[],
     found: readonly Problem[],
   ): Connector<P['kind']> {
     const path = `${this.node.path}/${node}`;
-    const graph = this.platform._graph;
+    const graph = this.platform._use.graph;
     const name = connectorName(this.pipelineName, node);
     const taken = graph.nameProblem(name);
     const errors = errorPolicy(name, options);
     const parsed = ConnectorSpec.omit({ functionName: true }).safeParse({
       ...part,
       name,
+      transforms: options.transforms?.map((file) => shownPath(resolve(file))),
       tasks: options.tasks,
       errors: errors.policy,
       trigger: options.trigger.description,
+      ...options.trigger._parts.spec,
       managedBy: 'deploy',
       maxRecords: options.maxRecords,
       maxBytes: options.maxBytes,
@@ -126,7 +156,9 @@ export class Pipeline extends Construct {
       ...(taken === undefined ? [] : [{ path: [], message: taken }]),
       ...nameProblems(node),
       ...found,
+      ...transformProblems(options.transforms),
       ...errors.problems,
+      ...networkProblems(options),
       ...(parsed.error === undefined ? [] : problemsOf(parsed.error)),
       ...(part.to ?? []).flatMap((topic) => {
         const message = graph.topicProblem(topic);
@@ -139,7 +171,11 @@ export class Pipeline extends Construct {
       platform: this.platform,
       spec: parsed.data as Omit<ConnectorSpec, 'functionName'> & { readonly kind: P['kind'] },
       entry,
+      systems,
       trigger: options.trigger,
+      network: networkOf(options),
+      check: options.check ?? !isLocal(this),
+      removalPolicy: this.removalPolicy,
       memoryMb: options.memoryMb ?? 512,
       timeout: options.timeout ?? Duration.minutes(2),
     });
@@ -147,19 +183,30 @@ export class Pipeline extends Construct {
 
   private declareTopic(topic: TopicSpec, path: string): void {
     this.written.add(topic.name);
-    this.platform._graph.addTopic(topic, path);
-    this.platform._keepObjects(Duration.millis(topic.retentionMs));
+    this.platform._use.graph.addTopic(topic, path);
   }
 
   private topicSpecs(names: readonly string[]): TopicSpec[] {
     return names.map((name) => {
-      const { queues, retention } = this.topics[name] ?? {};
+      const { queues, retention, maxBacklog } = this.topics[name] ?? {};
+      const capMs = this.platform._use.unreadCap?.toMilliseconds();
       return {
         name,
         queues: queues ?? defaults.queues,
         retentionMs: retention?.toMilliseconds() ?? defaults.retentionMs,
+        ...(capMs === undefined ? {} : { capMs }),
+        ...(maxBacklog === undefined ? {} : { maxBacklogBytes: maxBacklog.toBytes() }),
       };
     });
+  }
+
+  private checkConfig(
+    system: Source | Sink,
+    at: string,
+  ): { readonly data?: unknown; readonly problems: readonly Problem[] } {
+    const parsed = system.schema.safeParse(system.config);
+    if (!parsed.success) return { problems: problemsOf(parsed.error, [at]) };
+    return { data: parsed.data, problems: isLocal(this) ? [] : pathProblems(system, at) };
   }
 
   private topicsOf(from: readonly From[]): { readonly topics: string[]; readonly problems: readonly Problem[] } {
@@ -196,15 +243,23 @@ const nameProblems = (name: string): readonly Problem[] =>
     ? []
     : [{ path: [], message: `"${name}" is not a name; use letters, digits, ".", "_" and "-", at most 200` }];
 
-const checkConfig = (
-  { schema, config }: Source | Sink,
-  at: string,
-): { readonly data?: unknown; readonly problems: readonly Problem[] } => {
-  const parsed = schema.safeParse(config);
-  return parsed.success ? { data: parsed.data, problems: [] } : { problems: problemsOf(parsed.error, [at]) };
-};
+/** Whether the app is synthesized for the local host, whose functions see the files of this machine. */
+const isLocal = (scope: Construct): boolean => scope.node.tryGetContext('sluice:local') === true;
 
-const scheduledProblems = (trigger: Trigger): readonly Problem[] =>
-  trigger.description === onData
+const pathProblems = ({ paths = [], config }: Source | Sink, at: string): readonly Problem[] =>
+  paths.flatMap((key) => {
+    const path = (config as { readonly [key: string]: unknown } | undefined)?.[key];
+    return typeof path !== 'string' || path === '' || /^(s3:\/\/|\$\{)/.test(path)
+      ? []
+      : [
+          {
+            path: [at, key],
+            message: `${path} is on this machine, where a deployed function is not; use s3://bucket/prefix/, or run it here by \`sluice run\``,
+          },
+        ];
+  });
+
+const upstreamProblems = ({ _parts: { ofLog } }: Trigger): readonly Problem[] =>
+  ofLog
     ? [{ path: ['trigger'], message: 'there is no topic to wait for; use Trigger.every() or Trigger.manual()' }]
     : [];

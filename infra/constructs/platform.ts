@@ -1,5 +1,6 @@
-import { AttributeType, Billing, ProjectionType, StreamViewType, TableV2 } from 'aws-cdk-lib/aws-dynamodb';
-import { Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
+import { Alarm, type IAlarmAction, type IMetric, type MetricOptions } from 'aws-cdk-lib/aws-cloudwatch';
+import type { ITableV2 } from 'aws-cdk-lib/aws-dynamodb';
+import { type PolicyStatement, Role, ServicePrincipal } from 'aws-cdk-lib/aws-iam';
 import {
   EventSourceMapping,
   FilterCriteria,
@@ -8,37 +9,36 @@ import {
   StartingPosition,
 } from 'aws-cdk-lib/aws-lambda';
 import { RetentionDays } from 'aws-cdk-lib/aws-logs';
-import { BlockPublicAccess, Bucket } from 'aws-cdk-lib/aws-s3';
+import type { IBucket } from 'aws-cdk-lib/aws-s3';
 import { Duration, RemovalPolicy, Stack } from 'aws-cdk-lib/core';
 import { Construct } from 'constructs';
 import { bundleSync } from '../bundle.ts';
 import { type BundleEntry, platformEntries } from '../bundle-entries.ts';
-import { topicGraph } from '../topic-graph.ts';
+import { requireNoProblems } from '../problems.ts';
 import { allow, deleteItems, readItems, writeItems } from './access.ts';
 import { bundledFunction } from './bundled-function.ts';
+import { requireCli } from './cli-version.ts';
+import { adoptData, createData, type RetainedData } from './platform-data.ts';
+import { readParameters, requirePlatformName, writeParameters } from './platform-parameters.ts';
+import {
+  bundled,
+  environmentOf,
+  type IPlatform,
+  type PlatformParts,
+  type PlatformUse,
+  platformUse,
+} from './platform-use.ts';
+import { countResources } from './resource-count.ts';
 import { grantInvoke, schedule } from './schedule.ts';
 
-export interface PlatformProps {
+/** What pipelines of an app may settle for themselves, wherever their platform is. */
+export interface FoundPlatformProps {
   /**
-   * What becomes of the table and the bucket when they leave the stack. DESTROY also empties the bucket.
+   * How much longer than its topic's retention a record is kept that a reader has not read yet. An alarm tells at half of it.
    *
-   * @default - RemovalPolicy.RETAIN: they hold offsets and data
+   * @default - 30 days
    */
-  readonly removalPolicy?: RemovalPolicy;
-
-  /**
-   * How long new records are gathered before the connectors that read them are woken.
-   *
-   * @default - one second
-   */
-  readonly dispatchWindow?: Duration;
-
-  /**
-   * Memory of the platform's own functions.
-   *
-   * @default - 256
-   */
-  readonly memoryMb?: number;
+  readonly unreadCap?: Duration;
 
   /**
    * How long the functions' logs are kept.
@@ -55,158 +55,208 @@ export interface PlatformProps {
   readonly bundle?: (entry: BundleEntry) => string;
 }
 
-/** Objects outlive their segments by this much, so that a slow clock or reader never meets a segment without its body. */
-const objectMarginDays = 7;
-const defaultRetentionDays = 7;
+export interface PlatformProps extends FoundPlatformProps {
+  /**
+   * Tells it from other platforms of the account and region; `Platform.fromName` finds it by this.
+   *
+   * @default - default
+   */
+  readonly name?: string;
+
+  /**
+   * Table and bucket of an earlier platform, with its offsets and data.
+   *
+   * @default - new ones
+   */
+  readonly adopt?: RetainedData;
+
+  /**
+   * What is done when connectors need somebody: one has failed for good or falls too far behind, or nobody looks after them any more.
+   *
+   * @default - nothing: the alarm is only shown
+   */
+  readonly alarmActions?: readonly IAlarmAction[];
+
+  /**
+   * What becomes of the table and the bucket when they leave the stack. DESTROY also empties the bucket.
+   *
+   * @default - RemovalPolicy.RETAIN: they hold offsets and data
+   */
+  readonly removalPolicy?: RemovalPolicy;
+
+  /**
+   * How long new records are gathered before the connectors that read them are woken.
+   *
+   * @default - not at all: latency first. A second of it saves invocations where many small batches are written
+   */
+  readonly dispatchWindow?: Duration;
+
+  /**
+   * Memory of the platform's own functions.
+   *
+   * @default - 256
+   */
+  readonly memoryMb?: number;
+}
+
+const settled = ({ bundle = bundled, logRetention = RetentionDays.ONE_MONTH, unreadCap }: FoundPlatformProps) => ({
+  bundle,
+  logRetention,
+  unreadCap,
+});
 
 /**
  * What the connectors of pipelines share: the table of state and log, the bucket of segment bodies, and the three functions that wake,
  * sweep and deploy connectors. The table's name is the deployment's identity: destinations that own offsets know it by that.
  */
-export class Platform extends Construct {
-  readonly table: TableV2;
-  readonly bucket: Bucket;
+export class Platform extends Construct implements IPlatform {
+  /** A platform of another stack or app, in the same account and region, by its `name`. Nothing is looked up at synth. */
+  static fromName(scope: Construct, id: string, name: string, props: FoundPlatformProps = {}): IPlatform {
+    requireCli();
+    const found = new Construct(scope, id);
+    requirePlatformName(found.node.path, name);
+    const use = platformUse({ ...readParameters(found, name), ...settled(props) });
+    const { table, bucket, graph } = use;
+    found.node.addValidation({ validate: () => [...graph.problems()] });
+    return { table, bucket, _use: use };
+  }
+
+  readonly platformName: string;
+  readonly table: ITableV2;
+  readonly bucket: IBucket;
   /** Makes, updates and removes connectors: the service token of `Custom::SluiceConnector`. */
   readonly deployFunction: LambdaFunction;
   readonly dispatcher: LambdaFunction;
   readonly coordinator: LambdaFunction;
+  /** Rings while connectors need somebody. */
+  readonly alarm: Alarm;
   /** @internal */
-  readonly _graph = topicGraph();
-  /** @internal */
-  readonly _logRetention: RetentionDays;
-  private readonly bundle: (entry: BundleEntry) => string;
-  private readonly schedulerRole: Role;
-  private readonly retentionClasses = new Set<number>();
+  readonly _use: PlatformUse;
 
   constructor(scope: Construct, id: string, props: PlatformProps = {}) {
     super(scope, id);
-    const removalPolicy = props.removalPolicy ?? RemovalPolicy.RETAIN;
-    this._logRetention = props.logRetention ?? RetentionDays.ONE_MONTH;
-    this.bundle = props.bundle ?? ((entry) => bundleSync([entry])[0]!.directory);
+    requireCli();
+    this.platformName = props.name ?? 'default';
+    requirePlatformName(this.node.path, this.platformName);
+    this.requireOnlyOne();
     // Together, because a build that is not in the cache starts a process.
     if (props.bundle === undefined) bundleSync(Object.values(platformEntries));
-    this.table = this.createTable(removalPolicy);
-    this.bucket = new Bucket(this, 'Objects', {
-      blockPublicAccess: BlockPublicAccess.BLOCK_ALL,
-      enforceSSL: true,
-      removalPolicy,
-      autoDeleteObjects: removalPolicy === RemovalPolicy.DESTROY,
-    });
-    this._keepObjects(Duration.days(defaultRetentionDays));
-    this.schedulerRole = new Role(this, 'SchedulerRole', {
+    const removalPolicy = props.removalPolicy ?? RemovalPolicy.RETAIN;
+    const { table, bucket } =
+      props.adopt === undefined ? createData(this, removalPolicy) : adoptData(this, props.adopt);
+    this.table = table;
+    this.bucket = bucket;
+    const Scheduler = new Role(this, 'SchedulerRole', {
       assumedBy: new ServicePrincipal('scheduler.amazonaws.com', {
         conditions: { StringEquals: { 'aws:SourceAccount': Stack.of(this).account } },
       }),
     });
 
-    const memoryMb = props.memoryMb ?? 256;
-    const { tableArn } = this.table;
-    const index = `${tableArn}/index/*`;
-    this.dispatcher = this.createFunction('Dispatcher', memoryMb, Duration.minutes(1), [
+    const { tableArn } = table;
+    this.dispatcher = this.createFunction('Dispatcher', props, Duration.minutes(1), [
       allow(readItems, [tableArn]),
-      allow(
-        ['dynamodb:DescribeStream', 'dynamodb:GetRecords', 'dynamodb:GetShardIterator'],
-        [this.table.tableStreamArn!],
-      ),
+      allow(['dynamodb:DescribeStream', 'dynamodb:GetRecords', 'dynamodb:GetShardIterator'], [table.tableStreamArn!]),
       // It has no resource to name; a mapping can't be made without it.
       allow(['dynamodb:ListStreams'], ['*']),
     ]);
-    this.coordinator = this.createFunction('Coordinator', memoryMb, Duration.minutes(1), [
+    this.coordinator = this.createFunction('Coordinator', props, Duration.minutes(1), [
       allow([...readItems, ...writeItems], [tableArn]),
-      allow(['dynamodb:Query'], [index]),
+      allow(['dynamodb:Query'], [`${tableArn}/index/*`]),
     ]);
-    this.deployFunction = this.createFunction('Deploy', memoryMb, Duration.minutes(5), [
+    this.deployFunction = this.createFunction('Deploy', props, Duration.minutes(15), [
       allow([...readItems, ...writeItems, ...deleteItems], [tableArn]),
     ]);
-    this.followStream(props.dispatchWindow ?? Duration.seconds(1));
-    this._schedule(this.coordinator, 'Sweep', Duration.minutes(1), { reason: 'sweep' });
-    grantInvoke(this.coordinator, { Scheduler: this.schedulerRole });
-    this.node.addValidation({ validate: () => [...this._graph.problems()] });
+    const parts: PlatformParts = {
+      table,
+      bucket,
+      deployFunctionArn: this.deployFunction.functionArn,
+      coordinator: this.coordinator,
+      coordinatorLogs: this.coordinator.logGroup,
+      roles: {
+        Dispatcher: this.dispatcher.role!,
+        Coordinator: this.coordinator.role!,
+        Deploy: this.deployFunction.role!,
+        Scheduler,
+      },
+      ...settled(props),
+    };
+    this._use = platformUse(parts);
+    writeParameters(this, this.platformName, parts);
+    this.followStream(props.dispatchWindow);
+    const sweep = { target: this.coordinator, input: { reason: 'sweep' }, role: Scheduler };
+    schedule(this.coordinator.node.scope!, 'Sweep', { ...sweep, when: Duration.minutes(1) });
+    grantInvoke(this.coordinator, { Scheduler });
+    this.alarm = this.createAlarm(props.alarmActions ?? []);
+    this.node.addValidation({ validate: () => [...this._use.graph.problems()] });
+    countResources(this, `platform ${this.platformName}`);
   }
 
-  /** What every function of the platform is told. @internal */
-  get _environment(): { readonly [name: string]: string } {
-    return { SLUICE_TABLE: this.table.tableName, SLUICE_OBJECTS: `s3://${this.bucket.bucketName}` };
+  /** Sweeps that found connectors that need somebody: what the alarm looks at. */
+  metricErrors(options?: MetricOptions): IMetric {
+    return this.coordinator.metricErrors(options);
   }
 
-  /** @internal */
-  _directoryOf(entry: BundleEntry): string {
-    return this.bundle(entry);
-  }
-
-  /**
-   * Lets the platform invoke a connector's function. By the function's own policy, not by the roles': a role's policies are limited to
-   * 10,240 characters together, and a stack with pipelines may need the platform's stack, never the other way round.
-   *
-   * @internal
-   */
-  _allowInvokeOf(connector: LambdaFunction, isScheduled: boolean): readonly Construct[] {
-    return grantInvoke(connector, {
-      Dispatcher: this.dispatcher.role!,
-      Coordinator: this.coordinator.role!,
-      Deploy: this.deployFunction.role!,
-      ...(isScheduled ? { Scheduler: this.schedulerRole } : {}),
-    });
-  }
-
-  /** @internal */
-  _schedule(target: LambdaFunction, id: string, interval: Duration, input: object): Construct {
-    return schedule(target.node.scope!, id, { target, interval, input, role: this.schedulerRole });
-  }
-
-  /** Objects that hold records of this retention expire after it. @internal */
-  _keepObjects(retention: Duration): void {
-    const days = Math.ceil(retention.toDays({ integral: false })) + objectMarginDays;
-    if (this.retentionClasses.has(days)) return;
-    this.retentionClasses.add(days);
-    this.bucket.addLifecycleRule({ id: `r${days}`, prefix: `r${days}/`, expiration: Duration.days(days) });
-  }
-
-  private createTable(removalPolicy: RemovalPolicy): TableV2 {
-    return new TableV2(this, 'Table', {
-      partitionKey: { name: 'pk', type: AttributeType.STRING },
-      sortKey: { name: 'sk', type: AttributeType.STRING },
-      billing: Billing.onDemand(),
-      dynamoStream: StreamViewType.KEYS_ONLY,
-      timeToLiveAttribute: 'expires',
-      pointInTimeRecoverySpecification: { pointInTimeRecoveryEnabled: true },
-      globalSecondaryIndexes: [
-        {
-          indexName: 'kinds',
-          partitionKey: { name: 'kind', type: AttributeType.STRING },
-          sortKey: { name: 'name', type: AttributeType.STRING },
-          projectionType: ProjectionType.KEYS_ONLY,
-        },
-      ],
-      removalPolicy,
-    });
+  /** The parameters of two platforms of one name would be the same. */
+  private requireOnlyOne(): void {
+    const stack = Stack.of(this);
+    const same = stack.node
+      .findAll()
+      .find((one) => one !== this && one instanceof Platform && one.platformName === this.platformName);
+    requireNoProblems(
+      this.node.path,
+      same === undefined
+        ? []
+        : [
+            {
+              path: ['name'],
+              message: `${same.node.path} is a platform of the name "${this.platformName}" already: give one of them another name`,
+            },
+          ],
+    );
   }
 
   private createFunction(
     id: 'Dispatcher' | 'Coordinator' | 'Deploy',
-    memoryMb: number,
+    props: PlatformProps,
     timeout: Duration,
-    statements: Parameters<typeof bundledFunction>[1]['statements'],
+    statements: readonly PolicyStatement[],
   ): LambdaFunction {
+    const { bundle, logRetention } = settled(props);
     return bundledFunction(new Construct(this, id), {
       description: `Sluice ${id.toLowerCase()}`,
-      directory: this._directoryOf(platformEntries[id.toLowerCase() as keyof typeof platformEntries]),
-      memoryMb,
+      directory: bundle(platformEntries[id.toLowerCase() as keyof typeof platformEntries]),
+      memoryMb: props.memoryMb ?? 256,
       timeout,
-      environment: this._environment,
-      logRetention: this._logRetention,
+      environment: environmentOf(this),
+      logRetention,
       statements,
     });
   }
 
+  /**
+   * The coordinator's sweep fails while a connector needs somebody. Three of the five sweeps in the period: one that could not read is
+   * no alarm. Without any sweep the state of the alarm is INSUFFICIENT_DATA, which calls the actions, too.
+   */
+  private createAlarm(actions: readonly IAlarmAction[]): Alarm {
+    const alarm = new Alarm(this, 'Alarm', {
+      alarmDescription: `Sluice platform ${this.platformName}: connectors need you; the log of the coordinator names them. Insufficient data: nobody sweeps`,
+      metric: this.metricErrors({ period: Duration.minutes(5), statistic: 'Sum' }),
+      threshold: 3,
+      evaluationPeriods: 1,
+    });
+    alarm.addAlarmAction(...actions);
+    alarm.addInsufficientDataAction(...actions);
+    return alarm;
+  }
+
   /** New segments and WAKE rows go to the dispatcher. What it can't deliver is given up soon: the sweep finds it. */
-  private followStream(window: Duration): void {
+  private followStream(window: Duration | undefined): void {
     new EventSourceMapping(this.dispatcher, 'Stream', {
       target: this.dispatcher,
       eventSourceArn: this.table.tableStreamArn!,
       startingPosition: StartingPosition.TRIM_HORIZON,
       batchSize: 1000,
-      maxBatchingWindow: window,
+      ...(window === undefined ? {} : { maxBatchingWindow: window }),
       bisectBatchOnError: true,
       reportBatchItemFailures: true,
       retryAttempts: 2,

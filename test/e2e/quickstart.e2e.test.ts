@@ -18,8 +18,8 @@ const runMs = 90_000;
 const writeQuickstart = async (place: Workplace): Promise<void> => {
   const yaml = await readFile(join(repository, 'infra/pipelines/quickstart.yaml'), 'utf8');
   const moved = yaml
-    .replaceAll('node_modules/vega-datasets/data', dataDirectory)
-    .replace('path: out', `path: ${place.path('out')}`);
+    .replaceAll('../../node_modules/vega-datasets/data', dataDirectory)
+    .replace('path: ../../out', `path: ${place.path('out')}`);
   await place.file('quickstart.yaml', moved);
 };
 
@@ -137,7 +137,7 @@ describe('the quickstart', () => {
     const second = await place.sluice(run, env);
     expect(second.code, second.stdout + second.stderr).toBe(0);
     expect(movedOf(envelopeOf(second)).map(([, records]) => records)).toEqual([0, 0, 0, 0]);
-    expect(envelopeOf(second).result).toMatchObject({ writeUnits: 0, objectPuts: 0 });
+    expect(envelopeOf(second).result).toMatchObject({ writeUnits: 0, objectWrites: 0 });
     expect(await filesOf(place.path('out/flights'))).toEqual(files);
     await checkPostgres(postgres.url);
     await untilGone(place);

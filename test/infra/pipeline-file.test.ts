@@ -76,6 +76,27 @@ describe('a pipeline file', () => {
     expect(archive!.timeout!.toMinutes()).toBe(10);
   });
 
+  it('means paths from where it stands', () => {
+    write('same.ts', "export default { name: 'same', stage: 'TRANSFORMATION', apply: (batch) => ({ batch }) };\n");
+    const model = load(`name: p
+sources:
+  orders: { connector: file, every: 1m, transforms: [./same.ts], config: { path: in/, topic: orders } }
+sinks:
+  lake: { connector: file, from: [orders], transforms: [same.ts, ./same.ts], config: { path: ../lake } }
+  bucket: { connector: file, from: [orders], config: { path: 's3://lake/orders/' } }
+`);
+    const same = join(directory, 'same.ts');
+    expect(model.sources.orders).toMatchObject({
+      transforms: [same],
+      connector: { config: { path: `${directory}/in/` } },
+    });
+    expect(model.sinks.lake).toMatchObject({
+      transforms: [same, same],
+      connector: { config: { path: join(directory, '../lake') } },
+    });
+    expect(model.sinks.bucket!.connector.config).toEqual({ path: 's3://lake/orders/' });
+  });
+
   it('leaves references as they are', () => {
     expect(load(good).sinks.store!.connector.config).toEqual({ url: '${env:SHOP_URL}' });
   });
@@ -199,12 +220,22 @@ sinks:
 
   it('a plugin that there is not, or none', () => {
     expect(problemsOf(pipeline('  a: { connector: fil, every: 1m }\n  b: { every: 1m }\n'))).toEqual([
-      'p.yaml:3: sources.a.connector: there is no source "fil"; sources are: file',
-      "p.yaml:4: sources.b.connector: give the source's plugin: file",
+      'p.yaml:3: sources.a.connector: there is no source "fil"; sources are: file, or a file of your own such as ./my-source.ts',
+      "p.yaml:4: sources.b.connector: give the source's plugin: file, or a file of your own such as ./my-source.ts",
     ]);
     const sinks = 'sinks:\n  x: { connector: mysql, from: [a] }\n';
     expect(problemsOf(pipeline(source('a'), sinks))).toEqual([
-      'p.yaml:5: sinks.x.connector: there is no sink "mysql"; sinks are: file, postgres',
+      'p.yaml:5: sinks.x.connector: there is no sink "mysql"; sinks are: file, postgres, or a file of your own such as ./my-sink.ts',
+    ]);
+  });
+
+  it('a connector or a transform by a file that holds none', () => {
+    write('broken.ts', 'export default {;\n');
+    const a = '  a: { connector: ./nowhere.ts, every: 1m }\n';
+    const b = `  b: { connector: file, every: 1m, transforms: [./broken.ts], config: { path: ${directory}/b.csv } }\n`;
+    expect(problemsOf(pipeline(a + b))).toEqual([
+      'p.yaml:3: sources.a.connector: there is no file nowhere.ts',
+      'p.yaml:4: sources.b.transforms.0: broken.ts:1:17: Expected identifier but found ";"',
     ]);
   });
 
@@ -220,7 +251,7 @@ sinks:
   });
 
   it('no trigger, or two', () => {
-    const needed = 'give either `every: 1m` (or longer), or `trigger: manual`';
+    const needed = 'give one of `every: 1m` (or longer), `cron` and `trigger`';
     expect(problemsOf(pipeline('  a: { connector: file, config: { path: /x } }\n'))).toEqual([
       `p.yaml:3: sources.a: ${needed}`,
     ]);

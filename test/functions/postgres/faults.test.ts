@@ -258,7 +258,7 @@ describe('logging in', () => {
   });
 
   test.each([
-    ['a wrong password', (url: string) => url.replace(/:[^:@]*@/, ':wr0ng-s3cret@'), 'CONFIG_INVALID', false],
+    ['a wrong password', (url: string) => url.replace(/:[^:@]*@/, ':wr0ng-s3cret@'), 'AUTHENTICATION_FAILED', true],
     ['a database that is missing', (url: string) => url.replace(/postgres$/, 'nowhere'), 'CONFIG_INVALID', false],
     ['no server', (url: string) => url.replace(/:\d+\//, ':1/'), 'UNAVAILABLE', true],
     ['a host that is unknown', (url: string) => url.replace('127.0.0.1', 'nowhere.invalid'), 'UNAVAILABLE', true],

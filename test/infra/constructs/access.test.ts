@@ -2,128 +2,227 @@ import { beforeAll, describe, expect, it } from 'vitest';
 import { fileSink, fileSource, postgresSink } from '../../../infra/connectors.ts';
 import { Pipeline } from '../../../infra/constructs/pipeline.ts';
 import { Trigger } from '../../../infra/constructs/trigger.ts';
-import { connectorPk, logPk, topicPk } from '../../../shared/state/keys.ts';
-import { rightsOf } from './iam.ts';
-import { platformStack } from './stack.ts';
+import { type AccessRequest, createDecide } from '../../../infra/local/iam-policy.ts';
+import { describeRole, type Role } from '../../../infra/local/iam-role.ts';
+import { createIntrinsics } from '../../../infra/local/intrinsics.ts';
+import { loadAssembly, type Resource } from '../../../infra/local/template.ts';
+import * as keys from '../../../shared/state/keys.ts';
+import type { Key } from '../../../shared/state/table.ts';
+import { deployed, platformStack } from './stack.ts';
+
+/** What a connector is declared to do; what it may do follows from nothing else. */
+interface Declared {
+  readonly reads: readonly string[];
+  readonly writes: readonly string[];
+}
+
+/** Names that begin with one another, or look like another's key; topics likewise. */
+const declared: { readonly [connector: string]: Declared } = {
+  shop: { reads: [], writes: ['shop'] },
+  'shop-a': { reads: [], writes: ['shop-a'] },
+  'shop-a-b': { reads: [], writes: ['shop.a'] },
+  shop2: { reads: [], writes: ['shop2'] },
+  '2026-11-21': { reads: [], writes: ['0'] },
+  'shop-out': { reads: ['shop'], writes: ['shop-out.dlq'] },
+  'shop-a-out': { reads: ['shop-a', 'shop-out.dlq'], writes: [] },
+  'shop2-out': { reads: ['shop2', 'shop.a'], writes: [] },
+  'shop-copy': { reads: ['shop'], writes: ['shop-copied'] },
+  'shop-last': { reads: ['shop-copied'], writes: [] },
+  'shop-direct': { reads: [], writes: [] },
+};
+const connectors = Object.keys(declared);
+const topics = [...new Set(Object.values(declared).flatMap(({ reads, writes }) => [...reads, ...writes]))];
 
 const read = ['GetItem', 'BatchGetItem', 'Query'];
 const write = ['PutItem', 'UpdateItem'];
-const object = (connector: string) => `objects/r14/${connector}/2026-11-21/0b5c7c2e-6b6d-4f0e-8a35-5b5b5b5b5b5b`;
+const never = ['ConditionCheckItem', 'BatchWriteItem', 'Scan', 'PartiQLSelect', 'PartiQLUpdate', 'DeleteTable'];
+const actions = [...read, ...write, 'DeleteItem', ...never];
 
-describe('rights of connectors', () => {
-  let template: ReturnType<ReturnType<typeof platformStack>['template']>;
-  const rows = (connector: string, actions: readonly string[], ...leadingKeys: string[]) =>
-    actions.map((action) =>
-      rightsOf(template, connector).allows({ action: `dynamodb:${action}`, resource: 'table', leadingKeys }),
-    );
-  const objects = (connector: string, action: string, key: string) =>
-    rightsOf(template, connector).allows({ action: `s3:${action}`, resource: key });
-  const all = (actions: readonly string[], allowed: boolean) => actions.map(() => allowed);
+/** Every key of the table, of a connector and of a topic. */
+const ofConnector: { readonly [form: string]: (connector: string) => Key } = {
+  configKey: keys.configKey,
+  taskKey: (connector) => keys.taskKey(connector, 0),
+  wakeKey: (connector) => keys.wakeKey(connector, 0),
+  offsetKey: (connector) => keys.offsetKey(connector, 'i', '{"path":"a#b"}'),
+  preparedKey: (connector) => keys.preparedKey(connector, 'i', 0, 'x'),
+  resetKey: (connector) => keys.resetKey(connector, 'i'),
+  historyKey: (connector) => keys.historyKey(connector, '0'),
+  deployedKey: keys.deployedKey,
+};
+const ofTopic: { readonly [form: string]: (topic: string) => Key } = {
+  metaKey: keys.metaKey,
+  subscriptionKey: (topic) => keys.subscriptionKey(topic, 'shop'),
+  keptKey: (topic) => keys.keptKey(topic, 0, 0),
+  headKey: (topic) => keys.headKey(topic, 0, 0),
+  segmentKey: (topic) => keys.segmentKey(topic, 12, 3, 456),
+};
 
-  beforeAll(() => {
-    const { stack, platform, template: make } = platformStack();
-    const trigger = Trigger.manual();
-    const shop = new Pipeline(stack, 'shop', { platform, name: 'shop' });
-    const orders = shop.addSource('orders', { connector: fileSource({ path: 'orders.jsonl' }), trigger });
-    // A name that begins with another one, a topic too, and a name that looks like the date in an object's key.
-    shop.addSource('orders2', { connector: fileSource({ path: 'orders2.jsonl' }), trigger });
-    shop.addSource('2026', { connector: fileSource({ path: 'dated.jsonl' }), trigger });
-    const dated = new Pipeline(stack, 'dated', { platform, name: '2026-11-21' });
-    dated.addSource('2026-11-21', { connector: fileSource({ path: 'x.jsonl' }), trigger });
-    shop.addSink('store', {
-      from: [orders],
-      connector: postgresSink({ url: 'postgres://u@h/d' }),
-      deadLetter: true,
-    });
-    const copy = shop.addProcessor('copy', { from: [orders], to: 'copied' });
-    shop.addSink('archive', { from: [copy, 'shop-store.dlq'], connector: fileSink({ path: '/archive' }) });
-    shop.addDirect('direct', { source: fileSource({ path: 'd.jsonl' }), sink: fileSink({ path: '/d' }), trigger });
-    template = make();
+const synthesize = (): string => {
+  const { app, stack, platform } = platformStack({}, deployed);
+  const trigger = Trigger.manual();
+  const pipeline = (name: string) => new Pipeline(stack, name, { platform, name });
+  const source = (of: Pipeline, node: string, topic: string) =>
+    of.addSource(node, { connector: fileSource({ path: `s3://files/in/${topic}/`, topic }), trigger });
+  const shop = pipeline('shop');
+  const orders = source(shop, 'shop', 'shop');
+  const a = source(shop, 'a', 'shop-a');
+  const shopA = pipeline('shop-a');
+  const ab = source(shopA, 'b', 'shop.a');
+  const shop2 = pipeline('shop2');
+  const orders2 = source(shop2, 'shop2', 'shop2');
+  source(pipeline('2026-11-21'), '2026-11-21', '0');
+  const toFiles = (directory: string) => fileSink({ path: `s3://files/out/${directory}/` });
+  shop.addSink('out', { from: [orders], connector: postgresSink({ url: 'postgres://u@h/d' }), deadLetter: true });
+  shopA.addSink('out', { from: [a, 'shop-out.dlq'], connector: toFiles('shop-a') });
+  shop2.addSink('out', { from: [orders2, ab], connector: toFiles('shop2') });
+  const copied = shop.addProcessor('copy', { from: [orders], to: 'shop-copied' });
+  shop.addSink('last', { from: [copied], connector: toFiles('shop') });
+  const from = fileSource({ path: 's3://files/in/direct/' });
+  shop.addDirect('direct', { source: from, sink: toFiles('direct'), trigger });
+  return app.synth().directory;
+};
+
+let table: string;
+let bucket: string;
+let functions: { readonly [connector: string]: string };
+let roles: { readonly [connector: string]: Role };
+
+beforeAll(async () => {
+  const assembly = await loadAssembly(synthesize(), 'us-east-1');
+  const resources = assembly.stacks.flatMap((stack) => [...stack.resources.values()]);
+  const intrinsics = createIntrinsics(assembly);
+  const arnOf = (resource: Resource | undefined): string => intrinsics.identityOf(resource!).attributes.Arn!;
+  table = arnOf(resources.find(({ type }) => type === 'AWS::DynamoDB::GlobalTable'));
+  bucket = arnOf(resources.find(({ type }) => type === 'AWS::S3::Bucket'));
+  const found = resources.flatMap((resource) => {
+    if (resource.type !== 'AWS::Lambda::Function') return [];
+    const { Variables } = (intrinsics.property(resource, 'Environment') ?? {}) as { Variables?: object };
+    const name = (Variables as { SLUICE_CONNECTOR?: string } | undefined)?.SLUICE_CONNECTOR;
+    return name === undefined ? [] : [[name, resource] as const];
+  });
+  functions = Object.fromEntries(found.map(([name, resource]) => [name, arnOf(resource)]));
+  roles = Object.fromEntries(
+    found.map(([name, resource]) => {
+      const arn = String(intrinsics.property(resource, 'Role'));
+      return [name, describeRole(resource, arn, resources, intrinsics)];
+    }),
+  );
+});
+
+const may = (connector: string, request: AccessRequest): boolean =>
+  createDecide(roles[connector]!.statements)(request) === 'allowed';
+
+/** The actions that the connector may do on rows with these leading keys. */
+const allowedOn = (connector: string, ...leading: string[]): readonly string[] =>
+  actions.filter((action) =>
+    may(connector, {
+      action: `dynamodb:${action}`,
+      resource: table,
+      context: { 'dynamodb:LeadingKeys': leading },
+    }),
+  );
+
+/** Invariant: hazard F1. By the evaluator of the local host, from the template. */
+describe('no connector can touch what is not its own', () => {
+  it('is asked of every connector and every form of key there is', () => {
+    expect(Object.keys(roles).sort()).toEqual(connectors.toSorted());
+    const forms = Object.keys(keys).filter((name) => name.endsWith('Key'));
+    expect([...Object.keys(ofConnector), ...Object.keys(ofTopic)].sort()).toEqual(forms.sort());
   });
 
-  it('cover its own rows and no others', () => {
-    const own = connectorPk('shop-orders');
-    expect(rows('shop-orders', [...read, ...write, 'DeleteItem'], own)).toEqual(
-      all([...read, ...write, 'DeleteItem'], true),
-    );
-    for (const other of ['shop-orders2', 'shop-store', 'shop', 'shop-orders#x'])
-      expect(rows('shop-orders', [...read, ...write, 'DeleteItem'], connectorPk(other))).toEqual(
-        all([...read, ...write, 'DeleteItem'], false),
+  it.each(connectors)('%s: rows of connectors', (connector) => {
+    for (const [form, keyOf] of Object.entries(ofConnector))
+      for (const owner of connectors) {
+        const expected = owner === connector ? [...read, ...write, 'DeleteItem'] : [];
+        expect(allowedOn(connector, keyOf(owner).pk), `${form} of ${owner}`).toEqual(expected);
+      }
+  });
+
+  it.each(connectors)('%s: rows and segments of topics', (connector) => {
+    const { reads, writes } = declared[connector]!;
+    for (const [form, keyOf] of Object.entries(ofTopic))
+      for (const topic of topics) {
+        const expected = writes.includes(topic) ? [...read, ...write] : reads.includes(topic) ? read : [];
+        expect(allowedOn(connector, keyOf(topic).pk), `${form} of ${topic}`).toEqual(expected);
+      }
+  });
+
+  it.each(connectors)('%s: what it may in one request', (connector) => {
+    const { reads, writes } = declared[connector]!;
+    const own = keys.connectorPk(connector);
+    const written = writes.flatMap((topic) => [keys.topicPk(topic), keys.logPk(topic, 0, 0), keys.logPk(topic, 1, 7)]);
+    const all = [own, ...written, ...reads.flatMap((topic) => [keys.topicPk(topic), keys.logPk(topic, 0, 0)])];
+    expect(allowedOn(connector, ...all)).toEqual(expect.arrayContaining(read));
+    expect(allowedOn(connector, own, ...written)).toEqual(expect.arrayContaining([...read, ...write]));
+    for (const other of connectors.filter((each) => each !== connector))
+      expect(allowedOn(connector, ...all, keys.connectorPk(other))).toEqual([]);
+  });
+
+  it.each(connectors)('%s: nothing without a key, nothing of an index', (connector) => {
+    const without = actions.filter((action) => may(connector, { action: `dynamodb:${action}`, resource: table }));
+    // A request that has a key by its form always says it; a condition on all keys would hold without any.
+    expect(without.filter((action) => never.includes(action))).toEqual([]);
+    for (const action of actions)
+      expect(may(connector, { action: `dynamodb:${action}`, resource: `${table}/index/kinds` })).toBe(false);
+  });
+
+  it.each(connectors)('%s: segment objects', (connector) => {
+    const { reads, writes } = declared[connector]!;
+    const object = (owner: string) => `${bucket}/r14/${owner}/2026-11-21/0b5c7c2e-6b6d-4f0e-8a35-5b5b5b5b5b5b`;
+    const rightsOn = (owner: string) =>
+      ['s3:GetObject', 's3:PutObject', 's3:DeleteObject', 's3:AbortMultipartUpload'].filter((action) =>
+        may(connector, { action, resource: object(owner) }),
       );
-    expect(rows('shop-orders', read, own, connectorPk('shop-store'))).toEqual(all(read, false));
+    for (const owner of connectors) {
+      const isReader = declared[owner]!.writes.some((topic) => reads.includes(topic));
+      const isWriter = owner === connector && writes.length > 0;
+      expect(rightsOn(owner), owner).toEqual([
+        // A writer reads its own, to find out whether a put took effect.
+        ...(isReader || isWriter ? ['s3:GetObject'] : []),
+        ...(isWriter ? ['s3:PutObject'] : []),
+      ]);
+    }
+    for (const action of ['s3:ListBucket', 's3:ListBucketMultipartUploads', 's3:DeleteBucket'])
+      expect(may(connector, { action, resource: bucket })).toBe(false);
   });
 
-  it('cover what a source writes, in one request with its offsets', () => {
-    const keys = [connectorPk('shop-orders'), topicPk('orders'), logPk('orders', 0, 3)];
-    expect(rows('shop-orders', [...read, ...write], ...keys)).toEqual(all([...read, ...write], true));
-    expect(rows('shop-orders', ['DeleteItem'], logPk('orders', 0, 3))).toEqual([false]);
-    for (const key of [topicPk('orders2'), logPk('orders2', 0, 0), topicPk('copied')])
-      expect(rows('shop-orders', [...read, ...write], key)).toEqual(all([...read, ...write], false));
+  it.each(connectors)('%s: files', (connector) => {
+    const read = (topic: string) =>
+      may(connector, { action: 's3:GetObject', resource: `arn:aws:s3:::files/in/${topic}/x` });
+    const sources = ['shop', 'shop-a', 'shop.a', 'shop2', '0', 'direct'];
+    const own =
+      connector === 'shop-direct'
+        ? ['direct']
+        : declared[connector]!.reads.length > 0
+          ? []
+          : declared[connector]!.writes;
+    expect(sources.filter(read)).toEqual(own);
+    const written = { 'shop-a-out': 'shop-a', 'shop2-out': 'shop2', 'shop-last': 'shop', 'shop-direct': 'direct' }[
+      connector
+    ];
+    const put = (directory: string) =>
+      may(connector, { action: 's3:PutObject', resource: `arn:aws:s3:::files/out/${directory}/x` });
+    expect([...sources, 'shop-direct'].filter(put)).toEqual(written === undefined ? [] : [written]);
+    expect(may(connector, { action: 's3:DeleteObject', resource: 'arn:aws:s3:::files/out/shop/x' })).toBe(false);
   });
 
-  it('let a sink read its topics and write only its dead letters', () => {
-    expect(rows('shop-store', read, topicPk('orders'), logPk('orders', 1, 0))).toEqual(all(read, true));
-    expect(rows('shop-store', write, topicPk('orders'))).toEqual(all(write, false));
-    expect(rows('shop-store', write, logPk('orders', 0, 0))).toEqual(all(write, false));
-    expect(rows('shop-store', write, topicPk('shop-store.dlq'), logPk('shop-store.dlq', 0, 0))).toEqual(
-      all(write, true),
-    );
-    expect(rows('shop-store', read, logPk('copied', 0, 0))).toEqual(all(read, false));
-  });
-
-  it('let a processor read one topic and write the other', () => {
-    expect(rows('shop-copy', read, logPk('orders', 0, 0), logPk('copied', 0, 0))).toEqual(all(read, true));
-    expect(rows('shop-copy', write, logPk('copied', 0, 0))).toEqual(all(write, true));
-    expect(rows('shop-copy', write, logPk('orders', 0, 0))).toEqual(all(write, false));
-  });
-
-  it('leave a direct connector its own rows', () => {
-    expect(rows('shop-direct', [...read, ...write], connectorPk('shop-direct'))).toEqual(
-      all([...read, ...write], true),
-    );
-    expect(rows('shop-direct', read, topicPk('orders'))).toEqual(all(read, false));
-    expect(objects('shop-direct', 'PutObject', object('shop-direct'))).toBe(false);
-  });
-
-  it('let only the writer put its objects, and its readers get them', () => {
-    expect(objects('shop-orders', 'PutObject', object('shop-orders'))).toBe(true);
-    expect(objects('shop-orders', 'GetObject', object('shop-orders'))).toBe(false);
-    expect(objects('shop-orders', 'DeleteObject', object('shop-orders'))).toBe(false);
-    for (const other of ['shop-orders2', 'shop-store', '2026-11-21'])
-      expect(objects('shop-orders', 'PutObject', object(other))).toBe(false);
-    expect(objects('shop-store', 'GetObject', object('shop-orders'))).toBe(true);
-    expect(objects('shop-store', 'GetObject', object('shop-orders2'))).toBe(false);
-    expect(objects('shop-archive', 'GetObject', object('shop-copy'))).toBe(true);
-    expect(objects('shop-archive', 'GetObject', object('shop-store'))).toBe(true);
-    expect(objects('shop-archive', 'GetObject', object('shop-orders'))).toBe(false);
-  });
-
-  it('do not mistake the date in a key for a connector of that name', () => {
-    expect(objects('2026-11-21', 'PutObject', object('2026-11-21'))).toBe(true);
-    expect(objects('2026-11-21', 'PutObject', object('shop-orders'))).toBe(false);
-  });
-
-  it('hold no right without a key or a function', () => {
-    const connectors = ['shop-orders', 'shop-store', 'shop-copy', 'shop-direct', 'shop-archive'];
-    const actions = connectors.flatMap((one) => rightsOf(template, one).statements.flatMap(({ Action }) => Action));
-    expect(new Set(actions)).toEqual(
-      new Set([
-        'logs:CreateLogStream',
-        'logs:PutLogEvents',
-        ...[...read, ...write, 'DeleteItem'].map((action) => `dynamodb:${action}`),
-        's3:PutObject',
-        's3:GetObject',
-      ]),
-    );
-    template.resourceCountIs('AWS::IAM::Policy', 0);
-    template.resourceCountIs('AWS::IAM::ManagedPolicy', 0);
+  it.each(connectors)('%s: the functions of others', (connector) => {
+    for (const other of connectors)
+      expect(may(connector, { action: 'lambda:InvokeFunction', resource: functions[other]! }), other).toBe(false);
   });
 });
 
-it('reaches a reader that was added before the writer', () => {
-  const { stack, platform, template } = platformStack();
+it('reaches a reader that was added before the writer', async () => {
+  const { stack, platform, app } = platformStack();
   const pipeline = new Pipeline(stack, 'p', { platform, name: 'p' });
   pipeline.addSink('late', { from: ['orders'], connector: fileSink({ path: '/x' }) });
   pipeline.addSource('first', { connector: fileSource({ path: 'orders.jsonl' }), trigger: Trigger.manual() });
-  expect(rightsOf(template(), 'p-late').allows({ action: 's3:GetObject', resource: object('p-first') })).toBe(true);
+  const assembly = await loadAssembly(app.synth().directory, 'us-east-1');
+  const resources = assembly.stacks.flatMap((each) => [...each.resources.values()]);
+  const intrinsics = createIntrinsics(assembly);
+  const late = resources.find(({ properties }) => JSON.stringify(properties).includes('"SLUICE_CONNECTOR":"p-late"'))!;
+  const role = describeRole(late, String(intrinsics.property(late, 'Role')), resources, intrinsics);
+  const objects = intrinsics.identityOf(resources.find(({ type }) => type === 'AWS::S3::Bucket')!).attributes.Arn;
+  const request = { action: 's3:GetObject', resource: `${objects}/r14/p-first/2026-11-21/x` };
+  expect(createDecide(role.statements)(request)).toBe('allowed');
 });

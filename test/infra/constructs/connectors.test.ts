@@ -15,7 +15,7 @@ it('says of each source what the source says', async () => {
     const { [exportName]: source } = await import(join(root, module));
     expect(source).toMatchObject({ type: plugin, replay });
     expect(source.config).toBe(schema);
-    expect(existsSync(join(root, handler))).toBe(true);
+    expect(existsSync(join(root, handler!))).toBe(true);
   }
 });
 
@@ -25,7 +25,7 @@ it('says of each sink what the sink says', async () => {
     const { [exportName]: sink } = await import(join(root, module));
     expect(sink).toMatchObject({ type: plugin, delivery });
     expect(sink.config).toBe(schema);
-    expect(existsSync(join(root, handler))).toBe(true);
+    expect(existsSync(join(root, handler!))).toBe(true);
   }
   expect([fileSource.type, fileSink.type, postgresSink.type]).toEqual(['file', 'file', 'postgres']);
 });

@@ -261,7 +261,7 @@ describe('what is refused', () => {
 
   it('a node of another platform', () => {
     const { stack, pipeline } = pipelineStack();
-    const elsewhere = new Platform(stack, 'Elsewhere', { bundle: emptyBundle });
+    const elsewhere = new Platform(stack, 'Elsewhere', { bundle: emptyBundle, name: 'elsewhere' });
     const other = new Pipeline(stack, 'Other', { platform: elsewhere, name: 'other' });
     const node = other.addSource('orders', { connector: orders(), ...manual });
     expect(

@@ -1,15 +1,18 @@
-import { Match } from 'aws-cdk-lib/assertions';
+import { Match, Template } from 'aws-cdk-lib/assertions';
 import { App, Duration, RemovalPolicy, Stack } from 'aws-cdk-lib/core';
-import { afterEach, expect, it, vi } from 'vitest';
+import fc from 'fast-check';
+import { afterEach, describe, expect, it, vi } from 'vitest';
 import { fileSink, fileSource } from '../../../infra/connectors.ts';
 import { Pipeline } from '../../../infra/constructs/pipeline.ts';
 import { Platform } from '../../../infra/constructs/platform.ts';
 import { Trigger } from '../../../infra/constructs/trigger.ts';
 import { compileEventFilter } from '../../../infra/local/event-filter.ts';
+import { appProps } from '../../../infra/synth.ts';
+import { objectClasses, objectDays } from '../../../shared/connect/retention.ts';
 import { kindIndex } from '../../../shared/state/dynamodb/table.ts';
 import { configKey, headKey, metaKey, segmentKey, taskKey, wakeKey } from '../../../shared/state/keys.ts';
 import type { Key } from '../../../shared/state/table.ts';
-import { emptyBundle, platformStack } from './stack.ts';
+import { emptyBundle, messageOf, platformStack } from './stack.ts';
 
 afterEach(() => {
   vi.unstubAllEnvs();
@@ -67,25 +70,29 @@ it('lets nobody see the objects but by TLS and rights', () => {
   });
 });
 
-it('expires the objects of every retention in use, a week after their segments', () => {
-  const { stack, platform, template } = platformStack();
-  const pipeline = new Pipeline(stack, 'p', {
-    platform,
-    name: 'p',
-    topics: { long: { retention: Duration.days(30) }, short: { retention: Duration.hours(1) } },
-  });
-  for (const topic of ['long', 'short', 'usual', 'usual2'])
-    pipeline.addSource(topic, { connector: fileSource({ path: `${topic}.jsonl` }), trigger: Trigger.manual() });
-  template().hasResourceProperties('AWS::S3::Bucket', {
-    LifecycleConfiguration: {
-      Rules: [14, 37, 8].map((days) => ({
-        Id: `r${days}`,
-        Prefix: `r${days}/`,
-        ExpirationInDays: days,
-        Status: 'Enabled',
-      })),
-    },
-  });
+it('expires the objects of every class that a writer may choose, whoever makes the topic', () => {
+  const rules = objectClasses.map((days) => ({
+    Id: `r${days}`,
+    Prefix: `r${days}/`,
+    ExpirationInDays: days,
+    Status: 'Enabled',
+  }));
+  platformStack()
+    .template()
+    .hasResourceProperties('AWS::S3::Bucket', { LifecycleConfiguration: { Rules: rules } });
+  const day = 24 * 3_600_000;
+  fc.assert(
+    fc.property(
+      fc.integer({ min: 60_000, max: 20 * 365 * day }),
+      fc.integer({ min: 0, max: 400 * day }),
+      (retentionMs, capMs) => {
+        const days = objectDays({ retentionMs, capMs });
+        expect(objectClasses).toContain(days);
+        // A week past all that a segment may point at.
+        expect(days * day).toBeGreaterThanOrEqual(retentionMs + capMs + 7 * day);
+      },
+    ),
+  );
 });
 
 it('follows new segments and WAKE rows, and nothing else that is written', () => {
@@ -166,7 +173,20 @@ it('lets only its own roles invoke a connector, on that function alone', () => {
       ['pordersFunction', 'PlatformSchedulerRole'],
     ].sort(),
   );
-  expect(JSON.stringify(template.findResources('AWS::IAM::Role'))).not.toContain('lambda:Invoke');
+  // Lambda tells the coordinator of a dead run by the right of the function's role: the only one of its kind.
+  const statements = Object.values(template.findResources('AWS::IAM::Role')).flatMap(({ Properties }) =>
+    (Properties.Policies ?? []).flatMap(
+      (policy: { PolicyDocument: { Statement: { Action: unknown }[] } }) => policy.PolicyDocument.Statement,
+    ),
+  );
+  const toInvoke = statements.filter(({ Action }) => JSON.stringify(Action).includes('lambda:'));
+  expect(toInvoke).toHaveLength(2);
+  for (const statement of toInvoke)
+    expect(statement).toEqual({
+      Effect: 'Allow',
+      Action: 'lambda:InvokeFunction',
+      Resource: { 'Fn::GetAtt': [expect.stringMatching(/^PlatformCoordinatorFunction/), 'Arn'] },
+    });
 });
 
 it('may stand in a stack of its own, which then needs nothing of the pipelines', () => {
@@ -185,7 +205,8 @@ it('may stand in a stack of its own, which then needs nothing of the pipelines',
 
 it('is good CloudFormation by the validator of the CDK', () => {
   vi.stubEnv('CDK_VALIDATION', undefined);
-  const app = new App({ context: { '@aws-cdk/core:validateAgainstDefaultRules': true } });
+  const context = { '@aws-cdk/core:validateAgainstDefaultRules': true, 'sluice:local': true };
+  const app = new App({ context });
   const stack = new Stack(app, 'Stack');
   const platform = new Platform(stack, 'Platform', { bundle: emptyBundle });
   const pipeline = new Pipeline(stack, 'p', { platform, name: 'p' });
@@ -195,4 +216,171 @@ it('is good CloudFormation by the validator of the CDK', () => {
   });
   pipeline.addSink('archive', { from: [orders], connector: fileSink({ path: '/archive' }), deadLetter: true });
   app.synth();
+});
+
+describe('a platform of another app', () => {
+  const found = () => {
+    const app = new App(appProps);
+    const stack = new Stack(app, 'Pipelines');
+    const platform = Platform.fromName(stack, 'Platform', 'production', { bundle: emptyBundle });
+    return { app, stack, platform, pipeline: new Pipeline(stack, 'Shop', { platform, name: 'shop' }) };
+  };
+
+  it('is found by the parameters that it writes', () => {
+    const made = platformStack({ name: 'production' }).template().findResources('AWS::SSM::Parameter');
+    const written = Object.values(made).map(({ Properties }) => Properties.Name);
+    const { stack, pipeline } = found();
+    pipeline
+      .addSource('orders', {
+        connector: fileSource({ path: 's3://orders/in/', topic: 'orders' }),
+        trigger: Trigger.every(Duration.minutes(1)),
+      })
+      .metricLagRecords();
+    const { Parameters } = Template.fromStack(stack).toJSON();
+    const read = Object.values(Parameters as Record<string, { Type: string; Default: string }>)
+      .filter(({ Type }) => Type === 'AWS::SSM::Parameter::Value<String>')
+      .map(({ Default }) => Default)
+      .filter((name) => name.startsWith('/sluice/'));
+    expect(written.sort()).toEqual(
+      [
+        'bucket',
+        'coordinator-function',
+        'coordinator-logs',
+        'coordinator-role',
+        'deploy-function',
+        'deploy-role',
+        'dispatcher-role',
+        'scheduler-role',
+        'table',
+      ].map((key) => `/sluice/production/${key}`),
+    );
+    expect(read.sort()).toEqual(written);
+  });
+
+  it('gives its connectors what one of the app would give', () => {
+    const { stack, pipeline } = found();
+    const source = pipeline.addSource('orders', {
+      connector: fileSource({ path: 's3://orders/in/', topic: 'orders' }),
+      trigger: Trigger.every(Duration.minutes(1)),
+    });
+    pipeline.addSink('lake', { from: [source], connector: fileSink({ path: 's3://lake/orders/' }) });
+    const template = Template.fromStack(stack);
+    const parameter = (key: string) => ({
+      Ref: Object.keys(template.findParameters('*', { Default: `/sluice/production/${key}` }))[0],
+    });
+    for (const { Properties } of Object.values(template.findResources('Custom::SluiceConnector')))
+      expect(Properties.ServiceToken).toEqual(parameter('deploy-function'));
+    const permissions = Object.values(template.findResources('AWS::Lambda::Permission'));
+    const roles = ['coordinator-role', 'deploy-role', 'dispatcher-role'].map(parameter);
+    const principals = permissions.map(({ Properties }) => JSON.stringify(Properties.Principal));
+    expect(principals.sort()).toEqual(
+      [...roles, ...roles, parameter('scheduler-role')].map((one) => JSON.stringify(one)).sort(),
+    );
+    template.hasResourceProperties('AWS::Scheduler::Schedule', { Target: { RoleArn: parameter('scheduler-role') } });
+    template.hasResourceProperties('AWS::Lambda::Function', {
+      Environment: { Variables: Match.objectLike({ SLUICE_TABLE: parameter('table') }) },
+    });
+    // Nothing of the platform's own is made, and nothing is exported.
+    expect(template.toJSON().Outputs).toBeUndefined();
+    for (const type of [
+      'AWS::DynamoDB::GlobalTable',
+      'AWS::S3::Bucket',
+      'AWS::SSM::Parameter',
+      'AWS::CloudWatch::Alarm',
+    ])
+      template.resourceCountIs(type, 0);
+  });
+
+  it('has its topics checked like one of the app', () => {
+    const { app, pipeline } = found();
+    pipeline.addSink('lake', { from: ['orders'], connector: fileSink({ path: 's3://lake/orders/' }) });
+    expect(messageOf(() => app.synth())).toContain('no source or processor writes topic "orders"');
+  });
+
+  it('may not be called just anything', () => {
+    expect(messageOf(() => platformStack({ name: 'a/b' }))).toContain('Stack/Platform: name: "a/b" is not a name');
+    expect(messageOf(() => Platform.fromName(new Stack(), 'P', 'a b'))).toContain('P: name: "a b" is not a name');
+  });
+
+  it('is not called as another one of the stack', () => {
+    const { stack } = platformStack();
+    expect(messageOf(() => new Platform(stack, 'Second', { bundle: emptyBundle }))).toBe(
+      'Stack/Second: name: Stack/Platform is a platform of the name "default" already: give one of them another name',
+    );
+  });
+});
+
+it('writes no export and names no resource but its parameters', () => {
+  const { Resources, Outputs } = platformStack().template().toJSON();
+  expect(Outputs).toBeUndefined();
+  const named: Record<string, string> = {
+    'AWS::DynamoDB::GlobalTable': 'TableName',
+    'AWS::S3::Bucket': 'BucketName',
+    'AWS::Lambda::Function': 'FunctionName',
+    'AWS::IAM::Role': 'RoleName',
+    'AWS::Logs::LogGroup': 'LogGroupName',
+    'AWS::CloudWatch::Alarm': 'AlarmName',
+    'AWS::Scheduler::Schedule': 'Name',
+  };
+  for (const { Type, Properties } of Object.values<{ Type: string; Properties?: object }>(Resources))
+    expect(Object.keys(Properties ?? {}), Type).not.toContain(named[Type]);
+});
+
+it('takes up the table and the bucket that an earlier one left', () => {
+  const tableStreamArn = 'arn:aws:dynamodb:eu-west-1:123456789012:table/Sluice-1/stream/2026-11-21T00:00:00.000';
+  const template = platformStack({
+    adopt: { tableName: 'Sluice-1', tableStreamArn, bucketName: 'sluice-1' },
+  }).template();
+  for (const type of ['AWS::DynamoDB::GlobalTable', 'AWS::S3::Bucket']) template.resourceCountIs(type, 0);
+  template.hasResourceProperties('AWS::Lambda::EventSourceMapping', { EventSourceArn: tableStreamArn });
+  for (const { Properties } of Object.values(template.findResources('AWS::Lambda::Function')))
+    expect(Properties.Environment.Variables).toMatchObject({
+      SLUICE_TABLE: 'Sluice-1',
+      SLUICE_OBJECTS: 's3://sluice-1',
+    });
+  template.hasResourceProperties('AWS::SSM::Parameter', { Name: '/sluice/default/table', Value: 'Sluice-1' });
+  expect(JSON.stringify(template.findResources('AWS::IAM::Role'))).toContain(':table/Sluice-1/index/*');
+});
+
+it('rings when sweeps find connectors that need somebody, and when nobody sweeps', () => {
+  const plain = platformStack().template();
+  plain.resourceCountIs('AWS::CloudWatch::Alarm', 1);
+  plain.hasResourceProperties('AWS::CloudWatch::Alarm', {
+    Namespace: 'AWS/Lambda',
+    MetricName: 'Errors',
+    Dimensions: [{ Name: 'FunctionName', Value: { Ref: Match.stringLikeRegexp('^PlatformCoordinatorFunction') } }],
+    Statistic: 'Sum',
+    Period: 300,
+    Threshold: 3,
+    ComparisonOperator: 'GreaterThanOrEqualToThreshold',
+    EvaluationPeriods: 1,
+    AlarmActions: Match.absent(),
+    // Missing data is missing: INSUFFICIENT_DATA.
+    TreatMissingData: Match.absent(),
+  });
+  const action = { bind: () => ({ alarmActionArn: 'arn:aws:sns:eu-west-1:123456789012:on-call' }) };
+  platformStack({ alarmActions: [action] })
+    .template()
+    .hasResourceProperties('AWS::CloudWatch::Alarm', {
+      AlarmActions: ['arn:aws:sns:eu-west-1:123456789012:on-call'],
+      InsufficientDataActions: ['arn:aws:sns:eu-west-1:123456789012:on-call'],
+    });
+});
+
+it('reserves no concurrency', () => {
+  const { stack, platform, template } = platformStack();
+  const pipeline = new Pipeline(stack, 'p', { platform, name: 'p' });
+  pipeline.addSource('orders', { connector: fileSource({ path: 'orders.jsonl' }), trigger: Trigger.manual() });
+  for (const { Properties } of Object.values(template().findResources('AWS::Lambda::Function')))
+    expect(Properties.ReservedConcurrentExecutions).toBeUndefined();
+});
+
+it('is not made by the CLI that was published by accident', () => {
+  vi.stubEnv('CDK_CLI_VERSION', '3.0.0 (build 1234567)');
+  const message =
+    'this is aws-cdk 3.0.0, which was published by accident and can deploy no app of today: npm install --save-dev aws-cdk@2.1148.1, and run it by npx cdk';
+  expect(messageOf(() => platformStack())).toBe(message);
+  expect(messageOf(() => Platform.fromName(new Stack(), 'P', 'p'))).toBe(message);
+  vi.stubEnv('CDK_CLI_VERSION', '2.1148.1 (build 1234567)');
+  platformStack();
 });

@@ -6,13 +6,21 @@ import { App, Stack } from 'aws-cdk-lib/core';
 import { Platform, type PlatformProps } from '../../../infra/constructs/platform.ts';
 import { appProps } from '../../../infra/synth.ts';
 
-/** A stack with a platform whose functions hold nothing: what the bundles hold is no matter of the template. */
-export const platformStack = (props: PlatformProps = {}) => {
-  const app = new App(appProps);
+/**
+ * A stack with a platform whose functions hold nothing: what the bundles hold is no matter of the template. For the local host, whose
+ * functions see this machine's files; `deployed` for AWS.
+ */
+export const platformStack = (
+  props: PlatformProps = {},
+  context: Record<string, unknown> = { 'sluice:local': true },
+) => {
+  const app = new App({ ...appProps, context });
   const stack = new Stack(app, 'Stack');
   const platform = new Platform(stack, 'Platform', { bundle: emptyBundle, ...props });
   return { app, stack, platform, template: () => Template.fromStack(stack) };
 };
+
+export const deployed = {};
 
 const bundles = mkdtempSync(join(tmpdir(), 'sluice-bundles-'));
 

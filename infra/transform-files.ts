@@ -1,0 +1,31 @@
+import { resolve } from 'node:path';
+import * as z from 'zod';
+import { type ConnectError, isCode } from '../shared/connect/errors.ts';
+import { shownPath } from './compile.ts';
+import type { Problem } from './problems.ts';
+import { loadDefaultExport } from './user-file.ts';
+
+const Transform = z.looseObject({
+  name: z.string(),
+  stage: z.string(),
+  apply: z.custom((value) => typeof value === 'function'),
+});
+const Transforms = z.union([Transform, z.array(Transform).min(1)]);
+
+/** What is wrong with the files of a connector's transforms: each is loaded, as its function will load it. */
+export const transformProblems = (files: readonly string[] = []): readonly Problem[] =>
+  files.flatMap((file, index) => {
+    const message = transformProblem(resolve(file));
+    return message === undefined ? [] : [{ path: ['transforms', index], message }];
+  });
+
+const transformProblem = (path: string): string | undefined => {
+  try {
+    return Transforms.safeParse(loadDefaultExport(path)).success
+      ? undefined
+      : `the default export of ${shownPath(path)} is no transform, and no list of them; write \`export default recordTransform('name', (record) => …)\``;
+  } catch (thrown) {
+    if (!isCode(thrown, 'CONFIG_INVALID')) throw thrown;
+    return (thrown as ConnectError).message;
+  }
+};
