@@ -1,6 +1,16 @@
+import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
+const here = (path: string): string => fileURLToPath(new URL(path, import.meta.url));
+
 export default defineConfig({
+  resolve: {
+    // As the package's own exports say, of the sources.
+    alias: [
+      { find: /^sluice$/, replacement: here('infra/index.ts') },
+      { find: /^sluice\/connect\/(.*)$/, replacement: here('shared/connect/$1.ts') },
+    ],
+  },
   test: {
     include: ['test/**/*.test.ts'],
     testTimeout: 60_000,

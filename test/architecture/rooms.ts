@@ -22,6 +22,8 @@ interface Room {
 }
 
 const node = '^node:';
+/** The SDK of AWS and what it is made of. */
+const aws = '^@(aws-sdk|smithy)/';
 const zod = '^zod$';
 /** Rooms that know no AWS: they run anywhere, and in every bundle. */
 const core = '^shared/(connect|converters|transforms|runtime|log|sql)/|^shared/state/(?!dynamodb/)';
@@ -34,8 +36,8 @@ const rooms: readonly Room[] = [
   { name: 'the contract', files: /^shared\/connect\//, may: ['^shared/connect/', zod] },
   {
     name: 'an AWS edge',
-    files: /^shared\/(state\/dynamodb|management|lambda|observe)\//,
-    may: ['^shared/', node, zod, '^@aws-sdk/'],
+    files: /^shared\/(state\/dynamodb|s3|management|lambda|observe)\//,
+    may: ['^shared/', node, zod, aws],
   },
   { name: 'the core', files: /^shared\//, may: [core, node, zod] },
   { name: 'a connector', files: /^functions\/([^/]+)\//, may: ['^shared/', '^functions/$1/', node, zod, driver] },
@@ -132,6 +134,6 @@ const secondImporters = (imports: readonly Import[]): readonly string[] => {
 const driversInInfra = (imports: readonly Import[]): readonly string[] => {
   const drivers = new Set(imports.filter(isDriver).map(({ to }) => packageOf(to)));
   return imports
-    .filter(({ from, to }) => from.startsWith('infra/') && !to.startsWith('@aws-sdk/') && drivers.has(packageOf(to)))
+    .filter(({ from, to }) => from.startsWith('infra/') && !new RegExp(aws).test(to) && drivers.has(packageOf(to)))
     .map(({ from, to }) => `${from}: infra may not import the driver ${to}`);
 };
