@@ -46,10 +46,11 @@ const host = await startHost({
   minuteMs,
   onLog: (functionName, line) => {
     if (!line.startsWith('{')) return console.error(`${functionName}: ${line}`);
-    const { message, read = 0, write = 0, puts = 0, gets = 0 } = JSON.parse(line);
+    const { message, read = 0, write = 0 } = JSON.parse(line);
     if (message !== 'units') return;
-    for (const [item, amount] of Object.entries({ read, write, puts, gets })) add(functionName, item, amount);
+    for (const [item, amount] of Object.entries({ read, write })) add(functionName, item, amount);
   },
+  onObjectRequest: (request) => add('S3', request, 1),
   onInvocation: ({ functionName, billedMs, error }) => {
     if (error) console.error(`${functionName}: ${error.errorMessage}`);
     add(functionName, 'runs', 1);

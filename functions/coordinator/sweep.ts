@@ -1,8 +1,8 @@
 import { toConnectError } from '../../shared/connect/errors.ts';
-import { onData } from '../../shared/connect/trigger.ts';
+import { choosesMoment, onData } from '../../shared/connect/trigger.ts';
 import type { InvokeFunction, Reason } from '../../shared/management/ports.ts';
 import { type ConnectorState, readState } from '../../shared/management/status.ts';
-import { wakeTasks } from '../../shared/management/tasks.ts';
+import { askAgain, wakeTasks } from '../../shared/management/tasks.ts';
 import type { Log } from '../../shared/runtime/run.ts';
 import { flipTasks, readConnector } from '../../shared/state/connectors.ts';
 import { wakeKey } from '../../shared/state/keys.ts';
@@ -23,21 +23,26 @@ export const restartBackoffMs = (failures: number): number => Math.min(failures 
  * The liveness guarantee (invariant 9): every minute, whatever a lost trigger, a dead process or a restart left behind is found by
  * reading, and woken. What subscribers have not read is kept, and who writes faster than they read is held. Stateless; two at once are
  * harmless. A connector or a topic that can't be swept does not stop the others. Returns what an operator must know, to alarm by.
+ *
+ * `eventual` may be some seconds behind `table`, for half the price: what follows from it is compared before it is written, or is a
+ * trigger too many, or comes a minute later.
  */
 export const sweep = async (
   table: Table,
   functions: InvokeFunction,
   nowMs: number,
   log: Log,
+  eventual = table,
 ): Promise<readonly string[]> => {
   const states: ConnectorState[] = [];
   const alarms: string[] = [];
-  for (const name of await table.names('connector')) {
+  for (const name of await eventual.names('connector')) {
     try {
-      const state = await readState(table, name, nowMs);
+      const state = await readState(eventual, name, nowMs);
       if (state === undefined) continue;
       states.push(state);
-      await sweepConnector(table, functions, state, nowMs, log);
+      if (state.row.pendingTasks !== undefined) await flipWhenFree(table, functions, state, nowMs);
+      else await sweepConnector(eventual, functions, state, nowMs, log);
     } catch (thrown) {
       const { message, retriable } = toConnectError(thrown);
       log('error', `sweep of ${name}: ${message}`, { connector: name });
@@ -45,11 +50,11 @@ export const sweep = async (
       if (!retriable) alarms.push(`${name} can not be swept: ${message}`);
     }
   }
-  const unread = await findUnread(table, states);
+  const unread = await findUnread(eventual, states);
   return [
     ...alarms,
     ...states.flatMap(failedTasks),
-    ...(await keepUnread(table, unread, nowMs, log)),
+    ...(await keepUnread(eventual, unread, nowMs, log)),
     ...(await holdWriters(table, functions, states, unread, log)),
   ];
 };
@@ -61,12 +66,14 @@ const sweepConnector = async (
   nowMs: number,
   log: Log,
 ): Promise<void> => {
-  const { row, tasks, unfinished, lagRecords = 0 } = state;
-  if (row.pendingTasks !== undefined) return flipWhenFree(table, functions, state, nowMs);
+  const { row, tasks, lagRecords = 0 } = state;
   if (lagRecords > 0) log('info', 'lag', { connector: row.name, records: lagRecords });
   if (row.target !== 'STARTED' || row.held !== undefined) return;
   // A reader with a schedule of its own is not late until that comes.
   const behind = lagRecords > 0 && row.trigger === onData;
+  const asks = mustAsk(state, nowMs);
+  if (asks) await askAgain(table, row);
+  const unfinished = state.unfinished || (asks && !choosesMoment(row.trigger));
   const invoke = (task: number, reason: Reason) =>
     functions.event(row.functionName, { connector: row.name, task, reason });
   for (const { task, row: lease } of tasks) {
@@ -79,6 +86,22 @@ const sweepConnector = async (
       await invoke(task, 'sweep');
     else if (await backlogIsDue(table, state, lease, nowMs)) await invoke(task, 'backlog');
   }
+};
+
+/** A quiet destination is asked as often as this where it stands, and at least twice in the retention of what it would have to read again. */
+const askMs = 24 * 60 * minuteMs;
+
+/**
+ * A destination that owns the offsets may fall behind the copy of them, in a failover or a restore (hazard B6): every run asks it, but
+ * none comes where the copy says that all is done. So it is asked after a failure, and now and then.
+ */
+const mustAsk = ({ tasks, progress, lanes = [] }: ConnectorState, nowMs: number): boolean => {
+  if (progress.cached === undefined || progress.reset !== undefined) return false;
+  const quietMs = nowMs - Math.max(...tasks.map(({ row }) => row.lastRunAtMs ?? 0));
+  return (
+    tasks.some(({ row }) => restartIsDue(row, nowMs)) ||
+    quietMs >= Math.min(askMs, ...lanes.map(({ retentionMs }) => retentionMs / 2))
+  );
 };
 
 /** What a retry can mend is retried; a lost position, a poison record or a bad config waits for an operator. */

@@ -30,17 +30,20 @@ const measured = {
   /** CPU of either side of the log, at a full core of 1,769 MB. */
   cpuMsPerThousandRows: 5,
   /** Reads of a source that finds nothing: its row, its offsets. */
-  idleReads: 1.5,
-  /** Reads of a run, its lease included. */
-  runReads: 4,
+  idleReads: 2,
+  /** Reads of a run, its lease included: one that reads the log looks at every queue of its topics. */
+  runReads: 7,
+  readerRunReads: 12,
   /** The lease is written when it is taken and when it is released. */
   leaseWrites: 2,
-  /** Of the coordinator, each minute: the list of connectors, and for each its row, tasks and offsets. */
+  /** A sink's commit: staged files before and after, or the copy of an offset that the destination owns. */
+  sinkCommitWrites: 5,
+  /** Of the coordinator, each minute: the list of connectors, and for each its row, tasks, offsets and heads; eventual. */
   sweepMs: 60,
-  sweepReads: 1,
-  sweepReadsPerConnector: 3,
+  sweepReads: 0.5,
+  sweepReadsPerConnector: 2.5,
   dispatchMs: 30,
-  dispatchReadsPerReader: 2,
+  dispatchReadsPerReader: 3,
   compression: 5,
   /** A full batch: 20,000 rows or 4 MB. */
   batchRows: 20_000,
@@ -169,12 +172,17 @@ const connectorUsage = (
       invocations: idle + runs,
       scheduled,
       gbSeconds: gbSeconds(idle, measured.idleMs, memoryMb) + (activeMs / 1000) * (memoryMb / 1024),
-      readUnits: idle * measured.idleReads + runs * measured.runReads + commits,
+      readUnits:
+        idle * measured.idleReads +
+        runs * (spec.from === undefined ? measured.runReads : measured.readerRunReads) +
+        commits,
       writeUnits: runs * measured.leaseWrites,
       logGb: ((idle + runs) * measured.invocationLogBytes + runs * measured.runLogBytes) / 1e9,
     },
     spec.from === undefined ? {} : readingUsage(rows, commits, rowBytes),
-    spec.to === undefined ? { writeUnits: commits * 2 } : writingUsage(spec, rows, commits, rowBytes),
+    spec.to === undefined
+      ? { writeUnits: commits * measured.sinkCommitWrites }
+      : writingUsage(spec, rows, commits, rowBytes),
   );
 };
 

@@ -1,4 +1,5 @@
 import type { InvocationReport } from '../local/functions.ts';
+import type { ObjectRequest } from '../local/s3.ts';
 import { count } from './output.ts';
 import { addUsage, dollarsOf, type Usage } from './prices.ts';
 
@@ -11,6 +12,7 @@ interface Moved {
 export interface Meter {
   line(functionName: string, line: string): void;
   invocation(report: InvocationReport): void;
+  object(request: ObjectRequest): void;
   moved(connector: string): Moved;
   figures(): Figures;
   summary(): string;
@@ -50,14 +52,15 @@ export const createMeter = (onProblem: (functionName: string, line: string) => v
         moved.set(connector, { records: before.records + records, bytes: before.bytes + bytes });
       }
       if (message.message === 'units') {
-        const { read = 0, write = 0, puts = 0, gets = 0 } = message;
-        use({ readUnits: read, writeUnits: write, objectWrites: puts, objectReads: gets });
+        const { read = 0, write = 0 } = message;
+        use({ readUnits: read, writeUnits: write });
       }
     },
     invocation({ functionName, billedMs, memoryMb, maxRssMb: rssMb }) {
       maxRssMb[functionName] = Math.max(maxRssMb[functionName] ?? 0, rssMb);
       use({ invocations: 1, gbSeconds: (billedMs / 1000) * (memoryMb / 1024) });
     },
+    object: (request) => use(request === 'write' ? { objectWrites: 1 } : { objectReads: 1 }),
     moved: (connector) => moved.get(connector) ?? { records: 0, bytes: 0 },
     figures,
     summary() {
@@ -76,8 +79,6 @@ interface Message {
   readonly bytes?: number;
   readonly read?: number;
   readonly write?: number;
-  readonly puts?: number;
-  readonly gets?: number;
 }
 
 const parse = (text: string): Message | undefined => {

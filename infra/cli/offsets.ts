@@ -16,7 +16,7 @@ export const showOffsets = async (stateDir: string, name: string): Promise<Answe
     const { offsets, reset, prepared } = await getOffsets(platform.table, name);
     const lines = offsets.map(({ key, offset, seq }) => `${key}  ${JSON.stringify(offset)}  commit ${seq}`);
     const pending =
-      reset === undefined
+      reset === undefined || (reset.all !== true && reset.offsets.length === 0)
         ? []
         : [
             `pending: ${reset.all === true ? 'everything starts over; ' : ''}${JSON.stringify(reset.offsets)}, carried out by the next run`,

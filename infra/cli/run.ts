@@ -74,6 +74,7 @@ export const startLocal = async (
         meter.invocation(report);
         if (report.error !== undefined) leases.died(report.requestId);
       },
+      onObjectRequest: (request) => meter.object(request),
       beforeFunctions: async ({ endpoint, kind }) => {
         // An endpoint of the user's own may have other hosts: their leases are left to expire.
         if (kind === 'embedded') await leases.clear(endpoint);

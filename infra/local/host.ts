@@ -15,7 +15,7 @@ import { createInvoke, type InvocationType, type InvokeAnswer, startLambdaApi } 
 import { acquireLock } from './lock.ts';
 import { functionNameOf } from './properties.ts';
 import { isCustomResource, isIgnored, requireKnownTypes } from './resource-types.ts';
-import { startS3 } from './s3.ts';
+import { type ObjectRequest, startS3 } from './s3.ts';
 import { describeNotifications, startNotifications } from './s3-notifications.ts';
 import { startSchedules } from './schedules.ts';
 import { type Queues, startQueues } from './sqs.ts';
@@ -38,6 +38,7 @@ export interface HostOptions {
   /** A line that a function wrote, or that the host has to say about it. @default - to stderr */
   onLog?: (functionName: string, line: string) => unknown;
   onInvocation?: (report: InvocationReport) => void;
+  onObjectRequest?: (request: ObjectRequest) => void;
   /** Called when the tables are there, before any function of this host runs. */
   beforeFunctions?: (dynamodb: Pick<Dynamodb, 'endpoint' | 'kind'>) => Promise<void>;
   /** @default - AWS_REGION, else us-east-1; a stack with a region of its own keeps it */
@@ -86,6 +87,7 @@ function settingsOf(options: HostOptions): Settings {
     env: options.env ?? {},
     onLog: options.onLog ?? ((functionName, line) => process.stderr.write(`${functionName}: ${line}\n`)),
     onInvocation: options.onInvocation ?? (() => {}),
+    onObjectRequest: options.onObjectRequest ?? (() => {}),
     beforeFunctions: options.beforeFunctions ?? (async () => {}),
     region: options.region ?? process.env.AWS_REGION ?? 'us-east-1',
     maxConcurrency: options.maxConcurrency ?? 8,
@@ -129,7 +131,7 @@ export async function startHost(options: HostOptions): Promise<Host> {
 
 async function start(options: HostOptions, closers: Closer[]): Promise<Omit<Host, 'stop'>> {
   const settings = settingsOf(options);
-  const { stateDir, region, onLog } = settings;
+  const { stateDir, region, onLog, onObjectRequest } = settings;
   const assembly = await loadAssembly(settings.assembly, region);
   const resources = assembly.stacks.flatMap((stack) => [...stack.resources.values()]);
   requireKnownTypes(resources);
@@ -167,7 +169,12 @@ async function start(options: HostOptions, closers: Closer[]): Promise<Omit<Host
     invoke,
     stateDir,
   });
-  const s3 = await startS3({ root: join(stateDir, 's3'), authorize: authorizer.authorize, faultOf });
+  const s3 = await startS3({
+    root: join(stateDir, 's3'),
+    authorize: authorizer.authorize,
+    faultOf,
+    onRequest: onObjectRequest,
+  });
   closers.push(() => s3.stop());
   const api = await startLambdaApi({
     invoke,

@@ -11,6 +11,9 @@ import { type Creation, createS3Store, type S3Store, STAGING, type StoredObject 
 import { createS3Uploads } from './s3-uploads.ts';
 import { errorXml } from './s3-xml.ts';
 
+/** What S3 bills a request as: a list costs what a write costs, and a delete nothing. */
+export type ObjectRequest = 'read' | 'write';
+
 export interface S3Options {
   /** Buckets are the directories in it, which may come and go while it runs. One server at a time. */
   root: string;
@@ -18,6 +21,8 @@ export interface S3Options {
   authorize?: Authorizer['authorize'];
   /** What is to go wrong with this call of the one with the access key. @default - nothing */
   faultOf?: (accessKeyId: string) => CallFault | undefined;
+  /** Called with what is billed. */
+  onRequest?: (request: ObjectRequest) => void;
 }
 
 export interface S3Server {
@@ -33,6 +38,7 @@ export async function startS3({
   root,
   authorize = () => undefined,
   faultOf = () => undefined,
+  onRequest = () => {},
 }: S3Options): Promise<S3Server> {
   await mkdir(root, { recursive: true });
   // What was being written when the last run ended.
@@ -64,6 +70,7 @@ export async function startS3({
       if (fault === 'throttled') throw new S3Error('SlowDown', 503, 'chaos: S3 throttled the request');
       if (fault === 'failed') throw new S3Error('InternalError', 500, 'chaos: S3 failed');
       if (fault !== undefined) loseAnswer(response);
+      if (request.method !== 'DELETE') onRequest(isRead(request) && !action.startsWith('s3:List') ? 'read' : 'write');
       await operation.run(request, response).catch((error: unknown) => {
         // As S3 does: who may not list can't tell a missing object from one that may not be read.
         const listing = isMissing(error) ? allows('s3:ListBucket', `arn:aws:s3:::${bucket}`) : undefined;
@@ -93,6 +100,8 @@ export async function startS3({
 function loseAnswer(response: ServerResponse): void {
   Object.assign(response, { writeHead: () => response, write: () => true, end: () => response.destroy() });
 }
+
+const isRead = ({ method }: IncomingMessage): boolean => method === 'GET' || method === 'HEAD';
 
 const isMissing = (error: unknown): boolean => error instanceof S3Error && error.code === 'NoSuchKey';
 

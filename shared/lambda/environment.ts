@@ -9,6 +9,8 @@ import type { Table } from '../state/table.ts';
 /** What every function of a platform gets by its environment; made once per warm instance. */
 export interface Environment {
   readonly table: Table;
+  /** The same, by reads at half the price that may be a second or two behind. */
+  readonly eventual: Table;
   readonly objects: ObjectStore;
   /** Tells two platforms apart that write to one destination. */
   readonly deployment: string;
@@ -34,22 +36,14 @@ const objectStore = (url: string): ObjectStore => {
 
 let environment: Environment | undefined;
 
-const used = { read: 0, write: 0, puts: 0 };
+const used = { read: 0, write: 0 };
 
-/** What this instance consumed since it was asked last: for the local host's cost figures. */
+/** Units of the table that this instance consumed since it was asked last: for the local host's cost figures. */
 export const takeUsed = (): typeof used => {
   const taken = { ...used };
-  Object.assign(used, { read: 0, write: 0, puts: 0 });
+  Object.assign(used, { read: 0, write: 0 });
   return taken;
 };
-
-const counted = (objects: ObjectStore): ObjectStore => ({
-  put: async (name, bytes) => {
-    used.puts++;
-    await objects.put(name, bytes);
-  },
-  get: (name, start, length) => objects.get(name, start, length),
-});
 
 const count = ({ read, write }: Units): void => {
   used.read += read;
@@ -58,9 +52,12 @@ const count = ({ read, write }: Units): void => {
 
 export const readEnvironment = (): Environment => {
   const tableName = required('SLUICE_TABLE');
-  environment ??= {
-    table: dynamoTable({ client: new DynamoDBClient({ maxAttempts: 5 }), tableName, onUnits: count }),
-    objects: counted(objectStore(required('SLUICE_OBJECTS'))),
+  if (environment !== undefined) return environment;
+  const options = { client: new DynamoDBClient({ maxAttempts: 5 }), tableName, onUnits: count };
+  environment = {
+    table: dynamoTable(options),
+    eventual: dynamoTable({ ...options, eventual: true }),
+    objects: objectStore(required('SLUICE_OBJECTS')),
     deployment: tableName,
   };
   return environment;

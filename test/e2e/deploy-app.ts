@@ -36,7 +36,7 @@ const newerBundle = (entry: BundleEntry): string => {
 
 const app = new App();
 const stack = new Stack(app, 'Orders');
-const gone = { removalPolicy: RemovalPolicy.DESTROY };
+const gone = { removalPolicy: RemovalPolicy.DESTROY, autoDeleteObjects: true };
 const bucket = new Bucket(stack, 'In', gone);
 const lake = new Bucket(stack, 'Lake', gone);
 const url = new Secret(stack, 'Url', { secretStringValue: SecretValue.unsafePlainText(process.env.SLUICE_TEST_URL!) });

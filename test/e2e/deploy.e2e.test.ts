@@ -4,7 +4,9 @@ import { mkdir, mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { DynamoDBClient } from '@aws-sdk/client-dynamodb';
+import { DynamoDBClient, ListTablesCommand } from '@aws-sdk/client-dynamodb';
+import { LambdaClient, ListFunctionsCommand } from '@aws-sdk/client-lambda';
+import { ListBucketsCommand, PutBucketTaggingCommand, S3Client } from '@aws-sdk/client-s3';
 import { parquetReadObjects } from 'hyparquet';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { readStates } from '../../shared/management/status.ts';
@@ -26,6 +28,9 @@ let directory: string;
 let postgres: PostgresServer;
 let ministack: Ministack;
 let s3: S3;
+let dynamodb: DynamoDBClient;
+let lambda: LambdaClient;
+let buckets: S3Client;
 let outputs: { readonly InBucket: string; readonly LakeBucket: string; readonly Table: string };
 
 const app = fileURLToPath(new URL('./deploy-app.ts', import.meta.url));
@@ -102,33 +107,28 @@ const lakeRows = async (): Promise<readonly Record<string, unknown>[]> => {
   return rows;
 };
 
-const states = async () => {
-  const client = new DynamoDBClient({ endpoint: ministack.endpoint, region: 'us-east-1', credentials });
-  try {
-    return await readStates(dynamoTable({ client, tableName: outputs.Table }), Date.now());
-  } finally {
-    client.destroy();
-  }
-};
+const table = () => dynamoTable({ client: dynamodb, tableName: outputs.Table });
 
-const target = async (connector: string, verb: 'pause' | 'resume'): Promise<void> => {
-  const client = new DynamoDBClient({ endpoint: ministack.endpoint, region: 'us-east-1', credentials });
-  await setTarget(dynamoTable({ client, tableName: outputs.Table }), connector, verb);
-  client.destroy();
-};
+const states = () => readStates(table(), Date.now());
+
+const target = (connector: string, verb: 'pause' | 'resume') => setTarget(table(), connector, verb);
 
 const stateOf = async (name: string) => (await states()).find(({ row }) => row.name === name);
-
-const credentials = { accessKeyId: 'test', secretAccessKey: 'test' };
 
 beforeAll(async () => {
   directory = await mkdtemp(join(tmpdir(), 'sluice-deploy-'));
   await mkdir(join(directory, 'cdk-home'));
   postgres = await startPostgres();
   ministack = await startMinistack();
-  s3 = s3Client({ endpoint: ministack.endpoint, region: 'us-east-1', credentials });
+  const { endpoint } = ministack;
+  const access = { endpoint, region: 'us-east-1', credentials: { accessKeyId: 'test', secretAccessKey: 'test' } };
+  s3 = s3Client(access);
+  dynamodb = new DynamoDBClient(access);
+  lambda = new LambdaClient(access);
+  buckets = new S3Client({ ...access, forcePathStyle: true });
 }, 300_000);
 afterAll(async () => {
+  for (const client of [dynamodb, lambda, buckets]) client?.destroy();
   await ministack?.stop();
   await postgres?.stop();
   await rm(directory, { recursive: true, force: true });
@@ -215,9 +215,21 @@ test('a connector that is left out is removed, the others go on', { timeout }, a
 });
 
 test('destroy leaves nothing', { timeout }, async () => {
+  await setTagsOfBuckets();
   await cdk([...program, 'destroy', '--force'], { id: 'Renamed', tasks: 2, withoutLake: true });
-  const client = new DynamoDBClient({ endpoint: ministack.endpoint, region: 'us-east-1', credentials });
-  const table = dynamoTable({ client, tableName: outputs.Table });
-  await expect(table.names('connector')).rejects.toThrow(/not found|non-existent|NOT_FOUND/i);
-  client.destroy();
+  const { Functions = [] } = await lambda.send(new ListFunctionsCommand({}));
+  const { TableNames = [] } = await dynamodb.send(new ListTablesCommand({}));
+  expect([Functions, TableNames, await ownBuckets()]).toEqual([[], [], []]);
 });
+
+const ownBuckets = async (): Promise<readonly string[]> => {
+  const { Buckets = [] } = await buckets.send(new ListBucketsCommand({}));
+  // The one of the bootstrap stays.
+  return Buckets.flatMap(({ Name }) => (Name!.startsWith('cdk-') ? [] : [Name!]));
+};
+
+/** The emulator's CloudFormation leaves out the tags of a bucket, by which the CDK knows that it may empty it. */
+const setTagsOfBuckets = async (): Promise<void> => {
+  const Tagging = { TagSet: [{ Key: 'aws-cdk:auto-delete-objects', Value: 'true' }] };
+  for (const Bucket of await ownBuckets()) await buckets.send(new PutBucketTaggingCommand({ Bucket, Tagging }));
+};

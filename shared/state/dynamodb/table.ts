@@ -23,6 +23,8 @@ type AttributeMap = NonNullable<TransactWriteItem['Put']>['Item'];
 export interface DynamoTableOptions {
   readonly client: DynamoDBClient;
   readonly tableName: string;
+  /** Reads that may be a second or two behind, at half the price: for who looks again, and compares before it writes. */
+  readonly eventual?: boolean;
   /** Told what each request consumed: cost is shown, not guessed. */
   readonly onUnits?: (units: Units) => void;
 }
@@ -38,9 +40,10 @@ export const kindIndex = 'kinds';
 /** Tries of a transaction that others keep in conflict; with full jitter this is about three seconds. */
 const conflictTries = 10;
 
-export const dynamoTable = ({ client: bare, tableName: TableName, onUnits }: DynamoTableOptions): Table => {
+export const dynamoTable = (options: DynamoTableOptions): Table => {
+  const { client: bare, tableName, eventual = false, onUnits } = options;
   const client = onUnits === undefined ? bare : metered(bare, onUnits);
-  return tableOf(client, TableName);
+  return tableOf(client, tableName, !eventual);
 };
 
 /** The client with every command asked for the capacity it consumed. */
@@ -61,10 +64,10 @@ const metered = (client: DynamoDBClient, onUnits: (units: Units) => void): Dynam
     },
   }) as DynamoDBClient;
 
-const tableOf = (client: DynamoDBClient, TableName: string): Table => ({
+const tableOf = (client: DynamoDBClient, TableName: string, ConsistentRead: boolean): Table => ({
   async get(key) {
     const { Item } = await send(() =>
-      client.send(new GetItemCommand({ TableName, Key: toMap(keyAlone(key)), ConsistentRead: true })),
+      client.send(new GetItemCommand({ TableName, Key: toMap(keyAlone(key)), ConsistentRead })),
     );
     return Item && fromMap(Item);
   },
@@ -75,7 +78,7 @@ const tableOf = (client: DynamoDBClient, TableName: string): Table => ({
     let pending: AttributeMap[] = keys.map((key) => toMap(keyAlone(key)));
     for (let attempt = 0; pending.length > 0; attempt++) {
       if (attempt > 0) await delay(backoffMs(attempt, 20, 2_000));
-      const request = { [TableName]: { Keys: pending as Record<string, never>[], ConsistentRead: true } };
+      const request = { [TableName]: { Keys: pending as Record<string, never>[], ConsistentRead } };
       const answer = await send(() => client.send(new BatchGetItemCommand({ RequestItems: request })));
       for (const map of answer.Responses?.[TableName] ?? []) {
         const item = fromMap(map);
@@ -94,7 +97,7 @@ const tableOf = (client: DynamoDBClient, TableName: string): Table => ({
         client.send(
           new QueryCommand({
             TableName,
-            ConsistentRead: true,
+            ConsistentRead,
             ScanIndexForward: !descending,
             ...rangeOf(pk, from, to),
             ...(limit === undefined ? {} : { Limit: limit - items.length }),
