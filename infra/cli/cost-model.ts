@@ -79,6 +79,7 @@ export const usageOf = (
       readUnits: minutesPerMonth * (measured.sweepReads + connectors.length * measured.sweepReadsPerConnector),
       logGb: (minutesPerMonth * measured.invocationLogBytes) / 1e9,
       alarms: 1,
+      secrets: secretsOf(connectors).size,
     },
     {
       invocations: wakes,
@@ -89,6 +90,10 @@ export const usageOf = (
   );
   return { byConnector, shared };
 };
+
+/** A secret costs by itself, however many read it. */
+const secretsOf = (connectors: readonly ModelledConnector[]): ReadonlySet<string> =>
+  new Set(connectors.flatMap(({ spec }) => JSON.stringify(spec).match(/\$\{secretsmanager:[^}:]+/g) ?? []));
 
 /** What moves through a connector in a month. */
 interface Flow {
@@ -179,12 +184,17 @@ const connectorUsage = (
       writeUnits: runs * measured.leaseWrites,
       logGb: ((idle + runs) * measured.invocationLogBytes + runs * measured.runLogBytes) / 1e9,
     },
+    listsObjects(spec) ? { objectWrites: idle + runs, objectReads: runs } : {},
     spec.from === undefined ? {} : readingUsage(rows, commits, rowBytes),
     spec.to === undefined
       ? { writeUnits: commits * measured.sinkCommitWrites }
       : writingUsage(spec, rows, commits, rowBytes),
   );
 };
+
+/** A source of objects lists them in every run, which S3 bills as a write. */
+const listsObjects = ({ kind, config }: ConnectorSpec): boolean =>
+  kind === 'source' && String((config as { readonly path?: unknown }).path ?? '').startsWith('s3://');
 
 /** Segments and heads in one transaction with the offset: two units each, bodies beside them where they are large. */
 const writingUsage = (spec: ConnectorSpec, rows: number, commits: number, rowBytes: number): Usage => {
