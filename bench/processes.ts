@@ -62,6 +62,7 @@ const nameOf = (pid: number): string | undefined => {
   const environment = read(`/proc/${pid}/environ`);
   const functionName = /(?:^|\0)AWS_LAMBDA_FUNCTION_NAME=([^\0]*)/.exec(environment ?? '')?.[1];
   if (functionName !== undefined) return functionName;
-  const command = read(`/proc/${pid}/cmdline`)?.split('\0') ?? [];
-  return command[0]?.split('/').at(-1);
+  // One that has just ended has neither any more.
+  const command = read(`/proc/${pid}/cmdline`)?.split('\0')[0];
+  return command === '' ? undefined : command?.split('/').at(-1);
 };

@@ -1,3 +1,4 @@
+import { readFileSync } from 'node:fs';
 import { basename, dirname, join, relative, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { type BuildFailure, type BuildOptions, build, type Metafile, type Plugin, version } from 'esbuild';
@@ -48,7 +49,7 @@ const options = {
 } as const satisfies BuildOptions;
 
 /** What decides, beside an entry and its files, what is made of them. */
-export const recipe = { version, options };
+export const recipe = [version, readFileSync(fileURLToPath(import.meta.url), 'utf8')];
 
 /** Whoever imports `{ z }` from zod gets all its languages with it, 360 KB: leave English. */
 const englishZod: Plugin = {
@@ -66,6 +67,23 @@ const englishZod: Plugin = {
   },
 };
 
+/**
+ * The SDK imports event streams when one is used. In one file such an import makes all that they share with the rest, most of
+ * the SDK, modules that are parsed twice and started one by one, for each start of a function: import them like the rest.
+ */
+const plainEventStreams: Plugin = {
+  name: 'plain-event-streams',
+  setup({ onLoad }) {
+    const dynamic = /await import\((["']@smithy\/core\/event-streams["'])\)/;
+    onLoad({ filter: /@smithy[\\/]core[\\/]dist-es[\\/].*HttpProtocol\.js$/ }, ({ path }) => {
+      const text = readFileSync(path, 'utf8');
+      const [, module] = dynamic.exec(text) ?? [];
+      if (module === undefined) return undefined;
+      return { contents: `import * as eventStreams from ${module};\n${text.replace(dynamic, 'eventStreams')}` };
+    });
+  },
+};
+
 export interface Compiled {
   readonly entry: BundleEntry;
   readonly code: Uint8Array;
@@ -80,7 +98,7 @@ export const compile = async (entries: readonly BundleEntry[]): Promise<readonly
     ...options,
     entryPoints: Object.fromEntries(points),
     outdir: 'bundles',
-    plugins: [englishZod, textEntries(entries)],
+    plugins: [englishZod, plainEventStreams, textEntries(entries)],
   }).catch((cause: unknown) => {
     const names = entries.map(({ name }) => name).join(', ');
     throw new ConnectError('CONFIG_INVALID', `can't bundle ${names}: ${compileErrors(cause, root)}`, { cause });

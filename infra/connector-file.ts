@@ -1,9 +1,9 @@
 import * as z from 'zod';
 import { deliveries, type SinkConnector, type SourceConnector } from '../shared/connect/connector.ts';
-import { ConnectError } from '../shared/connect/errors.ts';
 import { Name } from '../shared/connect/spec.ts';
 import { shownPath } from './compile.ts';
 import type { SinkPlugin, SourcePlugin } from './connectors.ts';
+import { refused } from './problems.ts';
 import { loadDefaultExport } from './user-file.ts';
 
 const a = (what: string, check: (value: unknown) => boolean) => z.custom(check, { error: `expected ${what}` });
@@ -50,8 +50,7 @@ const loadConnector = (path: string, role: keyof typeof shapes): unknown => {
   if (parsed.success) return connector;
   const problems = parsed.error.issues.map(({ path: at, message }) => [...at.map(String), message].join(': '));
   const define = role === 'source' ? 'defineSource' : 'defineSink';
-  throw new ConnectError(
-    'CONFIG_INVALID',
+  throw refused(
     `the default export of ${shownPath(path)} is no ${role} (${problems.join('; ')}); write \`export default ${define}({ … })\``,
   );
 };

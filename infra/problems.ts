@@ -23,5 +23,20 @@ const lowerFirst = (text: string): string => text.charAt(0).toLowerCase() + text
 /** @throws CONFIG_INVALID with every problem at once */
 export const requireNoProblems = (where: string, problems: readonly Problem[]): void => {
   if (problems.length === 0) return;
-  throw new ConnectError('CONFIG_INVALID', `${where}: ${problems.map(describeProblem).join('; ')}`);
+  throw refused(`${where}: ${problems.map(describeProblem).join('; ')}`);
+};
+
+/** `    at <function> (<URL>)`: in Node itself, or in one of our rooms. */
+const isInternal = (line: string): boolean =>
+  /^ {4}at /.test(line) && (line.includes('node:') || ours.some((room) => line.includes(room)));
+const ours = ['../infra/', '../shared/', '../functions/'].map((room) => new URL(room, import.meta.url).href);
+
+/** What the writer of an app has to change. Node prints its stack: of it only the lines of that app are left. */
+export const refused = (message: string, cause?: unknown): ConnectError => {
+  const error = new ConnectError('CONFIG_INVALID', message, cause === undefined ? {} : { cause });
+  error.stack = error
+    .stack!.split('\n')
+    .filter((line) => !isInternal(line))
+    .join('\n');
+  return error;
 };

@@ -2,8 +2,8 @@ import { existsSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { compileFunction } from 'node:vm';
 import { type BuildResult, buildSync } from 'esbuild';
-import { ConnectError } from '../shared/connect/errors.ts';
 import { compileErrors, ownModules, shownPath } from './compile.ts';
+import { refused } from './problems.ts';
 
 /**
  * The default export of a file of the user's own, run here and now: constructs can't wait. It is compiled by the compiler of its
@@ -52,6 +52,3 @@ const compileHere = (path: string): BuildResult<{ write: false; metafile: true }
     throw refused(compileErrors(cause, ''), cause);
   }
 };
-
-const refused = (message: string, cause?: unknown): ConnectError =>
-  new ConnectError('CONFIG_INVALID', message, { cause });

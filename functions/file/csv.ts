@@ -165,11 +165,10 @@ export const csvRows = (names: readonly string[], declared: Declared, options: C
 
   return {
     read(window, rows, limit, final) {
-      const from = rows.at;
       if (rows.count === 0) keyBytes = 0;
       for (;;) {
         const taken = rows.count + rows.broken.length;
-        const bytes = rows.at - from + rows.count * declared.rowBytes + keyBytes;
+        const bytes = rows.at + rows.count * declared.rowBytes + keyBytes;
         if (taken >= limit.rows || (taken > 0 && bytes >= limit.bytes)) return 'limit';
         const stop = readRecord(window, rows, final);
         if (stop !== undefined) return stop;

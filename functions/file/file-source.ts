@@ -286,5 +286,8 @@ const pollOf = ({ segments, stands, moved }: Taken, caughtUp: boolean): Poll<Fil
     caughtUp,
     ...(moved === 0 ? {} : { moved }),
     ...(rejected.length === 0 ? {} : { rejected }),
+    release() {
+      for (const segment of segments) segment.free();
+    },
   };
 };

@@ -16,11 +16,10 @@ export const jsonArray = (declared: Declared, path: string): RowReader => {
   const json = createJsonRows(declared, arraySpace);
   return {
     read(window, rows, limit, final) {
-      const from = rows.at;
       const newlines = newlineCounter(window, rows);
       try {
         for (;;) {
-          if (json.isFull(rows, from, limit)) return 'limit';
+          if (json.isFull(rows, limit)) return 'limit';
           const stop = readElement(json, window, rows, { final, path, newlines });
           if (stop !== undefined) return stop;
         }

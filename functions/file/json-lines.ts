@@ -11,9 +11,8 @@ export const jsonLines = (declared: Declared): RowReader => {
   const json = createJsonRows(declared, lineSpace);
   return {
     read(window, rows, limit, final) {
-      const from = rows.at;
       for (;;) {
-        if (json.isFull(rows, from, limit)) return 'limit';
+        if (json.isFull(rows, limit)) return 'limit';
         const stop = readLine(json, window, rows, final);
         if (stop !== undefined) return stop;
       }

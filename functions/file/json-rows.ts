@@ -51,10 +51,9 @@ export const createJsonRows = (declared: Declared, space: Uint8Array) => {
       for (const column of keyColumns) keyBytes += cellBytes(objects.cells, rows.count, column);
       addRow(rows, start, end, after, linesAfter);
     },
-    isFull: (rows: Rows, from: number, limit: Limit): boolean =>
+    isFull: (rows: Rows, limit: Limit): boolean =>
       rows.count + rows.broken.length >= limit.rows ||
-      (rows.count + rows.broken.length > 0 &&
-        rows.at - from + rows.count * declared.rowBytes + keyBytes >= limit.bytes),
+      (rows.count + rows.broken.length > 0 && rows.at + rows.count * declared.rowBytes + keyBytes >= limit.bytes),
     sides(rows: Rows, arena: Arena, misfit: Misfit): { key?: Side; value: Side } {
       if (!ofObjects) return { value: { schema: any, columns: [wholeValues(rows, arena)] } };
       const columns = objects.names.map((name, column): Column => {

@@ -1,5 +1,6 @@
 import { isUtf8 } from 'node:buffer';
 import { gatherGroup, type RecordGroup } from '../../shared/connect/batch.ts';
+import { freeBuffer } from '../../shared/connect/buffers.ts';
 import type { Partition, RejectedSourceRecord } from '../../shared/connect/connector.ts';
 import { rowError } from '../../shared/connect/errors.ts';
 import { headBytes } from './identity.ts';
@@ -21,6 +22,8 @@ export interface Segment {
   readonly bytes: number;
   /** Nothing more is in the file now. */
   readonly drained: boolean;
+  /** Frees what the group points into. */
+  free(): void;
 }
 
 /** Reads on in a file up to the limit, and moves its position. */
@@ -97,6 +100,7 @@ const closeSegment = (file: OpenFile, window: Window, rows: Rows, drained: boole
     rows: rows.count + rows.broken.length,
     bytes: rows.at,
     drained,
+    free: () => freeBuffer(window.data),
   };
 };
 

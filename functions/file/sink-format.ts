@@ -1,6 +1,7 @@
 import { promisify } from 'node:util';
 import { gzip } from 'node:zlib';
 import { type BytesColumn, type RecordGroup, sideBytes } from '../../shared/connect/batch.ts';
+import { bufferOf } from '../../shared/connect/buffers.ts';
 import { ConnectError, rowError } from '../../shared/connect/errors.ts';
 import { describeSchema } from '../../shared/connect/schema.ts';
 import {
@@ -111,9 +112,10 @@ const newTextFile = (pack: Pack): FileBuilder => {
         );
       const bad = linesOfTwo(column, group);
       makeRoom(out, group, 1);
+      const data = bufferOf(column.data);
       for (let row = 0; row < group.count; row++) {
         if (bad.has(row)) continue;
-        writeBytes(out, column.data, column.starts[row]!, column.ends[row]!);
+        writeBytes(out, data, column.starts[row]!, column.ends[row]!);
         writeByte(out, NEWLINE);
       }
       return bad;

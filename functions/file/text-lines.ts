@@ -7,10 +7,9 @@ export const textLines = (): RowReader => ({
   read(window, rows, limit, final) {
     const { length } = window;
     const data = window.data.subarray(0, length);
-    const from = rows.at;
     for (;;) {
       const { at } = rows;
-      if (rows.count >= limit.rows || at - from >= limit.bytes) return 'limit';
+      if (rows.count >= limit.rows || (rows.count > 0 && at >= limit.bytes)) return 'limit';
       const end = data.indexOf(NEWLINE, at);
       if (end >= 0) addRow(rows, at, end > at && data[end - 1] === RETURN ? end - 1 : end, end + 1, rows.line + 1);
       else if (final && at < length) addRow(rows, at, length, length, rows.line);

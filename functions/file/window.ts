@@ -1,3 +1,4 @@
+import { freeBuffer } from '../../shared/connect/buffers.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import type { Content } from './content.ts';
 
@@ -49,6 +50,7 @@ export const fillWindow = async (
   if (window.data.length <= window.length + chunk) {
     const grown = Buffer.allocUnsafe(Math.max(window.data.length * 2, window.length + chunk + 1));
     window.data.copy(grown, 0, 0, window.length);
+    freeBuffer(window.data);
     window.data = grown;
   }
   try {

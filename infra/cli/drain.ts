@@ -2,7 +2,7 @@ import { delay } from '../../shared/connect/backoff.ts';
 import type { InvokeFunction } from '../../shared/management/ports.ts';
 import { type ConnectorState, readStates } from '../../shared/management/status.ts';
 import { restartConnector } from '../../shared/management/tasks.ts';
-import { isHeld } from '../../shared/state/lease.ts';
+import { isHeld, readTask } from '../../shared/state/lease.ts';
 import type { Table } from '../../shared/state/table.ts';
 
 const lookMs = 100;
@@ -31,11 +31,11 @@ export const drain = async (
   const signal = AbortSignal.any([interrupted, over.signal]);
   const invoke = enduringInvoke(functions);
   let sourcesDone = false;
-  const sources = Promise.all(atStart.filter(readsUpstream).map((state) => drainSource(invoke, state, signal))).then(
-    () => {
-      sourcesDone = true;
-    },
-  );
+  const sources = Promise.all(
+    atStart.filter(readsUpstream).map((state) => drainSource(table, invoke, state, signal)),
+  ).then(() => {
+    sourcesDone = true;
+  });
   try {
     // The look ends with the states; the sources only where they, or the signal, ended them with an error.
     return await Promise.race([look(table, invoke, signal, () => sourcesDone, onLook), sources.then(() => never)]);
@@ -119,16 +119,22 @@ const enduringInvoke = (functions: InvokeFunction): EnduringInvoke => {
   });
 };
 
-const drainSource = async (invoke: EnduringInvoke, { row }: ConnectorState, signal: AbortSignal): Promise<void> => {
+const drainSource = async (
+  table: Table,
+  invoke: EnduringInvoke,
+  { row }: ConnectorState,
+  signal: AbortSignal,
+): Promise<void> => {
   await Promise.all(
     Array.from({ length: row.tasks }, (_, task) =>
-      drainTask(invoke, row.functionName, { connector: row.name, task }, signal),
+      drainTask(table, invoke, row.functionName, { connector: row.name, task }, signal),
     ),
   );
 };
 
 /** Invokes a task until a run of it, started after this call, found the end. */
 const drainTask = async (
+  table: Table,
   invoke: EnduringInvoke,
   functionName: string,
   target: Target,
@@ -139,6 +145,9 @@ const drainTask = async (
     if (outcome === 'idle' || outcome === 'drained' || outcome === 'failed') return;
     // Another invocation holds the lease, the connector changed, or the function died: look again when it may be over.
     if (outcome !== 'more') await delay(lookMs, signal);
+    // A read of its row costs less than a run that finds the lease held.
+    const isBusy = async () => isHeld(await readTask(table, target.connector, target.task), Date.now());
+    while (outcome === 'busy' && (await isBusy())) await delay(lookMs, signal);
   }
 };
 

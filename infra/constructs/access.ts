@@ -16,23 +16,29 @@ export interface TableAccess {
 }
 
 /** The keys of shared/state/keys.ts as IAM patterns; a test compares them. `#` ends each name, so `shop` never matches `shop2`. */
-const connectorKeys = (connector: string): readonly string[] => [`connector#${connector}`];
-const topicKeys = (topics: readonly string[]): readonly string[] =>
-  topics.flatMap((topic) => [`topic#${topic}`, `log#${topic}#*`]);
+const topicRows = (topics: readonly string[]): readonly string[] => topics.map((topic) => `topic#${topic}`);
+const logRows = (topics: readonly string[]): readonly string[] => topics.map((topic) => `log#${topic}#*`);
 
 /**
- * A connector's own rows, the topics it writes, and to read the topics it reads. One statement per right, over all keys: a batch or a
- * transaction is allowed only where one statement covers every key in it. No Scan and no PartiQL: without keys the condition holds.
+ * A connector's own rows, the logs of the topics it writes, and to read what those topics and the topics it reads are. One statement per
+ * right, over all keys: a batch or a transaction is allowed only where one statement covers every key in it. No Scan and no PartiQL:
+ * without keys the condition holds.
  */
 export const tableAccess = (table: ITable, { connector, reads, writes }: TableAccess): readonly PolicyStatement[] => {
-  const own = connectorKeys(connector);
-  const written = [...own, ...topicKeys(writes)];
+  const own = [`connector#${connector}`];
+  const written = [...own, ...logRows(writes)];
+  const topics = [...new Set([...writes, ...reads])];
   const rows = (actions: readonly string[], keys: readonly string[]): PolicyStatement => {
     const statement = allow(actions, [table.tableArn]);
-    statement.addCondition('ForAllValues:StringLike', { 'dynamodb:LeadingKeys': [...new Set(keys)] });
+    statement.addCondition('ForAllValues:StringLike', { 'dynamodb:LeadingKeys': keys });
     return statement;
   };
-  return [rows(readItems, [...written, ...topicKeys(reads)]), rows(writeItems, written), rows(deleteItems, own)];
+  return [
+    rows(readItems, [...own, ...topicRows(topics), ...logRows(topics)]),
+    // Only an append updates: the head of its log.
+    rows(writes.length === 0 ? ['dynamodb:PutItem'] : writeItems, written),
+    rows(deleteItems, own),
+  ];
 };
 
 /**

@@ -5,7 +5,7 @@ import { Architecture, Code, type IFunction, Function as LambdaFunction, Runtime
 import { LogGroup, type RetentionDays } from 'aws-cdk-lib/aws-logs';
 import { Annotations, type Duration, RemovalPolicy } from 'aws-cdk-lib/core';
 import type { Construct } from 'constructs';
-import { ConnectError } from '../../shared/connect/errors.ts';
+import { refused } from '../problems.ts';
 import { allow } from './access.ts';
 import { explainWildcards } from './acknowledged.ts';
 import { joinNetwork, type NetworkProps } from './network.ts';
@@ -72,8 +72,7 @@ const checkSize = (scope: Construct, directory: string): void => {
   const bytes = files.reduce((sum, file) => sum + statSync(join(directory, file)).size, 0);
   const text = `the bundle of ${scope.node.path} has ${Math.round(bytes / megabyte)} MB`;
   const fix = 'import less in its connector and transforms: a client for one service in place of a whole SDK';
-  if (bytes > mostBytes)
-    throw new ConnectError('CONFIG_INVALID', `${text}, and Lambda takes ${mostBytes / megabyte}: ${fix}`);
+  if (bytes > mostBytes) throw refused(`${text}, and Lambda takes ${mostBytes / megabyte}: ${fix}`);
   if (bytes > muchBytes)
     Annotations.of(scope).addWarningV2('sluice:large-bundle', `${text}, and each cold start loads it: ${fix}`);
 };

@@ -4,10 +4,10 @@ import { type IGrantable, type IPrincipal, PolicyStatement } from 'aws-cdk-lib/a
 import type { Function as LambdaFunction } from 'aws-cdk-lib/aws-lambda';
 import { Annotations, CustomResource, Duration, FileSystem, RemovalPolicy, Stack } from 'aws-cdk-lib/core';
 import { Construct } from 'constructs';
-import { ConnectError } from '../../shared/connect/errors.ts';
 import type { ConnectorKind, ConnectorSpec } from '../../shared/connect/spec.ts';
 import type { BundleEntry } from '../bundle-entries.ts';
 import type { Sink, Source } from '../connectors.ts';
+import { refused } from '../problems.ts';
 import { allow, getObjects, putObjects, tableAccess } from './access.ts';
 import { explainNotifications } from './acknowledged.ts';
 import { bundledFunction } from './bundled-function.ts';
@@ -108,8 +108,7 @@ export class Connector<Kind extends ConnectorKind = ConnectorKind>
   /** Its security groups, for systems in its VPC: `sink.connections.allowTo(database, Port.tcp(5432))`. */
   get connections(): Connections {
     if (this.function.isBoundToVpc) return this.function.connections;
-    throw new ConnectError(
-      'CONFIG_INVALID',
+    throw refused(
       `${this.node.path} is in no VPC, and so it has no security group to allow connections of: give it vpc`,
     );
   }

@@ -23,6 +23,7 @@ import type {
   TopicProps,
 } from './pipeline-props.ts';
 import type { IPlatform } from './platform-use.ts';
+import { platformRegionProblems, triggerRegionProblems } from './region.ts';
 import { countResources } from './resource-count.ts';
 import { Trigger } from './trigger.ts';
 
@@ -47,7 +48,7 @@ export class Pipeline extends Construct {
     this.pipelineName = props.name;
     this.topics = props.topics ?? {};
     this.removalPolicy = props.removalPolicy ?? RemovalPolicy.DESTROY;
-    requireNoProblems(this.node.path, nameProblems(props.name));
+    requireNoProblems(this.node.path, [...nameProblems(props.name), ...platformRegionProblems(this, props.platform)]);
     for (const topic of props.externalTopics ?? []) this.platform._use.graph.addExternal(topic);
     this.node.addValidation({ validate: () => this.unwrittenTopics() });
     countResources(this, `pipeline ${props.name}`);
@@ -159,6 +160,7 @@ export class Pipeline extends Construct {
       ...transformProblems(options.transforms),
       ...errors.problems,
       ...networkProblems(options),
+      ...triggerRegionProblems(this, options.trigger),
       ...(parsed.error === undefined ? [] : problemsOf(parsed.error)),
       ...(part.to ?? []).flatMap((topic) => {
         const message = graph.topicProblem(topic);

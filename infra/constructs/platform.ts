@@ -10,7 +10,7 @@ import {
 } from 'aws-cdk-lib/aws-lambda';
 import { RetentionDays } from 'aws-cdk-lib/aws-logs';
 import type { IBucket } from 'aws-cdk-lib/aws-s3';
-import { Duration, RemovalPolicy, Stack } from 'aws-cdk-lib/core';
+import { Duration, RemovalPolicy, Stack, Stage } from 'aws-cdk-lib/core';
 import { Construct } from 'constructs';
 import { bundleSync } from '../bundle.ts';
 import { type BundleEntry, platformEntries } from '../bundle-entries.ts';
@@ -196,12 +196,12 @@ export class Platform extends Construct implements IPlatform {
     return this.coordinator.metricErrors(options);
   }
 
-  /** The parameters of two platforms of one name would be the same. */
+  /** The parameters of two platforms of one name, account and region would be the same. */
   private requireOnlyOne(): void {
-    const stack = Stack.of(this);
-    const same = stack.node
-      .findAll()
-      .find((one) => one !== this && one instanceof Platform && one.platformName === this.platformName);
+    const place = ({ platformName, node }: Platform) => `${platformName} ${Stack.of(node.scope!).environment}`;
+    const same = Stage.of(this)!
+      .node.findAll()
+      .find((one) => one !== this && one instanceof Platform && place(one) === place(this));
     requireNoProblems(
       this.node.path,
       same === undefined

@@ -2,10 +2,11 @@ import type { IBucket } from 'aws-cdk-lib/aws-s3';
 import { ScheduleExpression } from 'aws-cdk-lib/aws-scheduler';
 import type { IQueue } from 'aws-cdk-lib/aws-sqs';
 import { Duration, type Size, TimeZone, Token } from 'aws-cdk-lib/core';
-import { ConnectError } from '../../shared/connect/errors.ts';
+import { type ConnectError, isCode } from '../../shared/connect/errors.ts';
 import type { ConnectorSpec } from '../../shared/connect/spec.ts';
 import { onData } from '../../shared/connect/trigger.ts';
 import { parseCron } from '../cron.ts';
+import { refused as refusedBy } from '../problems.ts';
 import { isTimeZone } from '../time-zone.ts';
 
 /** The fields of a cron expression; those left out are `*`, of the two days one is `?`. */
@@ -96,12 +97,14 @@ export class Trigger {
    */
   static cron(when: string | CronFields, { timeZone = 'UTC', window }: CronOptions = {}): Trigger {
     const text = typeof when === 'string' ? when.trim() : expressionOf(when);
-    parseCron(text);
+    const problems = [cronProblem(text)];
     if (!isTimeZone(timeZone))
-      throw refused(`there is no time zone "${timeZone}"; use a name such as Europe/Berlin or UTC`);
+      problems.push(`there is no time zone "${timeZone}"; use a name such as Europe/Berlin or UTC`);
     const minutes = window?.toMinutes({ integral: false });
     if (minutes !== undefined && (minutes < 1 || minutes > 1440 || minutes % 1 !== 0))
-      throw refused(`a window of ${minutes} minutes is not possible; use whole minutes, 1 to 1440`);
+      problems.push(`a window of ${minutes} minutes is not possible; use whole minutes, 1 to 1440`);
+    const found = problems.filter((one) => one !== undefined);
+    if (found.length > 0) throw refused(found.join('; '));
     const expression = ScheduleExpression.expression(`cron(${text})`, TimeZone.of(timeZone));
     return new Trigger({
       description: `cron ${text}${timeZone === 'UTC' ? '' : ` ${timeZone}`}`,
@@ -181,7 +184,17 @@ export class Trigger {
 
 const fallback: ScheduleSpec = { expression: ScheduleExpression.rate(Duration.hours(1)) };
 
-const refused = (message: string): ConnectError => new ConnectError('CONFIG_INVALID', `trigger: ${message}`);
+const refused = (message: string): ConnectError => refusedBy(`trigger: ${message}`);
+
+const cronProblem = (expression: string): string | undefined => {
+  try {
+    parseCron(expression);
+    return undefined;
+  } catch (thrown) {
+    if (!isCode(thrown, 'CONFIG_INVALID')) throw thrown;
+    return thrown.message;
+  }
+};
 
 const expressionOf = ({ minute = '*', hour = '*', day, month = '*', weekDay, year = '*' }: CronFields): string =>
   `${minute} ${hour} ${day ?? (weekDay === undefined ? '*' : '?')} ${month} ${weekDay ?? '?'} ${year}`;

@@ -95,14 +95,15 @@ function touchedBy(operation: string, body: Body): Touched[] {
   }
 }
 
-/** The parts of a transaction with the same action on the same table are one. */
+/**
+ * What a request does to a table, each action once. AWS does not say which keys of a transaction it holds against the condition of each
+ * action: all of them, so that what is allowed here is allowed there.
+ */
 function merged(touched: Touched[]): Touched[] {
   const all = new Map<string, Touched>();
   for (const each of touched) {
-    const id = `${each.action} ${each.table}`;
-    const before = all.get(id);
-    if (before) before.keys.push(...each.keys);
-    else all.set(id, { ...each, keys: [...each.keys] });
+    const keys = touched.filter(({ table }) => table === each.table).flatMap((one) => one.keys);
+    all.set(`${each.action} ${each.table}`, { ...each, keys });
   }
   return [...all.values()];
 }

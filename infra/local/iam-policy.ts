@@ -25,8 +25,8 @@ export interface AccessRequest {
 
 export type Decision = 'allowed' | 'implicitDeny' | 'explicitDeny';
 
-/** Services that the host offers to functions, and so whose permissions it evaluates. */
-const EVALUATED = ['dynamodb', 's3', 'lambda', 'sqs'];
+/** What a connector may be granted. The host offers the first four; a test holds the template to the others as well. */
+const EVALUATED = ['dynamodb', 's3', 'lambda', 'sqs', 'secretsmanager', 'ssm', 'rds-db'];
 const CONDITION_KEYS = ['dynamodb:leadingkeys', 's3:prefix'];
 const OPERATORS = ['StringEquals', 'StringLike', 'ForAllValues:StringEquals', 'ForAllValues:StringLike'];
 
@@ -47,7 +47,7 @@ const policyDocument = z.object({
   ),
 });
 
-/** @throws where what it says of a service that the host offers is not understood: a guess would allow or deny too much */
+/** @throws where what it says of a service that is evaluated is not understood: a guess would allow or deny too much */
 export function parsePolicy(document: unknown): PolicyStatement[] {
   const parsed = policyDocument.safeParse(document);
   if (!parsed.success) throw new Error(z.prettifyError(parsed.error));
@@ -59,7 +59,7 @@ export function parsePolicy(document: unknown): PolicyStatement[] {
       Object.entries(keys).map(([key, values]) => ({ operator, key: key.toLowerCase(), values })),
     ),
   }));
-  const evaluated = statements.filter(concernsHost);
+  const evaluated = statements.filter(isEvaluated);
   evaluated.forEach(requireUnderstood);
   return evaluated;
 }
@@ -70,7 +70,7 @@ function patternsOf(name: string, some: string[] | undefined, allBut: string[] |
   return { patterns: some ?? allBut ?? [], except: some === undefined };
 }
 
-function concernsHost({ actions }: PolicyStatement): boolean {
+function isEvaluated({ actions }: PolicyStatement): boolean {
   if (actions.except) return true;
   return actions.patterns.some((pattern) =>
     EVALUATED.some((service) => matcher([pattern.split(':')[0] ?? ''], 'i').test(service)),

@@ -1,26 +1,15 @@
-/** So many bytes are kept for the next batch; more are left to the garbage collector. */
-const keptBytes = 32 * 1024 * 1024;
-
-const free: Buffer[] = [];
-let freeBytes = 0;
-
 /**
- * A buffer of at least `length` bytes, which hold anything; give it back when nothing points into it any more. A fresh large buffer per
- * batch costs page faults, and V8 collects garbage after every few of them: most of what a bulk copy would cost.
+ * Frees a large buffer that nobody reads any more, and all views of it, at once. V8 sees little garbage where a few objects hold
+ * megabytes: left to it, each batch's buffers cost a full collection and fresh pages from the kernel, which is more than copying them.
  */
-export const takeBuffer = (length: number): Buffer => {
-  let best = -1;
-  for (const [i, buffer] of free.entries())
-    if (buffer.length >= length && (best < 0 || buffer.length < free[best]!.length)) best = i;
-  if (best < 0) return Buffer.allocUnsafeSlow(length);
-  const [buffer] = free.splice(best, 1);
-  freeBytes -= buffer!.length;
-  return buffer!;
+export const freeBuffer = ({ buffer }: Uint8Array): void => {
+  // A small one lies in memory that others share.
+  if (buffer instanceof ArrayBuffer && buffer.byteLength > Buffer.poolSize) buffer.transfer(0);
 };
 
-/** Keeps a buffer for `takeBuffer`. It must be whole (no view), and given once. */
-export const giveBuffer = (buffer: Buffer): void => {
-  if (freeBytes + buffer.length > keptBytes) return;
-  free.push(buffer);
-  freeBytes += buffer.length;
-};
+/** The same memory as a Buffer, whose `copy` needs no view of the part that it copies. */
+export const bufferOf = ({ buffer, byteOffset, byteLength }: ArrayBufferView): Buffer =>
+  Buffer.from(buffer, byteOffset, byteLength);
+
+/** Up to so many bytes a loop beats a call that copies them. */
+export const shortCopy = 32;

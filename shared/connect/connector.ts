@@ -67,6 +67,8 @@ export interface Poll<Offset> {
   readonly moved?: number;
   /** Records that are row errors, in order. They go to the dead letters before the batch is committed. */
   readonly rejected?: readonly RejectedSourceRecord<Offset>[];
+  /** Frees the memory of the batch. Called once all of it is put and committed; where something failed it is left to the collector. */
+  release?(): void;
 }
 
 /**

@@ -1,4 +1,4 @@
-import { giveBuffer, takeBuffer } from './buffers.ts';
+import { freeBuffer, shortCopy } from './buffers.ts';
 
 /** A growing buffer that the text kernels append to. `data` moves when it grows: read it after the last append. */
 export interface TextOutput {
@@ -6,11 +6,14 @@ export interface TextOutput {
   length: number;
 }
 
-export const createTextOutput = (capacity = 64 * 1024): TextOutput => ({ data: takeBuffer(capacity), length: 0 });
+export const createTextOutput = (capacity = 64 * 1024): TextOutput => ({
+  data: Buffer.allocUnsafeSlow(capacity),
+  length: 0,
+});
 
 /** Gives the memory back: what was written is gone. */
 export const releaseTextOutput = (out: TextOutput): void => {
-  giveBuffer(out.data);
+  freeBuffer(out.data);
   out.data = Buffer.alloc(0);
   out.length = 0;
 };
@@ -19,9 +22,9 @@ export const releaseTextOutput = (out: TextOutput): void => {
 export const reserve = (out: TextOutput, more: number): void => {
   const needed = out.length + more;
   if (needed <= out.data.length) return;
-  const grown = takeBuffer(Math.max(out.data.length * 2, needed));
+  const grown = Buffer.allocUnsafeSlow(Math.max(out.data.length * 2, needed));
   out.data.copy(grown, 0, 0, out.length);
-  giveBuffer(out.data);
+  freeBuffer(out.data);
   out.data = grown;
 };
 
@@ -33,14 +36,10 @@ export const writeByte = (out: TextOutput, byte: number): void => {
   out.data[out.length++] = byte;
 };
 
-/** Below this many bytes a loop beats making a view. */
-const shortCopy = 48;
-
-export const writeBytes = (out: TextOutput, data: Uint8Array, start: number, end: number): void => {
+export const writeBytes = (out: TextOutput, data: Buffer, start: number, end: number): void => {
   reserve(out, end - start);
   if (end - start > shortCopy) {
-    out.data.set(data.subarray(start, end), out.length);
-    out.length += end - start;
+    out.length += data.copy(out.data, out.length, start, end);
     return;
   }
   const target = out.data;

@@ -1,4 +1,5 @@
 import { type BytesColumn, type Column, VALUE } from './batch.ts';
+import { bufferOf } from './buffers.ts';
 import {
   floatText,
   reserve,
@@ -80,7 +81,8 @@ const valueWriter = (field: CopyField, from: number, to: number, out: TextOutput
     case 'bytes': {
       if (column.schema.type === 'bytes') return hexWriter(column, out);
       if (needsEscapes(field, column, from, to)) return escapingWriter(column, out);
-      const { data, starts, ends } = column;
+      const { starts, ends } = column;
+      const data = bufferOf(column.data);
       return (row) => writeBytes(out, data, starts[row]!, ends[row]!);
     }
   }

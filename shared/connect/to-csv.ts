@@ -1,4 +1,5 @@
 import { type BytesColumn, type Column, type RecordGroup, type Side, VALUE } from './batch.ts';
+import { bufferOf } from './buffers.ts';
 import { isStruct } from './schema.ts';
 import {
   floatText,
@@ -94,20 +95,19 @@ const valueWriter = (column: Column, out: TextOutput): WriteRow => {
 };
 
 const bytesWriter = (column: BytesColumn, out: TextOutput): WriteRow => {
-  const { data, starts, ends, schema } = column;
-  if (schema.type === 'bytes') {
-    const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
+  const { starts, ends, schema } = column;
+  const data = bufferOf(column.data);
+  if (schema.type === 'bytes')
     return (row) => {
       if (starts[row] === ends[row]) writeAscii(out, '""');
-      else writeAscii(out, bytes.toString('base64', starts[row], ends[row]));
+      else writeAscii(out, data.toString('base64', starts[row], ends[row]));
     };
-  }
   if (schema.type === 'any') return (row) => writeAny(out, data, starts[row]!, ends[row]!);
   return (row) => writeField(out, data, starts[row]!, ends[row]!);
 };
 
 /** A JSON value of unknown type: a string is its text, null is empty, all else is its JSON text. */
-const writeAny = (out: TextOutput, data: Uint8Array, start: number, end: number): void => {
+const writeAny = (out: TextOutput, data: Buffer, start: number, end: number): void => {
   if (data[start] === QUOTE) {
     writeJsonString(out, data, start, end);
     return;
@@ -115,9 +115,9 @@ const writeAny = (out: TextOutput, data: Uint8Array, start: number, end: number)
   if (data[start] !== SMALL_N) writeField(out, data, start, end);
 };
 
-const writeJsonString = (out: TextOutput, data: Uint8Array, start: number, end: number): void => {
+const writeJsonString = (out: TextOutput, data: Buffer, start: number, end: number): void => {
   if (hasByte(data, BACKSLASH, start, end)) {
-    const text = Buffer.from(JSON.parse(Buffer.from(data.subarray(start, end)).toString()) as string);
+    const text = Buffer.from(JSON.parse(data.toString('utf8', start, end)) as string);
     writeField(out, text, 0, text.length);
   } else writeField(out, data, start + 1, end - 1);
 };
@@ -127,7 +127,7 @@ const hasByte = (data: Uint8Array, byte: number, start: number, end: number): bo
   return false;
 };
 
-const writeField = (out: TextOutput, data: Uint8Array, start: number, end: number): void => {
+const writeField = (out: TextOutput, data: Buffer, start: number, end: number): void => {
   if (start === end) {
     writeAscii(out, '""');
     return;
@@ -146,7 +146,7 @@ const writeField = (out: TextOutput, data: Uint8Array, start: number, end: numbe
   out.length = at;
 };
 
-const writeQuoted = (out: TextOutput, data: Uint8Array, start: number, end: number): void => {
+const writeQuoted = (out: TextOutput, data: Buffer, start: number, end: number): void => {
   let clean = start;
   writeByte(out, QUOTE);
   for (let i = start; i < end; i++) {

@@ -1,4 +1,5 @@
 import { type BytesColumn, type Column, holdsJson, MISSING, NULL, type RecordGroup } from './batch.ts';
+import { bufferOf } from './buffers.ts';
 import { isStruct } from './schema.ts';
 import {
   floatText,
@@ -110,13 +111,11 @@ const valueWriter = (column: Column, out: TextOutput): WriteRow => {
 };
 
 const bytesWriter = (column: BytesColumn, out: TextOutput): WriteRow => {
-  const { data, starts, ends, schema } = column;
+  const { starts, ends, schema } = column;
+  const data = bufferOf(column.data);
   if (holdsJson(schema)) return (row) => writeJsonText(out, data, starts[row]!, ends[row]!);
   if (schema.type === 'decimal') return (row) => writeDecimal(out, data, starts[row]!, ends[row]!);
-  if (schema.type === 'bytes') {
-    const bytes = Buffer.from(data.buffer, data.byteOffset, data.byteLength);
-    return (row) => writeAscii(out, `"${bytes.toString('base64', starts[row], ends[row])}"`);
-  }
+  if (schema.type === 'bytes') return (row) => writeAscii(out, `"${data.toString('base64', starts[row], ends[row])}"`);
   return (row) => writeString(out, data, starts[row]!, ends[row]!);
 };
 
@@ -133,7 +132,7 @@ const writeJsonText = (out: TextOutput, data: Uint8Array, start: number, end: nu
 };
 
 /** Exact digits as a JSON number, which begins with no superfluous zero. What is no number (a NaN) is a string. */
-const writeDecimal = (out: TextOutput, data: Uint8Array, start: number, end: number): void => {
+const writeDecimal = (out: TextOutput, data: Buffer, start: number, end: number): void => {
   const negative = data[start] === MINUS;
   let first = negative ? start + 1 : start;
   if (first >= end || !isDigit(data[first]!)) {
@@ -147,7 +146,7 @@ const writeDecimal = (out: TextOutput, data: Uint8Array, start: number, end: num
 
 const isDigit = (byte: number): boolean => byte >= ZERO && byte <= NINE;
 
-const writeString = (out: TextOutput, data: Uint8Array, start: number, end: number): void => {
+const writeString = (out: TextOutput, data: Buffer, start: number, end: number): void => {
   reserve(out, end - start + 2);
   const target = out.data;
   let at = out.length;
@@ -164,7 +163,7 @@ const writeString = (out: TextOutput, data: Uint8Array, start: number, end: numb
   out.length = at;
 };
 
-const writeEscaped = (out: TextOutput, data: Uint8Array, start: number, end: number): void => {
+const writeEscaped = (out: TextOutput, data: Buffer, start: number, end: number): void => {
   let clean = start;
   writeByte(out, QUOTE);
   for (let i = start; i < end; i++) {

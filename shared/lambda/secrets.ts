@@ -70,7 +70,12 @@ const missing = (message: string, options: { readonly retriable?: boolean; reado
 const lookUp: Record<Provider, (name: string) => Promise<string>> = {
   async env(name) {
     const value = process.env[name];
-    if (value === undefined) throw missing('the variable is not set where the function runs');
+    if (value === undefined)
+      throw missing(
+        isLocal()
+          ? `the variable is not set; set it where sluice is started`
+          : `the function has no such variable; give it one by addEnvironment('${name}', …), or use \${secretsmanager:…} or \${ssm:…}`,
+      );
     return value;
   },
   async file(name) {

@@ -55,10 +55,9 @@ export const taskHandler =
     const environment = readEnvironment();
     const event = 'Records' in given ? runOf(given) : given;
     using deadline = deadlineOf(lambda);
-    const row =
-      'spec' in event && event.spec !== undefined
-        ? candidateOf(event.spec)
-        : await requireConnector(environment.table, event.connector);
+    const row = await rowOf(environment.table, event);
+    // A trigger is only a hint (DESIGN §1): its connector may have been removed since.
+    if (row === undefined) return { outcome: 'idle' };
     const base = {
       connector: row.name,
       incarnation: row.incarnation,
@@ -70,6 +69,12 @@ export const taskHandler =
     if ('Records' in given && isCurrent(row, row, 0)) await wakeOthers(environment.table, row);
     return await run(ends, row, { ...base, taskId: event.task }, environment, deadline, lambda.awsRequestId, event);
   };
+
+/** Undefined: a trigger of a connector that is no more. */
+const rowOf = async (table: Table, event: ConnectorEvent): Promise<ConnectorRow | undefined> => {
+  if (!('lifecycle' in event)) return readConnector(table, event.connector);
+  return event.spec === undefined ? requireConnector(table, event.connector) : candidateOf(event.spec);
+};
 
 /** A connector that is checked before it has a row. */
 const candidateOf = (spec: ConnectorSpec): ConnectorRow => ({
@@ -91,9 +96,12 @@ const runOf = ({ Records }: WakeEvent): RunEvent => ({
  * only its source can say. A holder that will look again is left out by the dispatcher.
  */
 const wakeOthers = async (table: Table, { name, tasks }: ConnectorRow): Promise<void> => {
-  const others = Array.from({ length: tasks - 1 }, (_, n) => ({ ...wakeKey(name, n + 1), atMs: Date.now() }));
   // Not in one transaction, which costs twice as much.
-  await Promise.all(others.map((put) => table.write([{ put }])));
+  await Promise.all(Array.from({ length: tasks - 1 }, (_, n) => wakeLater(table, name, n + 1)));
+};
+
+const wakeLater = async (table: Table, connector: string, task: number): Promise<void> => {
+  await table.write([{ put: { ...wakeKey(connector, task), atMs: Date.now() } }]);
 };
 
 const run = async (
@@ -108,7 +116,7 @@ const run = async (
   const { table, objects } = environment;
   const { taskId } = context;
   const log = jsonLog({ connector: row.name, task: taskId, requestId });
-  // A trigger is only a hint (DESIGN §1): one that comes too early, too late or for a task that is no more does nothing.
+  // One that comes too early, too late or for a task that is no more does nothing.
   if (!isCurrent(row, row, taskId)) return { outcome: row.held === undefined ? 'idle' : 'held' };
   const { append } = logAppender({ table, objects, owner: context });
   const result = await runTask({
@@ -132,6 +140,9 @@ const run = async (
     newId: randomUUID,
     log,
   });
+  // An event says it once, and its holder may have looked already: it finds this row when it is done (invariant 9).
+  const isEvent = event.reason === 's3' || event.reason === 'sqs';
+  if (isEvent && result.outcome === 'busy') await wakeLater(table, row.name, taskId);
   // Refused in the middle of the run: the next one is opened with what the secrets are by then (hazard B13).
   if (result.error?.code === 'AUTHENTICATION_FAILED') forgetSecrets();
   log('debug', 'units', takeUsed());

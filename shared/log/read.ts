@@ -5,7 +5,7 @@ import { headKey } from '../state/keys.ts';
 import { checkShape } from '../state/shape.ts';
 import type { Item, Table } from '../state/table.ts';
 import type { ObjectStore } from './objects.ts';
-import { decodeBody } from './segment.ts';
+import { type DecodedBody, decodeBody } from './segment.ts';
 import { segmentsFrom, startsOf } from './start.ts';
 import { type Generation, readTopic, type Topic } from './topics.ts';
 
@@ -113,6 +113,7 @@ export const logSource = ({
           end: endOf(item),
           count: segment.count,
           batch: sliceBatch(segment, index, end),
+          free: segment.free,
         });
         records += end - index;
         bytes += recordBytes * (end - index);
@@ -130,7 +131,7 @@ export const logSource = ({
     return { lane, taken, offset: { base, index }, drained: base >= next };
   };
 
-  const readSegment = async (item: Item, topic: string, where: string): Promise<RecordBatch> => {
+  const readSegment = async (item: Item, topic: string, where: string): Promise<DecodedBody> => {
     const name = `segment ${Number(item.sk)} of ${where}`;
     checkShape('segment', item.v, name);
     const bytes = await bodyBytes(item, name);
@@ -190,6 +191,7 @@ interface Taken {
   readonly end: number;
   readonly count: number;
   readonly batch: RecordBatch;
+  free(): void;
 }
 
 interface LaneRead {
@@ -251,6 +253,9 @@ const pollOfReads = (reads: readonly LaneRead[], all: boolean): Poll<LogOffset> 
       .filter((read) => read.taken.length > 0)
       .map((read) => ({ partition: read.lane.partition, offset: read.offset })),
     caughtUp: all && reads.every((read) => read.drained),
+    release() {
+      for (const part of parts) part.free();
+    },
   };
 };
 

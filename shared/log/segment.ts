@@ -9,7 +9,7 @@ import {
   type RecordGroup,
   type Side,
 } from '../connect/batch.ts';
-import { giveBuffer, takeBuffer } from '../connect/buffers.ts';
+import { bufferOf, freeBuffer, shortCopy } from '../connect/buffers.ts';
 import { ConnectError } from '../connect/errors.ts';
 import { parseJson, writeJson } from '../connect/json.ts';
 import type { Header } from '../connect/record.ts';
@@ -65,7 +65,7 @@ export const encodeBody = async (groups: readonly RecordGroup[]): Promise<Body> 
   const header = Buffer.from(writeJson(headers as unknown as Value));
   const start = padded(4 + header.length);
   const rawLength = parts.reduce((sum, part) => sum + padded(part.bytes), start);
-  const raw = takeBuffer(rawLength);
+  const raw = Buffer.allocUnsafeSlow(rawLength);
   try {
     raw.writeUInt32LE(header.length, 0);
     header.copy(raw, 4);
@@ -84,7 +84,7 @@ export const encodeBody = async (groups: readonly RecordGroup[]): Promise<Body> 
     });
     return { bytes, rawLength, crc32: crc32(bytes) };
   } finally {
-    giveBuffer(raw);
+    freeBuffer(raw);
   }
 };
 
@@ -92,7 +92,7 @@ const padded = (length: number): number => (length + 7) & ~7;
 
 const arrayPart = (array: ArrayBufferView): Part => ({
   bytes: array.byteLength,
-  write: (target, at) => target.set(bytesOf(array), at),
+  write: (target, at) => target.set(bufferOf(array), at),
 });
 
 const lengthsPart = ({ starts, ends }: BytesColumn): Part => ({
@@ -111,20 +111,16 @@ const bytesPart = (column: BytesColumn): Part => {
 };
 
 /** Copies the rows' bytes without gaps. Short rows are copied by hand: a call per row costs more than the bytes. */
-const gatherBytes = ({ data, starts, ends }: BytesColumn, target: Uint8Array, offset: number): void => {
+const gatherBytes = ({ data, starts, ends }: BytesColumn, target: Buffer, offset: number): void => {
+  const source = bufferOf(data);
   let at = offset;
   for (let row = 0; row < starts.length; row++) {
     const from = starts[row]!;
     const to = ends[row]!;
-    if (to - from > 64) {
-      target.set(data.subarray(from, to), at);
-      at += to - from;
-    } else for (let i = from; i < to; i++) target[at++] = data[i]!;
+    if (to - from > shortCopy) at += source.copy(target, at, from, to);
+    else for (let i = from; i < to; i++) target[at++] = data[i]!;
   }
 };
-
-const bytesOf = (array: ArrayBufferView): Uint8Array =>
-  new Uint8Array(array.buffer, array.byteOffset, array.byteLength);
 
 const groupHeader = (group: RecordGroup, parts: Part[]): GroupHeader => {
   const key = group.key && sideHeader(group.key, parts);
@@ -165,8 +161,14 @@ const sideHeader = (side: Side, parts: Part[]): SideHeader => {
   return { schema: side.schema, ...(side.nulls === undefined ? {} : { nulls: true as const }), columns };
 };
 
-/** The records of a body. The columns point into the decompressed buffer. Throws CORRUPT where the bytes are not those that were written. */
-export const decodeBody = async (body: Body, topic: string, where: string): Promise<RecordBatch> => {
+/** The records of a body, whose columns point into what it was decompressed to. */
+export interface DecodedBody extends RecordBatch {
+  /** Frees that memory: the batch is read no more. */
+  free(): void;
+}
+
+/** Throws CORRUPT where the bytes are not those that were written. */
+export const decodeBody = async (body: Body, topic: string, where: string): Promise<DecodedBody> => {
   const sum = crc32(body.bytes);
   if (sum !== body.crc32)
     throw new ConnectError(
@@ -179,18 +181,20 @@ export const decodeBody = async (body: Body, topic: string, where: string): Prom
     throw new ConnectError('CORRUPT', `${where}: ${raw.length} bytes decompressed, written as ${body.rawLength}`);
   const headerLength = raw.readUInt32LE(0);
   const headers = parseJson(raw.toString('utf8', 4, 4 + headerLength)) as unknown as readonly GroupHeader[];
-  const read = arrayReader(raw, padded(4 + headerLength));
-  return batchOfGroups(headers.map((header) => readGroup(header, topic, read)));
+  // Typed arrays need an aligned buffer: the decompressed one may not be, where it is small.
+  const aligned = raw.byteOffset % 8 === 0 ? raw : new Uint8Array(raw);
+  const read = arrayReader(aligned, padded(4 + headerLength));
+  const batch = batchOfGroups(headers.map((header) => readGroup(header, topic, read)));
+  return { ...batch, free: () => freeBuffer(aligned) };
 };
 
 type ReadArray = (bytes: number) => Uint8Array;
 
-/** Hands out the arrays in the order in which they were written. Typed arrays need an aligned buffer: the decompressed one may not be. */
-const arrayReader = (raw: Buffer, start: number): ReadArray => {
-  const aligned = raw.byteOffset % 8 === 0 ? raw : new Uint8Array(raw);
+/** Hands out the arrays in the order in which they were written. */
+const arrayReader = (raw: Uint8Array, start: number): ReadArray => {
   let at = start;
   return (bytes) => {
-    const array = aligned.subarray(at, at + bytes);
+    const array = raw.subarray(at, at + bytes);
     at += padded(bytes);
     return array;
   };

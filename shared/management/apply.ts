@@ -2,14 +2,15 @@ import { randomUUID } from 'node:crypto';
 import { delay } from '../connect/backoff.ts';
 import { ConnectError } from '../connect/errors.ts';
 import type { ConnectorSpec } from '../connect/spec.ts';
+import { choosesMoment } from '../connect/trigger.ts';
 import { subscribe, unsubscribe } from '../log/start.ts';
 import { declareTopic, ensureTopic } from '../log/topics.ts';
 import { type ConnectorRow, deleteConnector, putConnector, readConnector, specOf } from '../state/connectors.ts';
 import { connectorPk } from '../state/keys.ts';
-import { restartTask } from '../state/lease.ts';
-import type { Table } from '../state/table.ts';
+import { abandonLease } from '../state/lease.ts';
+import type { Key, Table } from '../state/table.ts';
 import type { InvokeFunction, LifecycleEvent } from './ports.ts';
-import { wakeTasks } from './tasks.ts';
+import { askAgain, restartTasks, wakeTasks } from './tasks.ts';
 
 export interface ApplyOptions {
   readonly nowMs?: number;
@@ -42,10 +43,10 @@ export const applyConnector = async (
     else await writeConnector(table, specOf(before), row, nowMs);
     requireHealthy(spec, left);
   }
-  // A new release or config may be what a failed task was waiting for.
-  for (let task = 0; task < row.tasks; task++) await restartTask(table, row.name, task, true);
-  // Whoever chose `manual`, or the times, chose the moment.
-  if (row.trigger !== 'manual' && !row.trigger.startsWith('cron ')) await wakeTasks(functions, row, 'manual');
+  // A new release or config may be what a failed task was waiting for, or name another destination.
+  await restartTasks(table, row);
+  if (before !== undefined) await askAgain(table, row);
+  if (!choosesMoment(row.trigger)) await wakeTasks(functions, row, 'manual');
   return { row, problems: [...found, ...left] };
 };
 
@@ -90,12 +91,13 @@ const writeConnector = async (
 
 /**
  * Removes a connector: `deleted` runs in its own function first, because it has the network and the secret; what it could not remove
- * upstream is returned, and does not block. Its offsets go with it.
+ * upstream is returned, and does not block. Its offsets go with it; the lease of a run that is under way stays until it expires.
  */
 export const removeConnector = async (
   table: Table,
   functions: InvokeFunction,
   name: string,
+  nowMs = Date.now(),
 ): Promise<readonly string[]> => {
   const row = await readConnector(table, name);
   const problems = row === undefined ? [] : await ask(functions, row, { connector: name, lifecycle: 'deleted' });
@@ -103,7 +105,9 @@ export const removeConnector = async (
   // The row first: a run in progress finds it gone and stops; what it still commits lies under an incarnation that nobody reads.
   await deleteConnector(table, name);
   // Also where the row was gone before: a removal that died left its tasks, and a failed one would block a new connector's.
-  const left = await table.query(connectorPk(name));
+  const left: Key[] = [];
+  for (const item of await table.query(connectorPk(name)))
+    if (!(await abandonLease(table, item, nowMs))) left.push(item);
   for (let at = 0; at < left.length; at += 100)
     await table.write(left.slice(at, at + 100).map(({ pk, sk }) => ({ delete: { pk, sk } })));
   return problems;

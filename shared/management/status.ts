@@ -1,11 +1,12 @@
 import { partitionKey } from '../connect/connector.ts';
 import { type ConnectError, toConnectError } from '../connect/errors.ts';
+import { choosesMoment } from '../connect/trigger.ts';
 import type { LogOffset } from '../log/read.ts';
 import { startsOf } from '../log/start.ts';
 import { type QueueEnd, readHeads, readTopic } from '../log/topics.ts';
 import { type ConnectorRow, readConnector } from '../state/connectors.ts';
 import { isHeld, readTask, type TaskRow } from '../state/lease.ts';
-import { loadProgress, type Progress } from '../state/offsets.ts';
+import { loadProgress, type PendingReset, type Progress } from '../state/offsets.ts';
 import { type TaskCondition, type TaskStatus, taskStatus } from '../state/states.ts';
 import type { Table } from '../state/table.ts';
 
@@ -29,8 +30,9 @@ export interface ConnectorState {
   readonly lanes?: readonly LaneState[];
   /** Records appended and not yet committed, over all lanes. */
   readonly lagRecords?: number;
-  /** A batch that has yet to be promoted, or an order to move offsets that has yet to be carried out: a run must come. */
+  /** A batch that has yet to be promoted, or an order that has yet to be carried out: a run must come. */
   readonly unfinished: boolean;
+  readonly progress: Progress;
 }
 
 export const conditionOf = (row: TaskRow, nowMs: number): TaskCondition =>
@@ -46,12 +48,16 @@ export const readState = async (table: Table, name: string, nowMs: number): Prom
     row: task,
   }));
   const progress = await loadProgress(table, { connector: row.name, incarnation: row.incarnation });
-  const unfinished = progress.prepared.length > 0 || progress.reset !== undefined;
-  if (row.from === undefined) return { row, tasks, unfinished };
+  const unfinished = progress.prepared.length > 0 || isUrgent(row, progress.reset);
+  if (row.from === undefined) return { row, tasks, unfinished, progress };
   const lanes = await readLanes(table, row, progress, nowMs);
   const lagRecords = lanes.reduce((sum, { next, offset }) => sum + Math.max(0, next - offset.base - offset.index), 0);
-  return { row, tasks, unfinished, lanes, lagRecords };
+  return { row, tasks, unfinished, progress, lanes, lagRecords };
 };
+
+/** One that only asks the destination where it stands can wait for the moment that somebody chose. */
+const isUrgent = ({ trigger }: ConnectorRow, reset: PendingReset | undefined): boolean =>
+  reset !== undefined && (reset.all === true || reset.offsets.length > 0 || !choosesMoment(trigger));
 
 /** Every connector. `onUnreadable` is told of a row that can't be read, and the others are read; without it, that is thrown. */
 export const readStates = async (

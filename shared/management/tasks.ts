@@ -1,6 +1,8 @@
+import { randomUUID } from 'node:crypto';
 import { ConnectError } from '../connect/errors.ts';
 import { type ConnectorRow, requireConnector, setTarget } from '../state/connectors.ts';
 import { isHeld, readTask, restartTask } from '../state/lease.ts';
+import { askDestination } from '../state/offsets.ts';
 import { allows, type Verb } from '../state/states.ts';
 import type { Table } from '../state/table.ts';
 import type { InvokeFunction, Reason } from './ports.ts';
@@ -28,10 +30,23 @@ export const changeTarget = async (
 /** Restarts the failed tasks of a connector, and runs all. Returns how many had failed. */
 export const restartConnector = async (table: Table, functions: InvokeFunction, name: string): Promise<number> => {
   const row = await requireConnector(table, name);
-  let restarted = 0;
-  for (let task = 0; task < row.tasks; task++) if (await restartTask(table, name, task, true)) restarted++;
+  const restarted = await restartTasks(table, row);
+  await askAgain(table, row);
   await wakeTasks(functions, row, 'manual');
   return restarted;
+};
+
+/** The failed tasks of a connector, of a set that waits too. */
+export const restartTasks = async (table: Table, { name, tasks, pendingTasks = 0 }: ConnectorRow): Promise<number> => {
+  let restarted = 0;
+  for (let task = 0; task < Math.max(tasks, pendingTasks); task++)
+    if (await restartTask(table, name, task, true)) restarted++;
+  return restarted;
+};
+
+/** Has the next run ask the destination where it stands, if there is one that may know: it may be another one by now. Reads no offset. */
+export const askAgain = async (table: Table, { name, incarnation, kind }: ConnectorRow): Promise<void> => {
+  if (kind === 'sink' || kind === 'direct') await askDestination(table, { connector: name, incarnation }, randomUUID());
 };
 
 /** Throws where a run of the connector may be in progress: offsets move only when nothing runs. */

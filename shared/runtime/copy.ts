@@ -86,6 +86,7 @@ export const copyBatches = async (copy: Copy): Promise<'drained' | 'more' | 'sup
         lastCommitAtMs = request.clock.now();
         if (request.stop.aborted && piece.to < poll.batch.count) return 'more';
       }
+      poll.release?.();
     } finally {
       // No work outlives the run: a poll in flight uses the source that is closed next.
       if (ahead) await next.catch(() => {});

@@ -111,6 +111,7 @@ const newTotals = (): Totals => ({
  */
 export const runTask = async (request: RunRequest): Promise<RunResult> => {
   const totals = newTotals();
+  const startedMs = request.clock.now();
   const seen = await loadProgress(request.table, request.identity);
   let source: SourceTask<unknown> | undefined;
   try {
@@ -127,7 +128,7 @@ export const runTask = async (request: RunRequest): Promise<RunResult> => {
     if ('refused' in acquired) return { outcome: acquired.refused === 'busy' ? 'busy' : 'failed', ...totals };
     const held = await underLease(request, source, seen, acquired.lease, totals);
     await release(request, held);
-    if (await wakeIsDue(request, source, held)) await wake(request);
+    if (await wakeIsDue(request, source, held, startedMs)) await wake(request);
     return { outcome: held.outcome, ...totals, ...(held.error === undefined ? {} : { error: held.error }) };
   } finally {
     // What was copied is committed: an upstream that does not part nicely undoes none of it.
@@ -279,9 +280,11 @@ const finishPast = async (request: RunRequest, sink: SinkTask, progress: Progres
   if (sink.offsets === undefined)
     return progress.reset === undefined ? progress.offsets : resetInState(request, progress.offsets, progress.reset);
   if (progress.reset !== undefined) {
-    if (sink.reset === undefined)
+    const moves = ordered(progress.reset, await sink.offsets());
+    if (moves.length > 0 && sink.reset === undefined)
       throw new ConnectError('STATE_CONFLICT', 'offsets were reset, but this sink owns them and has no reset');
-    await sink.reset(progress.reset.id, ordered(progress.reset, await sink.offsets()));
+    // One that moves nothing only wanted the destination to be asked (hazard B6).
+    if (moves.length > 0) await sink.reset!(progress.reset.id, moves);
     await clearReset(table, identity, progress.reset.id);
   }
   return sink.offsets();
@@ -333,8 +336,9 @@ const release = async (request: RunRequest, held: Held): Promise<void> => {
     records: lease.records + totals.records,
     bytes: lease.bytes + totals.bytes,
     runs: lease.runs + 1,
-    // Invariant 9: written with the release, so that no death between it and the WAKE row strands the task.
-    more: wakesItself(request, held) ? true : undefined,
+    // Invariant 9: written with the release, so that no death between it and the WAKE row strands the task. Nor does a put that was
+    // given up: the sweep has it tried again, with half the batch.
+    more: wakesItself(request, held) || (outcome === 'more' && request.abort.aborted) ? true : undefined,
   };
   const released = await updateHeld(table, identity.connector, lease, ended as unknown as Partial<TaskRow>);
   if (!released) request.log('warn', 'the lease was taken over before it was released', { task: request.taskId });
@@ -360,18 +364,31 @@ const wakesItself = ({ continuous }: RunRequest, { outcome, changed, totals }: H
 
 /**
  * Invariant 9: after the release, with strong reads, look once more: what was appended while the lease was held woke somebody who
- * found it held. Only after progress, this run's or another's, so that a task that can't move does not wake itself for ever.
+ * found it held. Only after progress, this run's or another's, so that a task that can't move does not wake itself for ever; a run
+ * without any looks whether somebody left word.
  */
-const wakeIsDue = async (request: RunRequest, source: SourceTask<unknown>, held: Held): Promise<boolean> => {
+const wakeIsDue = async (
+  request: RunRequest,
+  source: SourceTask<unknown>,
+  held: Held,
+  startedMs: number,
+): Promise<boolean> => {
   if (wakesItself(request, held)) return true;
   const { outcome, overtaken, ledger, totals } = held;
-  if (outcome !== 'drained' || (totals.batches === 0 && overtaken !== true)) return false;
+  if (outcome !== 'drained') return false;
   try {
+    if (totals.batches === 0 && overtaken !== true) return await wasAskedFor(request, startedMs);
     return await mayHaveMore(source, createLedger(ledger.stored()));
   } catch (thrown) {
     request.log('warn', `looking for more after the release: ${messageOf(thrown)}`, { task: request.taskId });
     return false;
   }
+};
+
+/** Whether a run of this task was asked for after this one began: it found the lease held, or was not started because of that. */
+const wasAskedFor = async ({ identity, table, taskId }: RunRequest, startedMs: number): Promise<boolean> => {
+  const asked = await table.get(wakeKey(identity.connector, taskId));
+  return asked !== undefined && Number(asked.atMs) > startedMs;
 };
 
 /** The stream carries the row to the dispatcher; if this is lost, the sweep finds the backlog. */

@@ -1,6 +1,4 @@
 import { createHash } from 'node:crypto';
-import * as http from 'node:http';
-import * as https from 'node:https';
 import { defaultProvider } from '@aws-sdk/credential-provider-node';
 import { Sha256 } from '@smithy/core/checksum';
 import { SignatureV4 } from '@smithy/signature-v4';
@@ -8,6 +6,7 @@ import { backoffMs, delay } from '../connect/backoff.ts';
 import { ConnectError } from '../connect/errors.ts';
 import { addressOf, encode } from './address.ts';
 import { codeOf, messageOf, type Purpose } from './errors.ts';
+import { type Answer, exchange, isNetworkError } from './exchange.ts';
 
 export interface S3Options {
   /** Asked with the bucket in the path. @default - AWS_ENDPOINT_URL_S3, else AWS_ENDPOINT_URL, else AWS itself */
@@ -30,12 +29,6 @@ export interface S3Request extends Purpose {
   readonly signal?: AbortSignal | undefined;
 }
 
-interface Answer {
-  readonly status: number;
-  readonly headers: http.IncomingHttpHeaders;
-  readonly body: Buffer;
-}
-
 export interface S3Answer extends Answer {
   /** An earlier try failed without telling whether it took effect. */
   readonly retried: boolean;
@@ -47,8 +40,6 @@ export interface Sender {
   send(request: S3Request): Promise<S3Answer>;
 }
 
-/** Shared by all: a warm function reuses its connections. A socket that nobody uses keeps no process alive. */
-const agents = { 'http:': new http.Agent({ keepAlive: true }), 'https:': new https.Agent({ keepAlive: true }) };
 const credentialChain = defaultProvider();
 const maxTries = 5;
 
@@ -86,25 +77,18 @@ export const createSender = (options: S3Options): Sender => {
       },
     });
     const search = Object.entries(query).map(([name, value]) => `${encode(name)}=${encode(value)}`);
-    const { request: open } = protocol === 'http:' ? http : https;
-    const url = new URL(`${protocol}//${host}`);
-    const answer = await exchange(
-      open({
-        method,
-        hostname: url.hostname,
-        port: url.port,
-        path: search.length === 0 ? path : `${path}?${search.join('&')}`,
-        headers: {
-          ...signed.headers,
-          ...(method === 'PUT' || method === 'POST' ? { 'content-length': body?.length ?? 0 } : {}),
-        },
-        agent: agents[protocol],
-        timeout: timeoutMs,
-        signal,
-      }),
+    const answer = await exchange({
+      method,
+      url: new URL(`${protocol}//${host}`),
+      path: search.length === 0 ? path : `${path}?${search.join('&')}`,
+      headers: {
+        ...signed.headers,
+        ...(method === 'PUT' || method === 'POST' ? { 'content-length': String(body?.length ?? 0) } : {}),
+      },
       body,
       timeoutMs,
-    );
+      signal,
+    });
     // S3 begins its answer to a long request with 200, and may have to end it with an error.
     const hasFailed = method === 'POST' && answer.status === 200 && answer.body.includes('<Error>');
     return hasFailed ? { ...answer, status: 400 } : answer;
@@ -146,25 +130,3 @@ const isPassing = (answer: Answer): boolean =>
   (answer.status >= 500 && answer.status !== 501) ||
   answer.status === 429 ||
   (answer.status >= 400 && passing.test(codeOf(answer)));
-
-/** Errors of the wire, by their code; anything else is a mistake of ours. */
-const isNetworkError = (error: unknown): error is Error =>
-  error instanceof Error && typeof (error as NodeJS.ErrnoException).code === 'string';
-
-const exchange = (request: http.ClientRequest, body: Uint8Array | undefined, timeoutMs: number): Promise<Answer> =>
-  new Promise((resolve, reject) => {
-    request.once('timeout', () => {
-      request.destroy(Object.assign(new Error(`silent for ${timeoutMs} ms`), { code: 'ETIMEDOUT' }));
-    });
-    request.once('error', reject);
-    request.once('response', (response) => {
-      const chunks: Buffer[] = [];
-      response.on('data', (chunk: Buffer) => chunks.push(chunk));
-      // A connection that breaks before the length that was announced is an error, not an end.
-      response.once('error', reject);
-      response.once('end', () =>
-        resolve({ status: response.statusCode!, headers: response.headers, body: Buffer.concat(chunks) }),
-      );
-    });
-    request.end(body);
-  });

@@ -11,7 +11,11 @@ export const logPk = (topic: string, generation: number, queue: number): string 
   `log#${topic}#${generation}#${queue}`;
 
 export const configKey = (connector: string): Key => ({ pk: connectorPk(connector), sk: 'CONFIG' });
-export const taskKey = (connector: string, task: number): Key => ({ pk: connectorPk(connector), sk: `TASK#${task}` });
+export const taskPrefix = 'TASK#';
+export const taskKey = (connector: string, task: number): Key => ({
+  pk: connectorPk(connector),
+  sk: `${taskPrefix}${task}`,
+});
 /** Touching it wakes the task: the stream carries it to the dispatcher. */
 export const wakeKey = (connector: string, task: number): Key => ({ pk: connectorPk(connector), sk: `WAKE#${task}` });
 

@@ -1,4 +1,4 @@
-import { taskKey } from './keys.ts';
+import { taskKey, taskPrefix } from './keys.ts';
 import { checkShape, shapes } from './shape.ts';
 import type { Item, Table } from './table.ts';
 
@@ -51,7 +51,7 @@ export const newTaskRow = (task: number): TaskRow => ({
 
 export const toTaskRow = (item: Item): TaskRow => {
   checkShape('task', item.v, `${item.pk} ${item.sk}`);
-  const { pk, sk, v, ...row } = item;
+  const { pk, sk, v, expires, ...row } = item;
   return row as unknown as TaskRow;
 };
 
@@ -147,4 +147,18 @@ export const clearDeadLease = async (
   const row = await readTask(table, connector, task);
   if (row.owner === owner && expiresAtMs < (row.expiresAtMs ?? 0))
     await replace(table, connector, row, { ...row, expiresAtMs });
+};
+
+/**
+ * Of a connector that is removed while a run of it may still write: the lease stays until it expires, so that a new connector of the
+ * name waits, and as nobody's, so that what is left of the old one can't release it or fail its task (hazard B4). True where it stays.
+ */
+export const abandonLease = async (table: Table, item: Item, nowMs: number): Promise<boolean> => {
+  const { pk, sk, owner, epoch, expiresAtMs } = item;
+  if (!sk.startsWith(taskPrefix) || owner === undefined || !(Number(expiresAtMs) > nowMs)) return false;
+  const row = { ...newTaskRow(Number(sk.slice(taskPrefix.length))), epoch: Number(epoch), owner: 'removed' };
+  // Retention removes it where no new connector comes.
+  const expires = Math.ceil(Number(expiresAtMs) / 1000) + 86_400;
+  const put = { pk, sk, v: shapes.task, ...row, expiresAtMs: Number(expiresAtMs), expires };
+  return (await table.write([{ put, when: { epoch: epoch!, owner } }])).ok;
 };

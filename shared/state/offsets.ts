@@ -31,6 +31,8 @@ export interface PendingReset {
 /** All that a run must know of its connector's progress: one query. */
 export interface Progress {
   readonly offsets: readonly StoredOffset[];
+  /** They are a copy: the destination owns them. */
+  readonly cached?: true;
   readonly prepared: readonly PreparedRow[];
   readonly reset?: PendingReset;
 }
@@ -40,8 +42,10 @@ export const loadProgress = async (table: Table, owner: OffsetOwner): Promise<Pr
   const items = await table.query(connectorPk(owner.connector), { from: prefix, to: `${prefix}\uffff` });
   const kind = (name: string) => items.filter((item) => item.sk.startsWith(`${prefix}${name}`));
   const reset = kind('RESET')[0];
+  const offsets = kind('OFFSET#');
   return {
-    offsets: kind('OFFSET#').map(storedOffset),
+    offsets: offsets.map(storedOffset),
+    ...(offsets.some(({ cache }) => cache === true) ? { cached: true as const } : {}),
     prepared: kind('PREPARED#').map((item) => {
       checkShape('prepared', item.v, item.sk);
       return { id: String(item.id), task: Number(item.task), data: JSON.parse(String(item.data)) };
@@ -149,6 +153,15 @@ export const clearPrepared = async (
   row: Pick<PreparedRow, 'id' | 'task'>,
 ): Promise<void> => {
   await table.write([{ delete: preparedKey(owner.connector, owner.incarnation, row.task, row.id) }]);
+};
+
+/**
+ * An order that moves nothing: the next run asks the destination where it stands, although the copy here says that there is nothing to
+ * do. It may have lost what it had, in a failover or a restore (hazard B6). Where an order waits already, that one does it.
+ */
+export const askDestination = async (table: Table, owner: OffsetOwner, id: string): Promise<void> => {
+  const put = { ...resetKey(owner.connector, owner.incarnation), v: shapes.reset, id, offsets: '[]' };
+  await table.write([{ put, when: 'absent' }]);
 };
 
 export const clearReset = async (table: Table, owner: OffsetOwner, id: string): Promise<void> => {

@@ -89,7 +89,9 @@ sinks:
 `,
   );
   const without = await place.sluice(['run', 'p.yaml']);
-  expect(messageOf(without)).toMatch(/secret-pg.*SECRET_UNAVAILABLE.*\$\{env:NOPE\}; set them/);
+  expect(messageOf(without)).toMatch(
+    /secret-pg.*SECRET_UNAVAILABLE.*\$\{env:NOPE\}: the variable is not set; set it where sluice is started/,
+  );
   expect(without.code).toBe(1);
   const withIt = await place.sluice(['run', 'p.yaml'], { NOPE: postgres.url });
   expect(withIt.code, messageOf(withIt)).toBe(0);

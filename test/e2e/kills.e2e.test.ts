@@ -6,6 +6,7 @@ import { type Seeded, seeded } from '../kit/seed.ts';
 import {
   commandOf,
   type Ended,
+  envelopeOf,
   killIfThere,
   makeWorkplace,
   messageOf,
@@ -21,9 +22,9 @@ const rowCount = 100_000;
 /** Row n updates key n mod 1000: 100 versions of each key, all over the file. */
 const rows = Array.from({ length: rowCount }, (_, n) => ({ id: `k${n % keys}`, n }));
 
-const pipeline = `name: p
+const pipelineOf = ({ queues = 4, tasks = 1, upsertTasks = 2 } = {}) => `name: p
 topics:
-  rows: { queues: 4 }
+  rows: { queues: ${queues} }
 sources:
   rows:
     connector: file
@@ -36,19 +37,21 @@ sinks:
     connector: postgres
     from: [rows]
     timeout: 5s
-    tasks: 2
+    tasks: ${upsertTasks}
     maxRecords: 4000
     config: { url: '\${env:SLUICE_POSTGRES_URL}', table: latest }
   insert:
     connector: postgres
     from: [rows]
     timeout: 5s
+    tasks: ${tasks}
     maxRecords: 4000
     config: { url: '\${env:SLUICE_POSTGRES_URL}', table: every, mode: insert }
   files:
     connector: file
     from: [rows]
     timeout: 5s
+    tasks: ${tasks}
     maxRecords: 4000
     config: { path: out }
 `;
@@ -63,7 +66,7 @@ const makePipeline = async (): Promise<Workplace> => {
   await queryRows(postgres.url, 'drop table if exists latest, every, sluice_offsets');
   const place = await makeWorkplace();
   await place.file('rows.jsonl', rows.map((row) => `${JSON.stringify(row)}\n`).join(''));
-  await place.file('p.yaml', pipeline);
+  await place.file('p.yaml', pipelineOf());
   return place;
 };
 
@@ -191,6 +194,34 @@ describe('whatever is killed, every row arrives once and in the order of its key
     messageOf(await second.ended);
     await drain(place);
     await check(place);
+  });
+
+  test('2 tasks on 4 queues, 3 on 8, then 1, each change over a backlog and the dead of the set before (H5)', {
+    timeout,
+  }, async () => {
+    await using place = await makePipeline();
+    const random = seeded('task sets');
+    const sets = [
+      { queues: 4, tasks: 2 },
+      { queues: 8, tasks: 3 },
+      { queues: 8, tasks: 1 },
+    ];
+    for (const { queues, tasks } of sets) {
+      await place.file('p.yaml', pipelineOf({ queues, tasks, upsertTasks: tasks }));
+      const running = start(place);
+      // The sets before the last one are cut off in the middle, their functions too.
+      if (tasks === 1) messageOf(await running.ended);
+      else {
+        expect(await untilSteps(place, running, random.integer(3, 8)), 'there was work left').toBe(true);
+        running.kill(random.pick(['SIGKILL', 'SIGINT'])!);
+        await running.ended;
+        await until(() => place.processes().length === 0);
+      }
+    }
+    await drain(place);
+    await check(place);
+    const connectors = envelopeOf(await place.sluice(['status', '--json'])).result as { tasks: unknown[] }[];
+    expect(connectors.map(({ tasks }) => tasks.length)).toEqual([1, 1, 1, 1]);
   });
 
   test('a key whose queue has fewer commits than another', { timeout }, async () => {

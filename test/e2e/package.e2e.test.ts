@@ -42,7 +42,8 @@ const readJson = async (file: string) => JSON.parse(await readFile(file, 'utf8')
 const pack = async (): Promise<string> => {
   const copy = place.path('copy');
   await mkdir(join(copy, 'docs'), { recursive: true });
-  for (const name of ['functions', 'infra', 'shared', 'package.json', 'tsconfig.json', 'tsconfig.build.json'])
+  const configs = ['package.json', 'tsconfig.json', 'tsconfig.build.json'];
+  for (const name of ['functions', 'infra', 'shared', 'README.md', ...configs])
     await cp(join(repository, name), join(copy, name), { recursive: true });
   await symlink(join(repository, 'node_modules'), join(copy, 'node_modules'));
   await exec(copy, 'npm', ['pack', '--pack-destination', place.directory]);

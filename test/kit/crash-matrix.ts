@@ -20,6 +20,9 @@ import { createWorld, fromLog, makeTopic, manualClock, toLog, type WorldTask } f
 
 export type Destination = 'owning' | 'keyed' | 'staged';
 
+/** Which operations go wrong. `one of each kind`: for where each takes its time, each fault at another one of the kind. */
+export type Extent = 'every operation' | 'one of each kind';
+
 const rowsOf = (keys: readonly string[], each: number): readonly Row[] =>
   Array.from({ length: each }, (_, n) => keys.map((key) => ({ key, n }))).flat();
 
@@ -48,7 +51,7 @@ export const crashMatrix = (
   destination: Destination,
   newTable: () => Promise<Table>,
   recordsPerKey: number,
-  errors: ErrorPolicy = defaultErrorPolicy,
+  { errors = defaultErrorPolicy, extent = 'every operation' }: { errors?: ErrorPolicy; extent?: Extent } = {},
 ): Promise<number> => {
   const upstream = makeUpstream(recordsPerKey);
   const make: MakeScenario = async (table, clock) => {
@@ -61,14 +64,18 @@ export const crashMatrix = (
   // compares offsets, epochs or versions is safe from it.
   const skip = (name: string, fault: Fault) =>
     destination === 'keyed' && fault === 'zombie' && /^(put|write k.*)$/.test(name);
-  return everyFault(make, newTable, errors, skip);
+  return everyFault(make, newTable, errors, extent, skip);
 };
 
 /**
  * source → rows → processor → derived, and both topics into destinations of their own: what is derived is read once, with other logic,
  * and yet agrees with the copy, record for record.
  */
-export const processorMatrix = (newTable: () => Promise<Table>, recordsPerKey: number): Promise<number> => {
+export const processorMatrix = (
+  newTable: () => Promise<Table>,
+  recordsPerKey: number,
+  extent: Extent = 'every operation',
+): Promise<number> => {
   const upstream = makeUpstream(recordsPerKey);
   const make: MakeScenario = async (table, clock) => {
     await makeTopic(table, 'rows', 2);
@@ -92,7 +99,7 @@ export const processorMatrix = (newTable: () => Promise<Table>, recordsPerKey: n
       },
     };
   };
-  return everyFault(make, newTable, defaultErrorPolicy, () => false);
+  return everyFault(make, newTable, defaultErrorPolicy, extent, () => false);
 };
 
 /** One key is left out, one becomes two records, the others one. */
@@ -112,24 +119,31 @@ const everyFault = async (
   make: MakeScenario,
   newTable: () => Promise<Table>,
   errors: ErrorPolicy,
+  extent: Extent,
   skip: (name: string, fault: Fault) => boolean,
 ): Promise<number> => {
-  const calm = await schedule(make, errors, await newTable(), {});
-  expect(calm.names, 'large bodies go through the object store').toContain('object put');
+  const { names } = await schedule(make, errors, await newTable(), {});
+  expect(names, 'large bodies go through the object store').toContain('object put');
+  const kinds = [
+    ...Map.groupBy(names.keys(), (at) => (extent === 'every operation' ? at : kindOf(names[at]!))).values(),
+  ];
   let cases = 0;
-  for (let at = 0; at < calm.names.length; at++)
-    for (const fault of faults) {
-      if (skip(calm.names[at]!, fault)) continue;
+  for (const [i, fault] of faults.entries())
+    for (const at of kinds.map((of) => of[i % of.length]!)) {
+      if (skip(names[at]!, fault)) continue;
       try {
         const plan = await schedule(make, errors, await newTable(), { at, fault });
         expect(plan.fired(), 'the fault was injected').toBe(true);
       } catch (cause) {
-        throw new Error(`${fault} at operation ${at} (${calm.names[at]}): ${(cause as Error).message}`, { cause });
+        throw new Error(`${fault} at operation ${at} (${names[at]}): ${(cause as Error).message}`, { cause });
       }
       cases++;
     }
   return cases;
 };
+
+/** A write of one item is another request than a transaction of many; how many does not matter. */
+const kindOf = (name: string): string => (name === 'write 1' ? name : name.replace(/\d+/g, 'n'));
 
 const schedule = async (
   make: MakeScenario,

@@ -164,7 +164,7 @@ export const describeUnread = (name: string, makeTable: () => Promise<Table>): v
       await world.addSink('fast');
       await world.append();
       await world.drain('fast');
-      await removeConnector(table, world.functions, 'sink');
+      await removeConnector(table, world.functions, 'sink', world.clock.now());
       for (let hour = 0; hour < 26; hour += 2) {
         expect(await world.sweep()).toEqual([]);
         expect((await world.segments()).every(({ retainedUntil }) => retainedUntil === undefined)).toBe(true);
@@ -184,7 +184,7 @@ export const describeUnread = (name: string, makeTable: () => Promise<Table>): v
         await world.retention(3);
       }
       await world.addSink('late');
-      await removeConnector(table, world.functions, 'slow');
+      await removeConnector(table, world.functions, 'slow', world.clock.now());
       // A day later it runs for the first time: what it came in time for was kept for it, and has no holes.
       for (let hour = 0; hour < 30; hour += 3) {
         await world.sweep();

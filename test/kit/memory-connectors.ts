@@ -92,7 +92,16 @@ export const owningDestination = () => {
     },
     close: async () => {},
   });
-  return { rows, sink };
+  /** As it is now; what it returns brings that back, as a failover or a backup does. */
+  const backup = () => {
+    const kept = { rows: [...rows], offsets: [...offsets] };
+    return () => {
+      rows.splice(0, rows.length, ...kept.rows);
+      offsets.clear();
+      for (const [key, offset] of kept.offsets) offsets.set(key, offset);
+    };
+  };
+  return { rows, sink, backup };
 };
 
 /** A destination that can't join the commit: it keeps every record in the order of arrival. */

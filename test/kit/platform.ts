@@ -9,7 +9,7 @@ import { logSource } from '../../shared/log/read.ts';
 import type { ConnectorEvent, InvokeFunction } from '../../shared/management/ports.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
 import { type RunRequest, type RunResult, runTask } from '../../shared/runtime/run.ts';
-import { type ConnectorRow, isCurrent, readConnector, requireConnector } from '../../shared/state/connectors.ts';
+import { type ConnectorRow, isCurrent, readConnector } from '../../shared/state/connectors.ts';
 import { memoryTable } from '../../shared/state/memory/table.ts';
 import type { Table } from '../../shared/state/table.ts';
 import { faultyObjects, faultySink, faultySource, faultyTable, type Process } from './faults.ts';
@@ -86,8 +86,8 @@ export const createPlatform = ({
   ): Promise<RunResult | { readonly outcome: 'idle' }> => {
     const gated = faultyTable(table, process);
     const gatedObjects = faultyObjects(objects, process);
-    const row = await requireConnector(gated, name);
-    if (!isCurrent(row, row, task)) return { outcome: 'idle' };
+    const row = await readConnector(gated, name);
+    if (row === undefined || !isCurrent(row, row, task)) return { outcome: 'idle' };
     const identity = { connector: name, incarnation: row.incarnation, deployment: 'test' };
     const plugin = plugins.get(name) ?? {};
     const log = { table: gated, objects: gatedObjects, now: now.now };

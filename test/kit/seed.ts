@@ -1,4 +1,6 @@
-/** Random numbers that a failed test can have again: `SLUICE_SEED=… npx vitest run …`. */
+import { onTestFailed } from 'vitest';
+
+/** Random numbers that a failed test can have again, which tells its seed: `SLUICE_SEED=… npx vitest run …`. */
 export interface Seeded {
   readonly seed: number;
   /** Both ends included. */
@@ -8,7 +10,7 @@ export interface Seeded {
 
 export const seeded = (name: string): Seeded => {
   const seed = Number(process.env.SLUICE_SEED ?? Date.now() % 1_000_000);
-  process.stdout.write(`${name}: SLUICE_SEED=${seed}\n`);
+  onTestFailed(() => void process.stdout.write(`${name}: SLUICE_SEED=${seed}\n`));
   let state = seed;
   // mulberry32
   const next = () => {

@@ -41,6 +41,8 @@ export interface PipelineShape {
 const retentionMs = 600_000;
 /** What ends sooner than this is kept by a sweep. */
 const soonMs = 300_000;
+/** What ends sooner than this is not promised to who begins now. */
+const marginMs = 120_000;
 
 /**
  * sources → log → processor, sinks, and direct connectors beside them, on one table in memory. What the rules forbid is told to
@@ -172,6 +174,8 @@ export const createPipeline = async (
       since = new Map(counts);
     },
     resets: (name: string) => void resets.set(name, (resets.get(name) ?? 0) + 1),
+    /** Whether that sweep has kept all that a reader who is reset now may go back to: else it begins with what is left. */
+    isKept: (sweptMs: number) => clock.now() + marginMs < sweptMs + soonMs,
     /** As TTL: some of what has ended goes, in any order. Not what no sweep could have kept in time for who came or was reset since. */
     async removeEnded(isTaken: () => boolean) {
       const untilMs = Math.min(clock.now(), times.sweptMs + soonMs);

@@ -330,9 +330,9 @@ const order = (world: World, label: string, main: (table: Table) => Promise<unkn
 const toggleExtra = async (world: World): Promise<void> => {
   const { pipeline, functions, counts } = world;
   const isThere = (await pipeline.names()).includes('extra');
-  if (isThere) return order(world, 'remove extra', (table) => removeConnector(table, functions, 'extra'));
-  pipeline.comes(counts);
   const nowMs = pipeline.clock.now();
+  if (isThere) return order(world, 'remove extra', (table) => removeConnector(table, functions, 'extra', nowMs));
+  pipeline.comes(counts);
   return order(world, 'add extra', (table) => applyConnector(table, functions, extraSpec(), { nowMs }));
 };
 
@@ -345,8 +345,14 @@ const resetSink = async (world: World): Promise<void> => {
   pipeline.resets(name);
   return order(world, `reset ${name}`, async (table) => {
     await changeTarget(table, functions, name, 'stop');
+    // The coordinator comes every minute: it has just been here.
+    const sweptMs = pipeline.clock.now();
+    let failed = false;
+    await sweep(table, functions, sweptMs, (level) => {
+      failed ||= level === 'error';
+    });
     try {
-      await resetOffsets(table, name, 'operator', pipeline.clock.now());
+      if (!failed && pipeline.isKept(sweptMs)) await resetOffsets(table, name, 'operator', pipeline.clock.now());
     } catch (thrown) {
       if (!isCode(thrown, 'STATE_CONFLICT')) throw thrown;
     }

@@ -71,6 +71,26 @@ describe('a run that dies between its release and its WAKE row', () => {
   });
 });
 
+describe('a run whose first put was given up at the deadline', () => {
+  it('does not wake itself, as it got nowhere; the sweep has it tried again', async () => {
+    const { platform, table, written, swept } = await bench();
+    const abort = new AbortController();
+    const openSink = async () => ({
+      put: async () => {
+        abort.abort(new Error('over'));
+        throw abort.signal.reason;
+      },
+      close: async () => {},
+    });
+    const given = await platform.invoke('copy', 0, alive, { openSink, abort: abort.signal, stop: abort.signal });
+    expect(given).toMatchObject({ outcome: 'more', batches: 0 });
+    expect(await table.get({ pk: 'connector#copy', sk: 'WAKE#0' })).toBeUndefined();
+    expect(await swept()).toEqual(['copy#0 sweep']);
+    await platform.invoke('copy', 0);
+    expect(written.length).toBeGreaterThan(0);
+  });
+});
+
 describe('a run that Lambda says died', () => {
   const failed = (requestId: string, functionName = 'function-copy') => ({
     requestContext: {

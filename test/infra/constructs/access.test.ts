@@ -29,6 +29,8 @@ const declared: { readonly [connector: string]: Declared } = {
   'shop-copy': { reads: ['shop'], writes: ['shop-copied'] },
   'shop-last': { reads: ['shop-copied'], writes: [] },
   'shop-direct': { reads: [], writes: [] },
+  'shop-ssm': { reads: ['shop'], writes: [] },
+  'shop-iam': { reads: ['shop'], writes: [] },
 };
 const connectors = Object.keys(declared);
 const topics = [...new Set(Object.values(declared).flatMap(({ reads, writes }) => [...reads, ...writes]))];
@@ -37,6 +39,14 @@ const read = ['GetItem', 'BatchGetItem', 'Query'];
 const write = ['PutItem', 'UpdateItem'];
 const never = ['ConditionCheckItem', 'BatchWriteItem', 'Scan', 'PartiQLSelect', 'PartiQLUpdate', 'DeleteTable'];
 const actions = [...read, ...write, 'DeleteItem', ...never];
+
+const ownActions = (connector: string): readonly string[] => [
+  ...read,
+  ...(declared[connector]!.writes.length > 0 ? write : ['PutItem']),
+  'DeleteItem',
+];
+/** What a topic is, and who reads it, is not for connectors to change: only its log is written. */
+const isLog = ({ pk }: Key): boolean => pk.startsWith('log#');
 
 /** Every key of the table, of a connector and of a topic. */
 const ofConnector: { readonly [form: string]: (connector: string) => Key } = {
@@ -72,7 +82,12 @@ const synthesize = (): string => {
   const orders2 = source(shop2, 'shop2', 'shop2');
   source(pipeline('2026-11-21'), '2026-11-21', '0');
   const toFiles = (directory: string) => fileSink({ path: `s3://files/out/${directory}/` });
-  shop.addSink('out', { from: [orders], connector: postgresSink({ url: 'postgres://u@h/d' }), deadLetter: true });
+  const toTable = (login: { user: string; password: string } | { user: string; auth: 'iam' }) =>
+    postgresSink({ host: 'h', database: 'd', ...login });
+  const withSecret = toTable({ user: 'u', password: `${'$'}{secretsmanager:shop:password}` });
+  shop.addSink('out', { from: [orders], connector: withSecret, deadLetter: true });
+  shop.addSink('ssm', { from: [orders], connector: toTable({ user: 'u', password: `${'$'}{ssm:/shop/password}` }) });
+  shop.addSink('iam', { from: [orders], connector: toTable({ user: 'shop', auth: 'iam' }) });
   shopA.addSink('out', { from: [a, 'shop-out.dlq'], connector: toFiles('shop-a') });
   shop2.addSink('out', { from: [orders2, ab], connector: toFiles('shop2') });
   const copied = shop.addProcessor('copy', { from: [orders], to: 'shop-copied' });
@@ -133,7 +148,7 @@ describe('no connector can touch what is not its own', () => {
   it.each(connectors)('%s: rows of connectors', (connector) => {
     for (const [form, keyOf] of Object.entries(ofConnector))
       for (const owner of connectors) {
-        const expected = owner === connector ? [...read, ...write, 'DeleteItem'] : [];
+        const expected = owner === connector ? ownActions(connector) : [];
         expect(allowedOn(connector, keyOf(owner).pk), `${form} of ${owner}`).toEqual(expected);
       }
   });
@@ -142,7 +157,8 @@ describe('no connector can touch what is not its own', () => {
     const { reads, writes } = declared[connector]!;
     for (const [form, keyOf] of Object.entries(ofTopic))
       for (const topic of topics) {
-        const expected = writes.includes(topic) ? [...read, ...write] : reads.includes(topic) ? read : [];
+        const readable = writes.includes(topic) || reads.includes(topic) ? read : [];
+        const expected = writes.includes(topic) && isLog(keyOf(topic)) ? [...read, ...write] : readable;
         expect(allowedOn(connector, keyOf(topic).pk), `${form} of ${topic}`).toEqual(expected);
       }
   });
@@ -150,10 +166,11 @@ describe('no connector can touch what is not its own', () => {
   it.each(connectors)('%s: what it may in one request', (connector) => {
     const { reads, writes } = declared[connector]!;
     const own = keys.connectorPk(connector);
-    const written = writes.flatMap((topic) => [keys.topicPk(topic), keys.logPk(topic, 0, 0), keys.logPk(topic, 1, 7)]);
-    const all = [own, ...written, ...reads.flatMap((topic) => [keys.topicPk(topic), keys.logPk(topic, 0, 0)])];
+    const written = writes.flatMap((topic) => [keys.logPk(topic, 0, 0), keys.logPk(topic, 1, 7)]);
+    const all = [own, ...[...reads, ...writes].flatMap((topic) => [keys.topicPk(topic), keys.logPk(topic, 0, 0)])];
     expect(allowedOn(connector, ...all)).toEqual(expect.arrayContaining(read));
-    expect(allowedOn(connector, own, ...written)).toEqual(expect.arrayContaining([...read, ...write]));
+    // A commit and what it appends.
+    if (writes.length > 0) expect(allowedOn(connector, own, ...written)).toEqual([...read, ...write]);
     for (const other of connectors.filter((each) => each !== connector))
       expect(allowedOn(connector, ...all, keys.connectorPk(other))).toEqual([]);
   });
@@ -204,6 +221,20 @@ describe('no connector can touch what is not its own', () => {
       may(connector, { action: 's3:PutObject', resource: `arn:aws:s3:::files/out/${directory}/x` });
     expect([...sources, 'shop-direct'].filter(put)).toEqual(written === undefined ? [] : [written]);
     expect(may(connector, { action: 's3:DeleteObject', resource: 'arn:aws:s3:::files/out/shop/x' })).toBe(false);
+  });
+
+  it.each(connectors)('%s: secrets and logins', (connector) => {
+    const place = 'us-east-1:000000000000';
+    const rights = [
+      ['secretsmanager:GetSecretValue', `secretsmanager:${place}:secret:shop`, '-AbCdEf', 'shop-out'],
+      ['ssm:GetParameter', `ssm:${place}:parameter/shop/password`, '', 'shop-ssm'],
+      ['rds-db:connect', `rds-db:${place}:dbuser:cluster-1/shop`, '', 'shop-iam'],
+    ] as const;
+    for (const [action, name, suffix, owner] of rights) {
+      expect(may(connector, { action, resource: `arn:aws:${name}${suffix}` }), name).toBe(connector === owner);
+      for (const other of ['2', '-a', '-AbCdEf'])
+        expect(may(connector, { action, resource: `arn:aws:${name}${other}${suffix}` }), name + other).toBe(false);
+    }
   });
 
   it.each(connectors)('%s: the functions of others', (connector) => {

@@ -1,10 +1,11 @@
-import { mkdirSync, mkdtempSync, truncateSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Annotations, Match } from 'aws-cdk-lib/assertions';
 import { Vpc } from 'aws-cdk-lib/aws-ec2';
 import { Bucket } from 'aws-cdk-lib/aws-s3';
-import { App, CfnWaitConditionHandle, Duration, RemovalPolicy, Stack } from 'aws-cdk-lib/core';
+import { Queue } from 'aws-cdk-lib/aws-sqs';
+import { App, CfnWaitConditionHandle, Duration, RemovalPolicy, Size, Stack } from 'aws-cdk-lib/core';
 import { AwsSolutionsChecks } from 'cdk-nag';
 import { describe, expect, it } from 'vitest';
 import { fileSink, fileSource, postgresSink } from '../../../infra/connectors.ts';
@@ -177,6 +178,36 @@ describe('the row of a connector', () => {
     expect(rowOf(gone.template()).Retain).toBeUndefined();
   });
 
+  it('changes with the code of its function, and with nothing else', () => {
+    const codes = mkdtempSync(join(tmpdir(), 'sluice-code-'));
+    const releasesOf = (code: string, memoryMb: number) => {
+      const bundle = (entry: { readonly name: string }) => {
+        const directory = emptyBundle({ name: `${code}-${entry.name}` });
+        // Another directory with the same content is no new code.
+        const place = mkdtempSync(join(codes, 'bundle-'));
+        const text = readFileSync(join(directory, 'index.mjs'), 'utf8');
+        writeFileSync(join(place, 'index.mjs'), entry.name === 'file-source' ? text : '');
+        return place;
+      };
+      const { pipeline, template: make } = deployedPipeline({ bundle });
+      const orders = pipeline.addSource('orders', { connector: onS3(), ...manual, memoryMb });
+      pipeline.addSink('lake', { from: [orders], connector: fileSink({ path: 's3://lake/out/' }) });
+      const template = make();
+      const rows = Object.entries(template.findResources('Custom::SluiceConnector'));
+      const [source, sink] = ['Shoporders', 'Shoplake'].map(
+        (id) => rows.find(([one]) => one.startsWith(id))![1].Properties,
+      );
+      // By its name in the spec the row comes after the function: its check is run by the new code.
+      expect(JSON.stringify(source!.Spec)).toContain('"Ref":"ShopordersFunction');
+      return { source: source!.Release as string, sink: sink!.Release as string };
+    };
+    const before = releasesOf('old', 512);
+    expect(releasesOf('old', 1024)).toEqual(before);
+    const after = releasesOf('new', 512);
+    expect(after.source).not.toBe(before.source);
+    expect(after.sink).toBe(before.sink);
+  });
+
   it('is named alike whatever its construct is called', () => {
     const specOf = (id: string) => {
       const { stack, platform, template } = platformStack({}, deployed);
@@ -294,6 +325,7 @@ it('gives cdk-nag’s AwsSolutions nothing to find but what it explains', () => 
   const theirs = new Stack(app, 'Theirs');
   const bucket = new Bucket(theirs, 'Bucket');
   const vpc = new Vpc(theirs, 'Vpc');
+  const queue = new Queue(theirs, 'Queue', { visibilityTimeout: Duration.minutes(2) });
   const platform = new Platform(stack, 'Platform', { bundle: emptyBundle });
   const pipeline = new Pipeline(stack, 'Shop', { platform, name: 'shop' });
   const orders = pipeline.addSource('orders', {
@@ -306,10 +338,32 @@ it('gives cdk-nag’s AwsSolutions nothing to find but what it explains', () => 
     deadLetter: true,
     vpc,
   });
-  pipeline.addSink('lake', { from: [orders], connector: fileSink({ path: `s3://${bucket.bucketName}/out/` }) });
+  const lake = pipeline.addSink('lake', {
+    from: [orders],
+    connector: fileSink({ path: `s3://${bucket.bucketName}/out/` }),
+    trigger: Trigger.backlog({ bytes: Size.mebibytes(64), atMost: Duration.hours(1) }),
+  });
+  lake.metricOfRuns('records');
+  lake.metricLagRecords();
+  pipeline.addProcessor('copy', { from: [orders], to: 'copied', deadLetter: true });
   pipeline.addSource('secret', {
     connector: fileSource({ path: 's3://orders/${secretsmanager:place}/', topic: 'secret' }),
     trigger: Trigger.every(Duration.minutes(1)),
+  });
+  pipeline.addSource('messages', { connector: onS3('messages'), trigger: Trigger.sqs(queue) });
+  pipeline.addSource('always', { connector: onS3('always'), trigger: Trigger.continuous() });
+  pipeline.addDirect('direct', {
+    source: fileSource({ path: 's3://orders/${ssm:/place}/', topic: 'direct' }),
+    sink: fileSink({ path: 's3://lake/direct/' }),
+    trigger: Trigger.s3('orders'),
+  });
+  const elsewhere = new Stack(app, 'Elsewhere');
+  const found = Platform.fromName(elsewhere, 'Platform', 'default', { bundle: emptyBundle });
+  new Pipeline(elsewhere, 'Shop', { platform: found, name: 'more', externalTopics: ['orders'] }).addSink('store', {
+    from: ['orders'],
+    connector: postgresSink({ host: 'db', database: 'shop', user: 'sluice', auth: 'iam' }),
+    deadLetter: true,
+    vpc,
   });
   app.synth();
   const findings = (scope: Stack) =>
@@ -319,5 +373,6 @@ it('gives cdk-nag’s AwsSolutions nothing to find but what it explains', () => 
         violatingResources.map((one) => `${ruleName} ${(one as { constructPath?: string }).constructPath}`),
       );
   expect(findings(stack)).toEqual([]);
+  expect(findings(elsewhere)).toEqual([]);
   expect(findings(theirs)).toContain('AwsSolutions-S1 Theirs/Bucket/Resource');
 });

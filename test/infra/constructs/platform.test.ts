@@ -1,5 +1,5 @@
 import { Match, Template } from 'aws-cdk-lib/assertions';
-import { App, Duration, RemovalPolicy, Stack } from 'aws-cdk-lib/core';
+import { App, Duration, RemovalPolicy, Stack, Stage } from 'aws-cdk-lib/core';
 import fc from 'fast-check';
 import { afterEach, describe, expect, it, vi } from 'vitest';
 import { fileSink, fileSource } from '../../../infra/connectors.ts';
@@ -302,11 +302,16 @@ describe('a platform of another app', () => {
     expect(messageOf(() => Platform.fromName(new Stack(), 'P', 'a b'))).toContain('P: name: "a b" is not a name');
   });
 
-  it('is not called as another one of the stack', () => {
-    const { stack } = platformStack();
-    expect(messageOf(() => new Platform(stack, 'Second', { bundle: emptyBundle }))).toBe(
+  it('is not called as another one of the same account and region', () => {
+    const { app, stack } = platformStack();
+    const add = (scope: Stack) => new Platform(scope, 'Second', { bundle: emptyBundle });
+    expect(messageOf(() => add(stack))).toBe(
       'Stack/Second: name: Stack/Platform is a platform of the name "default" already: give one of them another name',
     );
+    expect(messageOf(() => add(new Stack(app, 'Beside')))).toContain('Beside/Second: name: Stack/Platform is');
+    add(new Stack(app, 'Elsewhere', { env: { region: 'eu-west-1' } }));
+    // A stage is deployed by itself, wherever its credentials say.
+    add(new Stack(new Stage(app, 'Test'), 'Stack'));
   });
 });
 

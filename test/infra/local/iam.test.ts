@@ -120,6 +120,23 @@ describe('a call to DynamoDB', () => {
     expect((await dynamo.send(new GetItemCommand({ TableName, Key: key('own#1') }))).Item).toBeUndefined();
   });
 
+  test('in a transaction needs each of its actions on all its keys', async () => {
+    const put = granted(['PutItem'], ['own#*', 'log#*']);
+    const update = {
+      TableName,
+      Key: key('log#1'),
+      UpdateExpression: 'SET x = :x',
+      ExpressionAttributeValues: { ':x': { S: 'x' } },
+    };
+    const writes = { TransactItems: [{ Put: { TableName, Item: key('own#1') } }, { Update: update }] };
+    const apart = await run(app([put, granted(['UpdateItem'], ['log#*'])]));
+    expect(await call(apart, 'dynamodb', 'TransactWriteItems', writes)).toMatch(
+      /dynamodb:UpdateItem .*\(dynamodb:LeadingKeys: own#1, log#1\)$/,
+    );
+    const together = await run(app([put, granted(['UpdateItem'], ['own#*', 'log#*'])]));
+    expect(await call(together, 'dynamodb', 'TransactWriteItems', writes)).toBe('allowed');
+  });
+
   test('needs the index named, and what it asks of the table itself', async () => {
     const index = {
       IndexName: 'by-kind',

@@ -38,6 +38,14 @@ describe('secret references', () => {
     });
   });
 
+  it.each([
+    ['1', 'set it where sluice is started'],
+    ['', "give it one by addEnvironment('NOPE', …), or use ${secretsmanager:…} or ${ssm:…}"],
+  ])('to a variable that is not set say what to do about it, with SLUICE_LOCAL=%s', async (local, fix) => {
+    vi.stubEnv('SLUICE_LOCAL', local);
+    await expect(resolveSecrets('${env:NOPE}')).rejects.toThrow(fix);
+  });
+
   it('to files are read on the local host only', async () => {
     const directory = await mkdtemp(join(tmpdir(), 'sluice-secrets-'));
     const file = join(directory, 'password');

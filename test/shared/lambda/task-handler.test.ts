@@ -2,10 +2,11 @@ import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest
 import type { SourceTask } from '../../../shared/connect/connector.ts';
 import type { LambdaContext } from '../../../shared/lambda/deadline.ts';
 import { taskHandler } from '../../../shared/lambda/task-handler.ts';
-import { applyConnector } from '../../../shared/management/apply.ts';
+import { applyConnector, removeConnector } from '../../../shared/management/apply.ts';
 import { changeTarget } from '../../../shared/management/tasks.ts';
 import { dynamoTable } from '../../../shared/state/dynamodb/table.ts';
 import { wakeKey } from '../../../shared/state/keys.ts';
+import { acquireLease } from '../../../shared/state/lease.ts';
 import type { Table } from '../../../shared/state/table.ts';
 import { type Dynoxide, startDynoxide } from '../../kit/dynoxide.ts';
 import { appendingDestination, askedSource } from '../../kit/memory-connectors.ts';
@@ -108,6 +109,18 @@ describe('a function that an event wakes', () => {
     expect(opened).toEqual([0]);
   });
 
+  it.each([
+    ['objects', objectEvent, true],
+    ['a schedule, which comes again', { connector: 'held-0', task: 0, reason: 'schedule' }, false],
+  ])('leaves word where its task is running already: %s', async (_, event, left) => {
+    const name = left ? 'held-1' : 'held-0';
+    const { invoke, wakes } = await deployed(name);
+    const nowMs = Date.now();
+    await acquireLease(table, { connector: name, task: 0, owner: 'other', expiresAtMs: nowMs + 60_000, nowMs });
+    expect(await invoke(event)).toMatchObject({ outcome: 'busy' });
+    expect(await wakes(0)).toBe(left);
+  });
+
   it('wakes nobody of a connector that is paused', async () => {
     const { invoke, wakes, rows } = await deployed('paused', { tasks: 2 });
     await changeTarget(table, functions, 'paused', 'pause');
@@ -121,6 +134,19 @@ describe('a function that an event wakes', () => {
     const test = { Service: 'Amazon S3', Event: 's3:TestEvent', Time: '2026-11-21T00:00:00Z', Bucket: 'b' };
     expect(await invoke(test)).toEqual({ outcome: 'idle' });
     expect(opened).toEqual([]);
+  });
+});
+
+describe('a trigger that comes after its connector was removed', () => {
+  it.each([
+    ['a schedule', { connector: 'removed', task: 0, reason: 'schedule' }],
+    ['an object', objectEvent],
+  ])('does nothing: %s', async (_, event) => {
+    const { invoke, opened } = await deployed('removed');
+    await removeConnector(table, functions, 'removed');
+    expect(await invoke(event)).toEqual({ outcome: 'idle' });
+    expect(opened).toEqual([]);
+    await expect(invoke({ connector: 'removed', lifecycle: 'check' })).rejects.toMatchObject({ code: 'NOT_FOUND' });
   });
 });
 

@@ -1,14 +1,17 @@
 import { describe, expect, it } from 'vitest';
+import { sweep } from '../../../functions/coordinator/sweep.ts';
 import type { SourceTask } from '../../../shared/connect/connector.ts';
+import type { ConnectorSpec } from '../../../shared/connect/spec.ts';
 import { readTopic } from '../../../shared/log/topics.ts';
 import { applyConnector, removeConnector } from '../../../shared/management/apply.ts';
 import { getOffsets } from '../../../shared/management/offsets.ts';
 import { readConnector } from '../../../shared/state/connectors.ts';
-import { connectorPk, subscriptionKey } from '../../../shared/state/keys.ts';
-import { readTask, updateHeld } from '../../../shared/state/lease.ts';
+import { connectorPk, logPk, subscriptionKey, taskKey } from '../../../shared/state/keys.ts';
+import { acquireLease, readTask, type TaskRow, updateHeld } from '../../../shared/state/lease.ts';
 import { memoryTable } from '../../../shared/state/memory/table.ts';
-import { appendingDestination, arraySource } from '../../kit/memory-connectors.ts';
-import { createPlatform, recordedFunctions, specOf } from '../../kit/platform.ts';
+import { shapes } from '../../../shared/state/shape.ts';
+import { appendingDestination, arraySource, askedSource, keyedDestination } from '../../kit/memory-connectors.ts';
+import { createPlatform, leaseMs, recordedFunctions, specOf } from '../../kit/platform.ts';
 import { numbered, upstreamOf } from '../../kit/run-kit.ts';
 
 const sinkSpec = specOf({ name: 'sink', kind: 'sink', from: ['rows'], tasks: 2 });
@@ -45,6 +48,65 @@ describe('applyConnector', () => {
     expect(second).toMatchObject({ incarnation: first.incarnation, generation: 2, from: ['others'] });
     expect(await table.get(subscriptionKey('rows', 'sink'))).toBeUndefined();
     expect(await table.get(subscriptionKey('others', 'sink'))).toBeDefined();
+  });
+
+  it('restarts what failed for a newer shape, once the release that reads it is deployed: nothing was lost (invariant 11)', async () => {
+    const platform = createPlatform();
+    const { table, clock } = platform;
+    const { functions, invoked } = recordedFunctions();
+    const { rows, sink } = appendingDestination();
+    const upstream = upstreamOf({ a: numbered(12) });
+    platform.plugins.set('source', { source: () => arraySource(upstream, 'rows') as SourceTask<unknown> });
+    platform.plugins.set('sink', { sink });
+    const topic = { name: 'rows', queues: 1, retentionMs: 3_600_000 };
+    const apply = (spec: ConnectorSpec) => applyConnector(table, functions, spec, { nowMs: clock.now() });
+    await apply(specOf({ name: 'source', kind: 'source', to: [topic] }));
+    const reader = specOf({ name: 'sink', kind: 'sink', from: ['rows'] });
+    await apply(reader);
+    await platform.invoke('source', 0);
+    const [, second] = await table.query(logPk('rows', 0, 0));
+    await table.write([{ put: { ...second!, v: shapes.segment + 1 } }]);
+
+    // What is before it is written, and its position is where it was.
+    expect(await platform.invoke('sink', 0)).toMatchObject({ outcome: 'failed', error: { code: 'SHAPE_TOO_NEW' } });
+    const before = [...rows];
+    const { offsets } = await getOffsets(table, 'sink');
+    expect(await readTask(table, 'sink', 0)).toMatchObject({ state: 'FAILED', retriable: false });
+    invoked();
+    clock.advance(24 * 3_600_000);
+    expect(await sweep(table, functions, clock.now(), () => {}), 'it is told, and not tried in vain').toEqual([
+      expect.stringMatching(/sink task 0 has failed: SHAPE_TOO_NEW: segment 5 .*: deploy the release that wrote it/),
+    ]);
+    expect(invoked()).toEqual([]);
+    expect([await platform.invoke('sink', 0), rows, (await getOffsets(table, 'sink')).offsets]).toEqual([
+      expect.objectContaining({ outcome: 'failed' }),
+      before,
+      offsets,
+    ]);
+
+    // The other release: what it reads is here the old shape again.
+    await table.write([{ put: second! }]);
+    await apply(reader);
+    expect(invoked()).toEqual(['sink#0 manual']);
+    for (let runs = 0; runs < 3; runs++) await platform.invoke('sink', 0);
+    expect(rows).toEqual(upstream.get('a'));
+  });
+
+  it('restarts also a task that failed when the set was larger, and is to come back', async () => {
+    const table = memoryTable();
+    const { functions } = recordedFunctions();
+    await applyConnector(table, functions, { ...sinkSpec, tasks: 1 });
+    const { lease } = (await acquireLease(table, {
+      connector: 'sink',
+      task: 1,
+      owner: 'one',
+      expiresAtMs: 1,
+      nowMs: 0,
+    })) as { lease: TaskRow };
+    await updateHeld(table, 'sink', lease, { owner: undefined, state: 'FAILED' } as unknown as Partial<TaskRow>);
+    const { row } = await applyConnector(table, functions, sinkSpec);
+    expect(row).toMatchObject({ tasks: 1, pendingTasks: 2 });
+    expect(await readTask(table, 'sink', 1)).toMatchObject({ state: 'RUNNING' });
   });
 
   it('runs nothing where the trigger is manual: its operator chooses the moment', async () => {
@@ -122,7 +184,7 @@ describe('a connector that is removed and made again under its name (hazards B4,
     };
     const zombie = platform.invoke('c', 0, { op });
     await asleep.promise;
-    await removeConnector(platform.table, functions, 'c');
+    await removeConnector(platform.table, functions, 'c', platform.clock.now());
     await applyConnector(platform.table, functions, spec);
     expect(rows).toHaveLength(2);
     wakeUp.resolve();
@@ -133,8 +195,48 @@ describe('a connector that is removed and made again under its name (hazards B4,
     expect((await getOffsets(platform.table, 'c')).offsets).toEqual([]);
     expect(await readTask(platform.table, 'c', 0)).toMatchObject({ state: 'RUNNING', runs: 0 });
     rows.length = 0;
-    expect(await platform.invoke('c', 0)).toMatchObject({ outcome: 'drained', records: 4 });
+    platform.clock.advance(leaseMs);
+    while ((await platform.invoke('c', 0)).outcome !== 'drained');
     expect(rows, 'the new one starts from the beginning').toEqual(upstream.get('a'));
+  });
+
+  it('waits for the run of the old one that is in the middle of a put: what that writes comes before it', async () => {
+    const platform = createPlatform();
+    const { table, clock } = platform;
+    const { functions, invoked } = recordedFunctions();
+    const { last, sink } = keyedDestination();
+    const upstream = upstreamOf({ a: numbered(6, ['k']) });
+    const spec = specOf({ name: 'c', kind: 'direct', maxRecords: 2 });
+    platform.plugins.set('c', {
+      source: () => askedSource(upstream, 'rows') as SourceTask<unknown>,
+      sink: (_row, _task, process) => sink(process),
+    });
+    await applyConnector(table, functions, spec);
+    const writing = Promise.withResolvers<void>();
+    const goOn = Promise.withResolvers<void>();
+    const op = async <T>(name: string, call: () => Promise<T>): Promise<T> => {
+      if (name === 'write k') {
+        writing.resolve();
+        await goOn.promise;
+      }
+      return call();
+    };
+    const old = platform.invoke('c', 0, { op });
+    await writing.promise;
+    await removeConnector(table, functions, 'c', clock.now());
+    expect(await table.query(connectorPk('c')), 'nothing else is left').toHaveLength(1);
+    await applyConnector(table, functions, spec);
+    expect(await platform.invoke('c', 0)).toMatchObject({ outcome: 'busy' });
+    goOn.resolve();
+    expect(await old).toMatchObject({ outcome: 'superseded' });
+    expect(await platform.invoke('c', 0), 'the old one can not give it away').toMatchObject({ outcome: 'busy' });
+    clock.advance(leaseMs);
+    invoked();
+    await sweep(table, functions, clock.now(), () => {});
+    expect(invoked()).toEqual(['c#0 sweep']);
+    while ((await platform.invoke('c', 0)).outcome !== 'drained');
+    expect(Object.fromEntries(last)).toEqual({ k: 5 });
+    expect(await table.get(taskKey('c', 0)), 'retention leaves the new row alone').not.toHaveProperty('expires');
   });
 
   it('is not failed by a run of the old one', async () => {

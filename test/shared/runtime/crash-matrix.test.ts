@@ -12,7 +12,7 @@ describe('crash matrix on memory', () => {
 
   it('log → staged destination, retried within the run', { timeout: 300_000 }, async () => {
     const errors = { ...defaultErrorPolicy, retryTimeoutMs: 30_000 };
-    const cases = await crashMatrix('staged', async () => memoryTable(), 2, errors);
+    const cases = await crashMatrix('staged', async () => memoryTable(), 2, { errors });
     process.stdout.write(`crash matrix, memory, staged with retries: ${cases} schedules\n`);
     expect(cases).toBeGreaterThan(200);
   });

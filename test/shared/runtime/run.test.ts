@@ -237,6 +237,22 @@ describe('the look after the release (invariant 9)', () => {
     expect(kit.writes()).not.toContain('wake');
   });
 
+  it.each([
+    ['after this run began: it wakes itself', 1, true],
+    ['before it, and started it: nobody is woken', -1, false],
+  ])('without progress looks whether somebody asked for a run %s', async (_, afterMs, woken) => {
+    const kit = createRunKit();
+    const wakeRow = { ...wakeKey('c', 0), atMs: kit.clock.now() + afterMs };
+    const empty = arraySource(new Map(), 'rows');
+    const poll: typeof empty.poll = async (...args) => {
+      const nothing = await empty.poll(...args);
+      await kit.base.write([{ put: wakeRow }]);
+      return nothing;
+    };
+    expect(await kit.run(sourceOf({ ...empty, poll }))).toMatchObject({ outcome: 'drained', batches: 0 });
+    expect(kit.writes().includes('wake')).toBe(woken);
+  });
+
   it('does not turn a finished run into a failure when the source can not be asked any more', async () => {
     const kit = createRunKit();
     let asked = 0;

@@ -396,8 +396,8 @@ test('a gzip object is decompressed as it comes, and its end is committed once i
   // The batch ended where the object did: to find that again would be a request for every look.
   const task = await openSource(at('in/'), sourceOf(bucket.s3));
   const partial: Stands = new Map();
-  for (let i = 0; i < 3; i++) await pollOnce(task, partial, 100_000);
-  const { poll } = await pollOnce(task, partial, 100_000);
+  let { poll } = await pollOnce(task, partial, 100_000);
+  while (poll.batch.count > 0) ({ poll } = await pollOnce(task, partial, 100_000));
   expect(poll).toMatchObject({ batch: { count: 0 }, caughtUp: true, offsets: [{ offset: { end: {} } }] });
   expect(poll.moved).toBeGreaterThanOrEqual(64 * 1024 * 1024);
   await task.close();
