@@ -212,7 +212,9 @@ const networkErrors = new Set([
   ...['ECONNREFUSED', 'ECONNRESET', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT', 'EHOSTUNREACH', 'ENETUNREACH'],
   ...['ENOTFOUND', 'EAI_AGAIN', 'ERR_STREAM_DESTROYED', 'ERR_STREAM_WRITE_AFTER_END'],
 ]);
-const lostConnection = /^Connection terminated|^timeout expired|not queryable|client was closed/i;
+// A server that starts, stops or has no process left answers to the first word of TLS with an error.
+const lostConnection =
+  /^Connection terminated|^timeout expired|not queryable|client was closed|^There was an error establishing an SSL/i;
 const badTls = /^(ERR_TLS|ERR_SSL|CERT_|SELF_SIGNED|DEPTH_ZERO|UNABLE_TO)/;
 
 const classify = (thrown: unknown, doing: string): ConnectError => {

@@ -279,6 +279,19 @@ describe('logging in', () => {
     expect(problems).toEqual([error.message]);
   });
 
+  test('a server that has not yet started, and answers to the first word of TLS with an error, is tried again', async () => {
+    const starting = createServer((socket) => socket.once('data', () => socket.end('E')));
+    await once(starting.listen(0, '127.0.0.1'), 'listening');
+    const { port } = starting.address() as { port: number };
+    await expect(
+      openSink({ url: `${server.url.replace(/:\d+\//, `:${port}/`)}?sslmode=require` }),
+    ).rejects.toMatchObject({
+      code: 'UNAVAILABLE',
+      retriable: true,
+    });
+    starting.close();
+  });
+
   test.each([
     [{}, /give either/],
     [{ url: 'u', host: 'h' }, /give either/],
