@@ -12,8 +12,8 @@ export const pipelineOf = (random: Random): object => {
   return {
     name: 'c',
     topics: {
-      rows: { queues: random.pick([2, 4, 8]), retention: '5m' },
-      copied: { queues: random.pick([2, 4, 8]), retention: '5m' },
+      rows: { queues: random.pick([2, 4, 8]), retention: '15m' },
+      copied: { queues: random.pick([2, 4, 8]), retention: '15m' },
     },
     sources: {
       grown: {

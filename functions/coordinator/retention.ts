@@ -25,7 +25,8 @@ export const keepUnread = async (
   pages = pagesPerSweep,
 ): Promise<readonly string[]> => {
   const alarms: string[] = [];
-  for (const queue of unread) {
+  // What ends first, first: a sweep that is cut short has kept what could not wait.
+  for (const queue of unread.toSorted((a, b) => endOf(a) - endOf(b))) {
     const { partition, segment, base, readers, retentionMs } = queue;
     const who = `${readers.join(', ')} ${readers.length === 1 ? 'has' : 'have'}`;
     const where = `topic ${partition.topic}, queue ${partition.queue} of generation ${partition.generation}`;
@@ -48,6 +49,8 @@ export const keepUnread = async (
   }
   return alarms;
 };
+
+const endOf = ({ segment }: Unread): number => Number(segment?.expires ?? 0);
 
 /** One that is kept is not late: behind it others may end sooner. */
 const endsLate = ({ expires, retainedUntil }: Item, soonMs: number): boolean =>

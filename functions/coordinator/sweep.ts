@@ -1,5 +1,5 @@
 import { toConnectError } from '../../shared/connect/errors.ts';
-import { choosesMoment, onData } from '../../shared/connect/trigger.ts';
+import { onData } from '../../shared/connect/trigger.ts';
 import type { InvokeFunction, Reason } from '../../shared/management/ports.ts';
 import { type ConnectorState, readState } from '../../shared/management/status.ts';
 import { askAgain, wakeTasks } from '../../shared/management/tasks.ts';
@@ -50,7 +50,7 @@ export const sweep = async (
       if (!retriable) alarms.push(`${name} can not be swept: ${message}`);
     }
   }
-  const unread = await findUnread(eventual, states);
+  const unread = await findUnread(eventual, states, log);
   return [
     ...alarms,
     ...states.flatMap(failedTasks),
@@ -66,14 +66,13 @@ const sweepConnector = async (
   nowMs: number,
   log: Log,
 ): Promise<void> => {
-  const { row, tasks, lagRecords = 0 } = state;
+  const { row, tasks, unfinished, lagRecords = 0 } = state;
   if (lagRecords > 0) log('info', 'lag', { connector: row.name, records: lagRecords });
   if (row.target !== 'STARTED' || row.held !== undefined) return;
-  // A reader with a schedule of its own is not late until that comes.
-  const behind = lagRecords > 0 && row.trigger === onData;
   const asks = mustAsk(state, nowMs);
   if (asks) await askAgain(table, row);
-  const unfinished = state.unfinished || (asks && !choosesMoment(row.trigger));
+  // A connector with a schedule of its own is not late until that comes.
+  const behind = (lagRecords > 0 || asks) && row.trigger === onData;
   const invoke = (task: number, reason: Reason) =>
     functions.event(row.functionName, { connector: row.name, task, reason });
   for (const { task, row: lease } of tasks) {
@@ -93,15 +92,12 @@ const askMs = 24 * 60 * minuteMs;
 
 /**
  * A destination that owns the offsets may fall behind the copy of them, in a failover or a restore (hazard B6): every run asks it, but
- * none comes where the copy says that all is done. So it is asked after a failure, and now and then.
+ * none comes where the copy says that all is done. So it is asked now and then, at the latest.
  */
 const mustAsk = ({ tasks, progress, lanes = [] }: ConnectorState, nowMs: number): boolean => {
   if (progress.cached === undefined || progress.reset !== undefined) return false;
   const quietMs = nowMs - Math.max(...tasks.map(({ row }) => row.lastRunAtMs ?? 0));
-  return (
-    tasks.some(({ row }) => restartIsDue(row, nowMs)) ||
-    quietMs >= Math.min(askMs, ...lanes.map(({ retentionMs }) => retentionMs / 2))
-  );
+  return quietMs >= Math.min(askMs, ...lanes.map(({ retentionMs }) => retentionMs / 2));
 };
 
 /** What a retry can mend is retried; a lost position, a poison record or a bad config waits for an operator. */

@@ -1,4 +1,4 @@
-import { toConnectError } from '../../shared/connect/errors.ts';
+import { ConnectError, toConnectError } from '../../shared/connect/errors.ts';
 import { ConnectorSpec } from '../../shared/connect/spec.ts';
 import { readEnvironment } from '../../shared/lambda/environment.ts';
 import { lambdaInvoker } from '../../shared/lambda/invoke.ts';
@@ -23,8 +23,8 @@ interface ResourceEvent {
   };
 }
 
-/** An answer has at most 4 KB. */
-const maxText = 3_000;
+/** An answer has at most 4 KB, as JSON. */
+const maxReasonBytes = 3_000;
 /** On the local host a right holds at once. */
 const retryAfterMs = process.env.SLUICE_LOCAL === '1' ? [] : [2_000, 5_000, 10_000];
 
@@ -39,12 +39,11 @@ export const handler = async (event: ResourceEvent): Promise<void> => {
   try {
     const done = await carryOut(event, PhysicalResourceId);
     for (const problem of done.problems) log('warn', problem, { connector: done.name });
-    const Data = { Problems: done.problems.join('\n').slice(0, maxText) };
-    await answer(event, { Status: 'SUCCESS', PhysicalResourceId: done.name, Data });
+    await answer(event, { Status: 'SUCCESS', PhysicalResourceId: done.name });
   } catch (thrown) {
     const { code, message } = toConnectError(thrown);
     log('error', message, { code, connector: name });
-    await answer(event, { Status: 'FAILED', PhysicalResourceId, Reason: `${code}: ${message}`.slice(0, maxText) });
+    await answer(event, { Status: 'FAILED', PhysicalResourceId, Reason: shortened(`${code}: ${message}`) });
   }
 };
 
@@ -59,9 +58,27 @@ const carryOut = async (
     const problems = await deleteResource(table, functions, resource, physicalId, Retain === 'true');
     return { name: physicalId, problems };
   }
-  const spec = ConnectorSpec.parse(JSON.parse(Spec));
+  const spec = readSpec(Spec);
   const problems = await putResource(table, functions, resource, spec, { check: Check, retryAfterMs });
   return { name: spec.name, problems };
+};
+
+/** An app may be of a newer release than the platform that it finds by name. */
+const readSpec = (text: string): ConnectorSpec => {
+  const { data, error } = ConnectorSpec.safeParse(JSON.parse(text));
+  if (data !== undefined) return data;
+  const problems = error!.issues.map(({ path, message }) => [...path.map(String), message].join(': '));
+  throw new ConnectError(
+    'CONFIG_INVALID',
+    `the platform is of another release than the app, and does not know what it says of this connector (${problems.join('; ')}): deploy the platform's stack with the app's release first`,
+  );
+};
+
+const shortened = (text: string): string => {
+  let short = text;
+  while (Buffer.byteLength(JSON.stringify(short)) > maxReasonBytes)
+    short = short.slice(0, Math.floor(short.length * 0.9));
+  return short;
 };
 
 const answer = async (event: ResourceEvent, result: object): Promise<void> => {

@@ -1,5 +1,5 @@
 import { isUtf8 } from 'node:buffer';
-import { gatherGroup, type RecordGroup } from '../../shared/connect/batch.ts';
+import { freeGroup, gatherGroup, type RecordGroup } from '../../shared/connect/batch.ts';
 import { freeBuffer } from '../../shared/connect/buffers.ts';
 import type { Partition, RejectedSourceRecord } from '../../shared/connect/connector.ts';
 import { rowError } from '../../shared/connect/errors.ts';
@@ -22,7 +22,7 @@ export interface Segment {
   readonly bytes: number;
   /** Nothing more is in the file now. */
   readonly drained: boolean;
-  /** Frees what the group points into. */
+  /** Frees the memory of the group. */
   free(): void;
 }
 
@@ -100,7 +100,10 @@ const closeSegment = (file: OpenFile, window: Window, rows: Rows, drained: boole
     rows: rows.count + rows.broken.length,
     bytes: rows.at,
     drained,
-    free: () => freeBuffer(window.data),
+    free() {
+      if (group !== undefined) freeGroup(group);
+      freeBuffer(window.data);
+    },
   };
 };
 

@@ -2,7 +2,6 @@ import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { DescribeTableCommand, DynamoDBClient, ListTablesCommand } from '@aws-sdk/client-dynamodb';
-import { LambdaClient } from '@aws-sdk/client-lambda';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import { lambdaInvoker } from '../../shared/lambda/invoke.ts';
 import type { ObjectStore } from '../../shared/log/objects.ts';
@@ -44,14 +43,11 @@ export const openPlatform = async (stateDir: string): Promise<OpenPlatform> => {
   const client = opened.adopt(clientAt(dynamodb.endpoint), (it) => it.destroy());
   const tableName = await findTable(client);
   const objects = objectsOf(s3Client({ ...localAccess, endpoint: s3.endpoint }), await bucketsOf(stateDir));
-  const functions = host === undefined ? nothingRuns : lambdaInvoker(lambdaAt(host.lambdaEndpoint, opened));
+  const functions = host === undefined ? nothingRuns : lambdaInvoker({ ...localAccess, endpoint: host.lambdaEndpoint });
   const table = dynamoTable({ client, tableName });
   const all = opened.move();
   return { table, objects, functions, running: host !== undefined, close: () => all.disposeAsync() };
 };
-
-const lambdaAt = (endpoint: string, opened: AsyncDisposableStack): LambdaClient =>
-  opened.adopt(new LambdaClient({ ...localAccess, endpoint }), (it) => it.destroy());
 
 const startStores = async (
   stateDir: string,

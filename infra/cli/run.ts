@@ -1,6 +1,5 @@
 import { readdir, readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { LambdaClient } from '@aws-sdk/client-lambda';
 import { lambdaInvoker } from '../../shared/lambda/invoke.ts';
 import { dynamoTable } from '../../shared/state/dynamodb/table.ts';
 import { type Host, startHost } from '../local/host.ts';
@@ -122,16 +121,12 @@ export const run = async (files: readonly string[], options: RunOptions, interru
   await using local = await startLocal(files, options.state, say, { drain: true, chaos: options.chaos });
   const { host, meter } = local;
   const client = clientAt(host.dynamodb.endpoint);
-  const lambda = new LambdaClient({
-    ...localAccess,
-    endpoint: host.lambdaEndpoint,
-    maxAttempts: 1,
-    requestHandler: { requestTimeout: 0 },
-  });
+  // What dies is invoked again by the drain itself.
+  const functions = lambdaInvoker({ ...localAccess, endpoint: host.lambdaEndpoint, tries: 1 });
   try {
     const table = dynamoTable({ client, tableName: await findTable(client) });
     const progress = options.json ? { show: () => {}, end: () => {} } : startProgress(process.stdout, startMs);
-    const toTheEnd = () => drain(table, lambdaInvoker(lambda), interrupted, (states) => progress.show(states));
+    const toTheEnd = () => drain(table, functions, interrupted, (states) => progress.show(states));
     let drained = await toTheEnd();
     // What a retry can mend is tried again at once, as the coordinator would do after some minutes.
     while (options.chaos !== undefined && isMendable(drained)) drained = await toTheEnd();
@@ -149,7 +144,6 @@ export const run = async (files: readonly string[], options: RunOptions, interru
     };
   } finally {
     client.destroy();
-    lambda.destroy();
   }
 };
 

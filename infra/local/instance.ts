@@ -1,4 +1,4 @@
-import { fork } from 'node:child_process';
+import { fork, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { residentMb } from './process-identity.ts';
 
@@ -207,14 +207,24 @@ export function startInstance(options: InstanceOptions): Instance {
     },
     pause(ms) {
       const limited = invocation?.limit;
-      limited?.stop();
-      signalGroup('SIGSTOP');
-      const timer = setTimeout(() => {
-        signalGroup('SIGCONT');
-        limited?.goOn();
-      }, ms);
-      // It may be killed meanwhile.
-      void closed.then(() => clearTimeout(timer));
+      // Wakes it when the pipe closes, however this process ends: one that sleeps would not see that its host is gone.
+      const alarm = spawn('/bin/sh', ['-c', 'read -r _; kill -s CONT -- "-$0"', String(child.pid)], {
+        stdio: ['pipe', 'ignore', 'ignore'],
+        detached: true,
+      });
+      alarm.once('spawn', () => {
+        limited?.stop();
+        signalGroup('SIGSTOP');
+        const timer = setTimeout(() => alarm.stdin.end(), ms);
+        // It may be killed meanwhile.
+        void closed.then(() => {
+          clearTimeout(timer);
+          alarm.stdin.end();
+        });
+      });
+      alarm.once('exit', () => limited?.goOn());
+      // Without the alarm nobody sleeps.
+      alarm.once('error', (error) => options.onLine(`chaos could not pause the process: ${error.message}`));
     },
     async kill() {
       kill();

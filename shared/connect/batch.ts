@@ -1,3 +1,4 @@
+import { freeBuffer } from './buffers.ts';
 import { type ConnectRecord, type Header, recordAt } from './record.ts';
 import type { Schema } from './schema.ts';
 
@@ -219,4 +220,13 @@ const columnBytes = (column: Column, count: number): number => {
   let bytes = 0;
   for (let i = 0; i < count; i++) bytes += column.ends[i]! - column.starts[i]!;
   return bytes;
+};
+
+/** Frees what a group's columns lie in: nobody may read it, or any other group over the same bytes, again. */
+export const freeGroup = ({ key, value }: RecordGroup): void => {
+  for (const column of [...value.columns, ...(key?.columns ?? [])]) {
+    if (column.state !== undefined) freeBuffer(column.state);
+    const arrays = column.kind === 'bytes' ? [column.data, column.starts, column.ends] : [column.values];
+    for (const array of arrays) freeBuffer(array);
+  }
 };

@@ -1,9 +1,7 @@
-import { defaultProvider } from '@aws-sdk/credential-provider-node';
-import { Sha256 } from '@smithy/core/checksum';
-import { SignatureV4 } from '@smithy/signature-v4';
 import { backoffMs, delay } from '../connect/backoff.ts';
 import { ConnectError } from '../connect/errors.ts';
-import { domainOf } from '../s3/address.ts';
+import { isNetworkError } from '../s3/exchange.ts';
+import { postSigned } from './signed-request.ts';
 
 export interface AwsCall {
   /** As in its host name and its signature. */
@@ -30,10 +28,7 @@ const tries = 3;
 /** Nobody answers so where a VPC has no way to the service. */
 const timeoutMs = 5_000;
 
-/**
- * One call of a service of AWS that speaks JSON: an SDK client for it would add 100 KB to each function, for a call that few make.
- * Tried again while the service is busy; throws AwsError, or UNAVAILABLE.
- */
+/** One call of a service of AWS that speaks JSON. Tried again while the service is busy; throws AwsError, or UNAVAILABLE. */
 export const callAws = async (call: AwsCall): Promise<Readonly<Record<string, unknown>>> => {
   for (let attempt = 1; ; attempt++) {
     let reason: string;
@@ -45,8 +40,8 @@ export const callAws = async (call: AwsCall): Promise<Readonly<Record<string, un
       if (status < 500 && status !== 429 && !/Throttling|TooManyRequests/.test(code)) throw new AwsError(code, message);
       reason = `${code}: ${message}`;
     } catch (thrown) {
-      if (thrown instanceof AwsError || thrown instanceof ConnectError) throw thrown;
-      reason = causeOf(thrown);
+      if (thrown instanceof AwsError || !isNetworkError(thrown)) throw thrown;
+      reason = thrown.message;
     }
     if (attempt === tries)
       throw new ConnectError(
@@ -58,34 +53,17 @@ export const callAws = async (call: AwsCall): Promise<Readonly<Record<string, un
   }
 };
 
-/** `fetch failed` says nothing; its cause does. */
-const causeOf = (thrown: unknown): string => {
-  const { message, cause } = thrown as Error;
-  return cause instanceof Error ? cause.message || String((cause as NodeJS.ErrnoException).code) : message;
-};
-
-const post = async ({ service, target, region = process.env.AWS_REGION, body, endpointVariable }: AwsCall) => {
-  if (region === undefined) throw new ConnectError('CONFIG_INVALID', 'the environment variable AWS_REGION is not set');
-  const endpoint = process.env[endpointVariable] || process.env.AWS_ENDPOINT_URL;
-  const url = new URL(endpoint || `https://${service}.${region}.${domainOf(region)}`);
-  const text = JSON.stringify(body);
-  const signer = new SignatureV4({ service, region, credentials: defaultProvider(), sha256: Sha256 });
-  const { headers } = await signer.sign({
-    method: 'POST',
-    protocol: url.protocol,
-    hostname: url.hostname,
+const post = async ({ service, target, region, body, endpointVariable }: AwsCall) => {
+  const answer = await postSigned({
+    service,
+    region,
+    endpoint: process.env[endpointVariable] || process.env.AWS_ENDPOINT_URL || undefined,
     path: '/',
-    headers: { host: url.host, 'content-type': 'application/x-amz-json-1.1', 'x-amz-target': target },
-    body: text,
+    headers: { 'content-type': 'application/x-amz-json-1.1', 'x-amz-target': target },
+    body: JSON.stringify(body),
+    timeoutMs,
   });
-  const response = await fetch(new URL('/', url), {
-    method: 'POST',
-    headers,
-    body: text,
-    signal: AbortSignal.timeout(timeoutMs),
-  });
-  const answer = await response.text();
-  return { status: response.status, body: parsed(answer) };
+  return { status: answer.status, body: parsed(answer.body.toString()) };
 };
 
 /** A proxy on the way may answer with anything. */

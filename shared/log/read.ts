@@ -1,11 +1,11 @@
-import { concatBatches, emptyBatch, type RecordBatch, sliceBatch } from '../connect/batch.ts';
+import { concatBatches, emptyBatch, freeGroup, type RecordBatch, sliceBatch } from '../connect/batch.ts';
 import type { Budget, Offsets, Poll, Position, SourceTask } from '../connect/connector.ts';
 import { ConnectError } from '../connect/errors.ts';
 import { headKey } from '../state/keys.ts';
 import { checkShape } from '../state/shape.ts';
 import type { Item, Table } from '../state/table.ts';
 import type { ObjectStore } from './objects.ts';
-import { type DecodedBody, decodeBody } from './segment.ts';
+import { decodeBody } from './segment.ts';
 import { segmentsFrom, startsOf } from './start.ts';
 import { type Generation, readTopic, type Topic } from './topics.ts';
 
@@ -48,10 +48,20 @@ export const logSource = ({
 }: LogSourceOptions): SourceTask<LogOffset> => {
   const startOf = startsOf(table, subscriber, now);
 
-  const lanesOf = async (offsets: Offsets<LogOffset>): Promise<readonly Lane[]> => {
-    const found = await Promise.all(topics.map((name) => readTopic(table, name)));
-    const lanes = await Promise.all(found.map((topic) => (topic === undefined ? [] : topicLanes(topic, offsets))));
-    return lanes.flat();
+  /** Topics as they were read last. Their queues are others only once the ones before are sealed. */
+  const known = new Map<string, Topic>();
+
+  const lanesOf = async (offsets: Offsets<LogOffset>): Promise<readonly Lane[]> =>
+    (await Promise.all(topics.map((name) => lanesOfTopic(name, offsets)))).flat();
+
+  const lanesOfTopic = async (name: string, offsets: Offsets<LogOffset>): Promise<readonly Lane[]> => {
+    const before = known.get(name);
+    const lanes = before === undefined ? [] : await topicLanes(before, offsets);
+    if (lanes.length > 0 && !lanes.some((lane) => lane.head.sealed === true)) return lanes;
+    const topic = await readTopic(table, name);
+    if (topic === undefined) return [];
+    known.set(name, topic);
+    return topicLanes(topic, offsets);
   };
 
   /** The oldest generation that this connector has not drained in every queue; the next one is not looked at before (hazard A10). */
@@ -113,7 +123,6 @@ export const logSource = ({
           end: endOf(item),
           count: segment.count,
           batch: sliceBatch(segment, index, end),
-          free: segment.free,
         });
         records += end - index;
         bytes += recordBytes * (end - index);
@@ -131,7 +140,7 @@ export const logSource = ({
     return { lane, taken, offset: { base, index }, drained: base >= next };
   };
 
-  const readSegment = async (item: Item, topic: string, where: string): Promise<DecodedBody> => {
+  const readSegment = async (item: Item, topic: string, where: string): Promise<RecordBatch> => {
     const name = `segment ${Number(item.sk)} of ${where}`;
     checkShape('segment', item.v, name);
     const bytes = await bodyBytes(item, name);
@@ -191,7 +200,6 @@ interface Taken {
   readonly end: number;
   readonly count: number;
   readonly batch: RecordBatch;
-  free(): void;
 }
 
 interface LaneRead {
@@ -254,7 +262,7 @@ const pollOfReads = (reads: readonly LaneRead[], all: boolean): Poll<LogOffset> 
       .map((read) => ({ partition: read.lane.partition, offset: read.offset })),
     caughtUp: all && reads.every((read) => read.drained),
     release() {
-      for (const part of parts) part.free();
+      for (const group of batch.groups) freeGroup(group);
     },
   };
 };

@@ -161,14 +161,8 @@ const sideHeader = (side: Side, parts: Part[]): SideHeader => {
   return { schema: side.schema, ...(side.nulls === undefined ? {} : { nulls: true as const }), columns };
 };
 
-/** The records of a body, whose columns point into what it was decompressed to. */
-export interface DecodedBody extends RecordBatch {
-  /** Frees that memory: the batch is read no more. */
-  free(): void;
-}
-
-/** Throws CORRUPT where the bytes are not those that were written. */
-export const decodeBody = async (body: Body, topic: string, where: string): Promise<DecodedBody> => {
+/** The records of a body. The columns point into the decompressed buffer. Throws CORRUPT where the bytes are not those that were written. */
+export const decodeBody = async (body: Body, topic: string, where: string): Promise<RecordBatch> => {
   const sum = crc32(body.bytes);
   if (sum !== body.crc32)
     throw new ConnectError(
@@ -184,8 +178,7 @@ export const decodeBody = async (body: Body, topic: string, where: string): Prom
   // Typed arrays need an aligned buffer: the decompressed one may not be, where it is small.
   const aligned = raw.byteOffset % 8 === 0 ? raw : new Uint8Array(raw);
   const read = arrayReader(aligned, padded(4 + headerLength));
-  const batch = batchOfGroups(headers.map((header) => readGroup(header, topic, read)));
-  return { ...batch, free: () => freeBuffer(aligned) };
+  return batchOfGroups(headers.map((header) => readGroup(header, topic, read)));
 };
 
 type ReadArray = (bytes: number) => Uint8Array;

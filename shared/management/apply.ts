@@ -2,7 +2,6 @@ import { randomUUID } from 'node:crypto';
 import { delay } from '../connect/backoff.ts';
 import { ConnectError } from '../connect/errors.ts';
 import type { ConnectorSpec } from '../connect/spec.ts';
-import { choosesMoment } from '../connect/trigger.ts';
 import { subscribe, unsubscribe } from '../log/start.ts';
 import { declareTopic, ensureTopic } from '../log/topics.ts';
 import { type ConnectorRow, deleteConnector, putConnector, readConnector, specOf } from '../state/connectors.ts';
@@ -46,7 +45,8 @@ export const applyConnector = async (
   // A new release or config may be what a failed task was waiting for, or name another destination.
   await restartTasks(table, row);
   if (before !== undefined) await askAgain(table, row);
-  if (!choosesMoment(row.trigger)) await wakeTasks(functions, row, 'manual');
+  // Whoever chose `manual`, or the times, chose the moment.
+  if (row.trigger !== 'manual' && !row.trigger.startsWith('cron ')) await wakeTasks(functions, row, 'manual');
   return { row, problems: [...found, ...left] };
 };
 

@@ -1,6 +1,6 @@
 import { partitionKey } from '../connect/connector.ts';
 import { type ConnectError, toConnectError } from '../connect/errors.ts';
-import { choosesMoment } from '../connect/trigger.ts';
+import { onData } from '../connect/trigger.ts';
 import type { LogOffset } from '../log/read.ts';
 import { startsOf } from '../log/start.ts';
 import { type QueueEnd, readHeads, readTopic } from '../log/topics.ts';
@@ -55,9 +55,9 @@ export const readState = async (table: Table, name: string, nowMs: number): Prom
   return { row, tasks, unfinished, progress, lanes, lagRecords };
 };
 
-/** One that only asks the destination where it stands can wait for the moment that somebody chose. */
+/** One that only asks the destination where it stands can wait for the schedule that a connector has. */
 const isUrgent = ({ trigger }: ConnectorRow, reset: PendingReset | undefined): boolean =>
-  reset !== undefined && (reset.all === true || reset.offsets.length > 0 || !choosesMoment(trigger));
+  reset !== undefined && (reset.all === true || reset.offsets.length > 0 || trigger === onData);
 
 /** Every connector. `onUnreadable` is told of a row that can't be read, and the others are read; without it, that is thrown. */
 export const readStates = async (

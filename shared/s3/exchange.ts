@@ -1,5 +1,6 @@
 import * as http from 'node:http';
 import * as https from 'node:https';
+import { ConnectError } from '../connect/errors.ts';
 
 export interface Answer {
   readonly status: number;
@@ -40,7 +41,11 @@ export const exchange = ({ method, url, path, headers, body, timeoutMs, signal }
     request.once('timeout', () => {
       request.destroy(Object.assign(new Error(`silent for ${timeoutMs} ms`), { code: 'ETIMEDOUT' }));
     });
-    request.once('error', reject);
+    request.once('error', (error: NodeJS.ErrnoException) => {
+      // Of a host with several addresses, which all refused, there is no message.
+      if (error.message === '') error.message = String(error.code);
+      reject(error);
+    });
     request.once('response', (response) => {
       const chunks: Buffer[] = [];
       response.on('data', (chunk: Buffer) => chunks.push(chunk));
@@ -55,4 +60,6 @@ export const exchange = ({ method, url, path, headers, body, timeoutMs, signal }
 
 /** Errors of the wire, by their code; anything else is a mistake of ours. */
 export const isNetworkError = (error: unknown): error is Error =>
-  error instanceof Error && typeof (error as NodeJS.ErrnoException).code === 'string';
+  error instanceof Error &&
+  !(error instanceof ConnectError) &&
+  typeof (error as NodeJS.ErrnoException).code === 'string';

@@ -105,7 +105,6 @@ export const createSender = (options: S3Options): Sender => {
         reason = `${codeOf(answer)}: ${messageOf(answer)}`;
       } catch (error) {
         request.signal?.throwIfAborted();
-        if (error instanceof ConnectError) throw error;
         if (!isNetworkError(error)) throw error;
         cause = error;
         reason = error.message;

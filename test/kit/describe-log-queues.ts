@@ -43,13 +43,19 @@ export const describeLogQueues = (makeStore: () => Promise<LogStore>): void => {
   });
 
   describe('queues', () => {
-    test.each([1, 2, 3])(
-      '4 → 8 → 3 queues while %i tasks read: every record once, each key in order',
-      async (tasks) => {
+    test.each([
+      { tasks: 1, oneRun: false },
+      { tasks: 2, oneRun: false },
+      { tasks: 3, oneRun: false },
+      { tasks: 1, oneRun: true },
+      { tasks: 3, oneRun: true },
+    ])(
+      '4 → 8 → 3 queues while $tasks tasks read (each poll of one run: $oneRun): every record once, each key in order',
+      async ({ tasks, oneRun }) => {
         const store = await makeStore();
         await ensureTopic(store.table, 't', { queues: 4 });
         const writer = openWriter(store);
-        const readers = range(0, tasks).map((task) => openReader(store, { task, tasks }));
+        const readers = range(0, tasks).map((task) => openReader(store, { task, tasks, oneRun }));
         const delivered: ReadRecord[] = [];
         let n = 0;
         let writing = true;

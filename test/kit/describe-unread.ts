@@ -10,6 +10,7 @@ import { applyConnector, removeConnector } from '../../shared/management/apply.t
 import { resetOffsets } from '../../shared/management/offsets.ts';
 import { readState, readStates } from '../../shared/management/status.ts';
 import { changeTarget, restartConnector } from '../../shared/management/tasks.ts';
+import type { Log } from '../../shared/runtime/run.ts';
 import type { Table } from '../../shared/state/table.ts';
 import { removeEnded, removeEndedObjects, segmentItems } from './erratic-retention.ts';
 import { appendingDestination, askedSource, type Row } from './memory-connectors.ts';
@@ -42,6 +43,7 @@ const bench = async (table: Table, topic: Partial<TopicSpec> = {}) => {
   const random = seeded('retention');
   let n = 0;
   const errors: string[] = [];
+  const log: Log = (level, message) => void (level === 'error' && errors.push(message));
   return {
     ...platform,
     objects,
@@ -52,12 +54,12 @@ const bench = async (table: Table, topic: Partial<TopicSpec> = {}) => {
     errors,
     written: (name: string) => destinations.get(name)!.map((row) => row.n),
     all: () => Array.from({ length: n }, (_, i) => i),
-    async append(pad = 'x') {
-      upstream.get('a')!.push({ key: 'k', n: n++, pad });
+    log,
+    async append(pad = 'x', key = 'k') {
+      upstream.get('a')!.push({ key, n: n++, pad });
       expect(await platform.invoke('source', 0)).toMatchObject({ outcome: 'drained' });
     },
-    sweep: () =>
-      sweep(table, functions, clock.now(), (level, message) => void (level === 'error' && errors.push(message))),
+    sweep: () => sweep(table, functions, clock.now(), log),
     /** Time passes: retention removes some of what has ended, in any order. */
     async retention(hours = 1) {
       clock.advance(hours * hourMs);
@@ -240,13 +242,40 @@ export const describeUnread = (name: string, makeTable: () => Promise<Table>): v
           return table.write(writes);
         },
       };
-      const unread = await findUnread(table, await readStates(table, world.clock.now()));
+      const unread = await findUnread(table, await readStates(table, world.clock.now()), () => {});
       await keepUnread(racing, unread, world.clock.now(), () => {});
       const left = await world.segments();
       expect(left.map(({ sk }) => Number(sk))).toEqual([0, 2, 3]);
       expect(
         left.every(({ expires, cap, retainedUntil }) => expires === cap && retainedUntil === second!.expires),
       ).toBe(true);
+    });
+
+    it('is kept queue by queue, what ends first before the others, and without one that can not be read', async () => {
+      const world = await bench(table, { queues: 3 });
+      await world.addSink('sink');
+      for (const key of ['k1', 'k2', 'k3', 'k4', 'k5', 'k6', 'k7']) {
+        await world.append('x', key);
+        world.clock.advance(hourMs);
+      }
+      const lists = await Promise.all([0, 1, 2].map((queue) => segmentItems(table, `rows#0#${queue}`)));
+      const byEnd = lists.flat().toSorted((a, b) => Number(a.expires) - Number(b.expires));
+      const ends = [...new Set(byEnd.map(({ pk }) => pk))];
+      expect(ends, 'a segment in each queue').toHaveLength(3);
+      world.clock.advance(15 * hourMs);
+      const kept: string[] = [];
+      const watched: Table = {
+        ...table,
+        query: (pk, query) => (pk === ends[1] ? Promise.reject(new Error('throttled')) : table.query(pk, query)),
+        write: (writes) => {
+          for (const write of writes)
+            if ('update' in write && write.update.pk.startsWith('log#')) kept.push(write.update.pk);
+          return table.write(writes);
+        },
+      };
+      await sweep(watched, world.functions, world.clock.now(), world.log);
+      expect([...new Set(kept)]).toEqual([ends[0], ends[2]]);
+      expect(world.errors.join()).toMatch(/what is unread of rows#0#\d could not be read: throttled/);
     });
 
     it('is kept page by page, each segment written once, however many sweeps it takes', async () => {
@@ -263,7 +292,7 @@ export const describeUnread = (name: string, makeTable: () => Promise<Table>): v
         },
       };
       for (let minute = 0; minute < 4; minute++) {
-        const unread = await findUnread(table, await readStates(table, world.clock.now()));
+        const unread = await findUnread(table, await readStates(table, world.clock.now()), () => {});
         await keepUnread(counted, unread, world.clock.now(), () => {}, 1);
       }
       expect(written).toEqual([100, 20]);

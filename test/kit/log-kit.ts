@@ -67,17 +67,21 @@ interface ReaderOptions {
   readonly tasks?: number;
   readonly connector?: string;
   readonly now?: () => number;
+  /** All polls are of one run. */
+  readonly oneRun?: boolean;
 }
 
 export const unlimited: Budget = { maxRecords: 1e6, maxBytes: 1e9, signal: new AbortController().signal };
 
-/** A sink's side of the log. Every poll is by a new run, which knows only what is committed. */
+/** A sink's side of the log. Every poll is by a new run, which knows only what is committed; with `oneRun` it has read before. */
 export const openReader = (store: LogStore, options: ReaderOptions = {}) => {
-  const { topics = ['t'], task = 0, tasks = 1, connector = 'reader', ...rest } = options;
+  const { topics = ['t'], task = 0, tasks = 1, connector = 'reader', oneRun = false, ...rest } = options;
   const owner = { connector, incarnation: 'i1' };
+  const newSource = () => logSource({ ...store, topics, task, tasks, ...rest });
+  const ofAllPolls = oneRun ? newSource() : undefined;
   const poll = async (limits: Partial<Budget> = {}) => {
     const ledger = createLedger((await loadProgress(store.table, owner)).offsets);
-    const source = logSource({ ...store, topics, task, tasks, ...rest });
+    const source = ofAllPolls ?? newSource();
     const polled = await source.poll(ledger.polled as never, { ...unlimited, ...limits });
     const commit = () => commitOffsets(store.table, owner, ledger.commitsFor(polled.offsets, randomUUID()));
     return { records: recordsOf(polled), poll: polled, commit };
@@ -97,7 +101,7 @@ export const openReader = (store: LogStore, options: ReaderOptions = {}) => {
     },
     more: async () => {
       const ledger = createLedger((await loadProgress(store.table, owner)).offsets);
-      return logSource({ ...store, topics, task, tasks, ...rest }).more!(ledger.polled as never);
+      return newSource().more!(ledger.polled as never);
     },
   };
 };

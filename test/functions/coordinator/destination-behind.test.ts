@@ -1,4 +1,4 @@
-import { beforeEach, describe, expect, it } from 'vitest';
+import { beforeEach, describe, expect, it, vi } from 'vitest';
 import { sweep } from '../../../functions/coordinator/sweep.ts';
 import type { SinkTask, SourceTask } from '../../../shared/connect/connector.ts';
 import { ConnectError } from '../../../shared/connect/errors.ts';
@@ -123,10 +123,14 @@ describe('a destination that is asked where it stands', () => {
   });
 
   it('waits for the moment that its operator chose', async () => {
-    const { platform, table, functions, spec, swept, failOver, written } = await bench();
+    const { platform, table, clock, functions, spec, swept, failOver, written } = await bench();
     failOver();
     await applyConnector(table, functions, { ...spec, trigger: 'manual' });
+    clock.advance(2 * dayMs);
     expect(await swept()).toEqual([]);
+    const write = vi.spyOn(table, 'write');
+    expect(await swept()).toEqual([]);
+    expect(write, 'the order is there, and not given again every minute').not.toHaveBeenCalled();
     expect(await platform.invoke('sink', 0)).toMatchObject({ records: 3 });
     expect(written()).toEqual([0, 1, 2, 3, 4, 5, 6]);
   });

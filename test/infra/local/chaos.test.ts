@@ -1,4 +1,6 @@
-import { readdir, writeFile } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { DynamoDBClient, PutItemCommand, ScanCommand } from '@aws-sdk/client-dynamodb';
 import { describe, expect, onTestFinished, test } from 'vitest';
@@ -171,6 +173,39 @@ describe('a process', () => {
     await until(() => lines.length > 1);
     instance.pause(100);
     expect((await hung).error?.errorType).toBe('Sandbox.Timedout');
+  });
+
+  test('that sleeps ends with its host, however that ends', async () => {
+    const directory = await temporaryDirectory();
+    await writeFile(
+      join(directory, 'index.mjs'),
+      'export const handler = async () => { console.log(process.pid); await new Promise(() => setInterval(() => {}, 1000)); };',
+    );
+    const instance = {
+      environment: { LAMBDA_TASK_ROOT: directory, _HANDLER: 'index.handler' },
+      codeDirectory: directory,
+      timeoutMs: 60_000,
+      memoryMb: 256,
+    };
+    const host = `
+      import { startInstance } from '${new URL('../../../infra/local/instance.ts', import.meta.url)}';
+      const instance = startInstance({ ...${JSON.stringify(instance)}, onLine: (line) => {
+        console.log(line);
+        instance.pause(60_000);
+      } });
+      void instance.invoke({ requestId: '1', payload: '{}', traceId: '', invokedFunctionArn: '' });`;
+    const running = spawn(process.execPath, ['--input-type=module', '--eval', host], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
+    const [output] = await once(running.stdout, 'data');
+    const pid = Number(String(output));
+    const stateOf = async (): Promise<string | undefined> => {
+      const stat = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => undefined);
+      return stat?.slice(stat.lastIndexOf(')') + 2, stat.lastIndexOf(')') + 3);
+    };
+    await until(async () => (await stateOf()) === 'T');
+    running.kill('SIGKILL');
+    await until(async () => [undefined, 'Z'].includes(await stateOf()));
   });
 });
 

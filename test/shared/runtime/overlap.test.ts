@@ -66,6 +66,45 @@ describe('the next poll', () => {
   });
 });
 
+describe('the memory of a batch', () => {
+  /** Tells when each poll is released. */
+  const released = (events: string[]): SourceTask<ArrayOffset> => {
+    const inner = arraySource(upstreamOf({ a: numbered(12) }), 'rows');
+    let polls = 0;
+    return {
+      ...inner,
+      async poll(...args) {
+        const n = ++polls;
+        return { ...(await inner.poll(...args)), release: () => void events.push(`freed ${n}`) };
+      },
+    };
+  };
+
+  it('is released once all of the batch is put and committed', async () => {
+    const kit = createRunKit();
+    const { sink } = appendingDestination();
+    const openSink = async () => ({ ...toldSink(sink(), kit.events), take: () => 3 });
+    await kit.run({ ...source(released(kit.events)), openSink });
+    expect(kit.events.filter((event) => /^(freed|commit)/.test(event))).toEqual([
+      ...['commit a 3', 'commit a 5', 'freed 1'],
+      ...['commit a 8', 'commit a 10', 'freed 2'],
+      ...['commit a 12', 'freed 3'],
+    ]);
+  });
+
+  it('is not, where the put failed: something of it may still be under way', async () => {
+    const kit = createRunKit();
+    const openSink = async (): Promise<SinkTask> => ({
+      put: async () => {
+        throw new ConnectError('UNAVAILABLE', 'gone', { retriable: false });
+      },
+      close: async () => {},
+    });
+    expect(await kit.run({ ...source(released(kit.events)), openSink })).toMatchObject({ outcome: 'failed' });
+    expect(kit.events.filter((event) => event.startsWith('freed'))).not.toContain('freed 1');
+  });
+});
+
 describe('a commit that fails', () => {
   it('ends the run: source and sink are closed, and what was polled ahead is not kept (invariant 6)', async () => {
     const kit = createRunKit();

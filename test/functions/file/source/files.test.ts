@@ -7,6 +7,7 @@ import { describe, expect, test, vi } from 'vitest';
 import { openContent } from '../../../../functions/file/content.ts';
 import { openLocal } from '../../../../functions/file/local-file.ts';
 import { fillWindow, openWindow } from '../../../../functions/file/window.ts';
+import { batchBytes } from '../../../../shared/connect/batch.ts';
 import {
   advance,
   type Config,
@@ -593,3 +594,33 @@ const firstPosition = async (path: string) => {
   await task.close();
   return poll.position(1);
 };
+
+test.each([
+  { format: 'text', config: {} },
+  { format: 'jsonl', config: { fields: { id: 'int64', text: 'string' } } },
+  { format: 'json', config: {} },
+  { format: 'csv', config: {} },
+] as const)(
+  'a batch of $format takes no more of a file than its bytes, though it is read in many chunks',
+  async ({ format, config }) => {
+    await inDirectory(async (directory) => {
+      const rows = Array.from({ length: 5_000 }, (_, id) => ({ id, text: 'x'.repeat(190) }));
+      const lines = rows.map((row) => (format === 'csv' ? `${row.id},${row.text}` : JSON.stringify(row)));
+      const content = format === 'json' ? `[${lines.join(',\n')}]` : lines.join('\n');
+      const path = join(directory, 'rows');
+      await writeFile(path, format === 'csv' ? `id,text\n${content}` : content);
+      const task = await openSource({ path, format, ...config });
+      const maxBytes = 300_000;
+      const budget = { maxRecords: 1e6, maxBytes, signal: new AbortController().signal };
+      // The second one knows how much to expect.
+      const stands: Stands = new Map();
+      for (let i = 0; i < 2; i++) {
+        const poll = await task.poll(offsetsOf(stands), budget);
+        expect(batchBytes(poll.batch)).toBeGreaterThan(maxBytes * 0.8);
+        expect(batchBytes(poll.batch)).toBeLessThan(maxBytes + 300);
+        advance(stands, poll);
+      }
+      await task.close();
+    });
+  },
+);
