@@ -1,4 +1,4 @@
-// An app of the CDK, to run where it stands: `npx cdk synth --app 'node orders.ts'`. orders.yaml is the same for one machine.
+// `npx cdk synth --app 'node orders.ts'` where it stands; in this repository after `npm run build`. orders.yaml is the same for one machine.
 import { App, Duration, Size, Stack } from 'aws-cdk-lib';
 import * as ec2 from 'aws-cdk-lib/aws-ec2';
 import * as rds from 'aws-cdk-lib/aws-rds';

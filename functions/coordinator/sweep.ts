@@ -96,7 +96,9 @@ const askMs = 24 * 60 * minuteMs;
  */
 const mustAsk = ({ tasks, progress, lanes = [] }: ConnectorState, nowMs: number): boolean => {
   if (progress.cached === undefined || progress.reset !== undefined) return false;
-  const quietMs = nowMs - Math.max(...tasks.map(({ row }) => row.lastRunAtMs ?? 0));
+  // None: its first run is about to end.
+  const runs = tasks.flatMap(({ row: { lastRunAtMs } }) => lastRunAtMs ?? []);
+  const quietMs = runs.length === 0 ? 0 : nowMs - Math.max(...runs);
   return quietMs >= Math.min(askMs, ...lanes.map(({ retentionMs }) => retentionMs / 2));
 };
 

@@ -1,6 +1,6 @@
 import { type BytesColumn, type RecordGroup, VALUE } from '../../shared/connect/batch.ts';
 import type { Partition, Position } from '../../shared/connect/connector.ts';
-import { textAt } from '../../shared/connect/record.ts';
+import { textReader } from '../../shared/connect/record.ts';
 import type { FieldTypeText } from './field-type.ts';
 import { fileSource } from './file-source.ts';
 import { createSeen, decideType, type Seen, see } from './infer-type.ts';
@@ -65,8 +65,9 @@ const seeGroup = (fields: Map<string, Seen>, { value, count }: RecordGroup): num
     const seen = fields.get(column.name) ?? createSeen();
     fields.set(column.name, seen);
     const isJson = column.schema.type === 'any';
+    const text = textReader(column);
     for (let row = 0; row < count; row++)
-      if (column.state === undefined || column.state[row] === VALUE) see(seen, textAt(column, row), isJson);
+      if (column.state === undefined || column.state[row] === VALUE) see(seen, text(row), isJson);
   }
   return count;
 };

@@ -1,6 +1,6 @@
 import type { Column, RecordGroup } from '../../shared/connect/batch.ts';
 import { ConnectError, rowError } from '../../shared/connect/errors.ts';
-import { valueAt } from '../../shared/connect/record.ts';
+import { valueReader } from '../../shared/connect/record.ts';
 import { describeSchema, ExactNumber, isStruct } from '../../shared/connect/schema.ts';
 
 /** Hive's name for the directory of records without a value. It gives the empty string the same one. */
@@ -75,8 +75,9 @@ const fieldText = (group: RecordGroup, field: string): TextOf => {
   const { type } = column.schema;
   if (type === 'bytes' || type === 'array' || type === 'map' || type === 'struct')
     throw unfit(group, field, column, 'partition by a field that has a text or a number');
+  const read = valueReader(column);
   return (row) => {
-    const value = valueAt(column, row);
+    const value = read(row);
     if (value !== null && typeof value === 'object' && !(value instanceof ExactNumber))
       throw rowError(
         `topic ${group.topic}: partitionBy ${field} found an object or a list, expected a text or a number`,
@@ -91,7 +92,7 @@ const fieldTime = (group: RecordGroup, field: string, partition: string): TextOf
   const { type } = column.schema;
   if (type !== 'timestamp' && (type !== 'date' || partition.startsWith('hour')))
     throw unfit(group, partition, column, `declare ${field} as a timestamp, or cast it by a transform`);
-  return (row) => valueAt(column, row) as string | null;
+  return valueReader(column) as TextOf;
 };
 
 const recordTime = ({ timestampsMs, topic }: RecordGroup): TextOf => {

@@ -2,6 +2,7 @@ import { existsSync } from 'node:fs';
 import { readdir, readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { DescribeTableCommand, DynamoDBClient, ListTablesCommand } from '@aws-sdk/client-dynamodb';
+import { LambdaClient } from '@aws-sdk/client-lambda';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import { lambdaInvoker } from '../../shared/lambda/invoke.ts';
 import type { ObjectStore } from '../../shared/log/objects.ts';
@@ -43,11 +44,16 @@ export const openPlatform = async (stateDir: string): Promise<OpenPlatform> => {
   const client = opened.adopt(clientAt(dynamodb.endpoint), (it) => it.destroy());
   const tableName = await findTable(client);
   const objects = objectsOf(s3Client({ ...localAccess, endpoint: s3.endpoint }), await bucketsOf(stateDir));
-  const functions = host === undefined ? nothingRuns : lambdaInvoker({ ...localAccess, endpoint: host.lambdaEndpoint });
+  const functions =
+    host === undefined ? nothingRuns : lambdaInvoker(opened.adopt(lambdaAt(host.lambdaEndpoint), (it) => it.destroy()));
   const table = dynamoTable({ client, tableName });
   const all = opened.move();
   return { table, objects, functions, running: host !== undefined, close: () => all.disposeAsync() };
 };
+
+/** Who asks the local host to run a task waits for its end, and decides itself what to try again. */
+export const lambdaAt = (endpoint: string): LambdaClient =>
+  new LambdaClient({ ...localAccess, endpoint, maxAttempts: 1, requestHandler: { requestTimeout: 0 } });
 
 const startStores = async (
   stateDir: string,

@@ -10,7 +10,7 @@ import { deadLeases } from './dead-leases.ts';
 import { type Drained, drain } from './drain.ts';
 import { createMeter, type Meter } from './meter.ts';
 import { type Answer, exitCodes, writeLine } from './output.ts';
-import { clientAt, findTable, localAccess } from './platform.ts';
+import { clientAt, findTable, lambdaAt } from './platform.ts';
 import { startProgress } from './progress.ts';
 import { startServices } from './services.ts';
 import { summarize } from './summary.ts';
@@ -121,12 +121,11 @@ export const run = async (files: readonly string[], options: RunOptions, interru
   await using local = await startLocal(files, options.state, say, { drain: true, chaos: options.chaos });
   const { host, meter } = local;
   const client = clientAt(host.dynamodb.endpoint);
-  // What dies is invoked again by the drain itself.
-  const functions = lambdaInvoker({ ...localAccess, endpoint: host.lambdaEndpoint, tries: 1 });
+  const lambda = lambdaAt(host.lambdaEndpoint);
   try {
     const table = dynamoTable({ client, tableName: await findTable(client) });
     const progress = options.json ? { show: () => {}, end: () => {} } : startProgress(process.stdout, startMs);
-    const toTheEnd = () => drain(table, functions, interrupted, (states) => progress.show(states));
+    const toTheEnd = () => drain(table, lambdaInvoker(lambda), interrupted, (states) => progress.show(states));
     let drained = await toTheEnd();
     // What a retry can mend is tried again at once, as the coordinator would do after some minutes.
     while (options.chaos !== undefined && isMendable(drained)) drained = await toTheEnd();
@@ -144,6 +143,7 @@ export const run = async (files: readonly string[], options: RunOptions, interru
     };
   } finally {
     client.destroy();
+    lambda.destroy();
   }
 };
 

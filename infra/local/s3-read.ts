@@ -48,6 +48,8 @@ async function send(object: OpenObject, start: number, end: number, response: Se
 
 /** Resolves when the client took what was written, or is gone. */
 const drained = async (response: ServerResponse): Promise<void> => {
+  // Its close came before, and nothing comes after.
+  if (response.destroyed) return;
   const settled = new AbortController();
   const events = ['drain', 'close'].map((event) => once(response, event, { signal: settled.signal }));
   await Promise.race(events);

@@ -1,10 +1,10 @@
 import { freeBuffer } from './buffers.ts';
-import { type ConnectRecord, type Header, recordAt } from './record.ts';
+import { type ConnectRecord, type Header, recordReader } from './record.ts';
 import type { Schema } from './schema.ts';
 
 /**
  * A batch of records as columns. Groups are runs of records with one topic and one pair of schemas; their order is the
- * records' order. Iterating gives lazy records over the same bytes; bulk connectors read the columns.
+ * records' order. Iterating gives records one by one; bulk connectors read the columns.
  *
  * Ownership: a batch is valid until the `put` it was given to settles. Then its buffers are used again, so a sink that keeps
  * bytes longer must copy them.
@@ -105,7 +105,10 @@ export const batchOfGroups = (groups: readonly RecordGroup[]): RecordBatch => {
     count,
     groups,
     *[Symbol.iterator]() {
-      for (const group of groups) for (let row = 0; row < group.count; row++) yield recordAt(group, row);
+      for (const group of groups) {
+        const read = recordReader(group);
+        for (let row = 0; row < group.count; row++) yield read(row);
+      }
     },
   };
 };

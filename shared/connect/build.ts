@@ -1,5 +1,5 @@
-import { createArena } from './arena.ts';
 import {
+  type BytesColumn,
   batchOfGroups,
   type Column,
   columnKind,
@@ -15,7 +15,7 @@ import { rowError } from './errors.ts';
 import { decimalText, isPlainObject, misfit } from './fit.ts';
 import { writeJson } from './json.ts';
 import type { Header } from './record.ts';
-import { any, isStruct, type Schema, sameSchema, string, type Value } from './schema.ts';
+import { any, type Field, isStruct, type Schema, sameSchema, string, type Value } from './schema.ts';
 
 /** A record as a connector or a transform makes it. Without a schema, a struct's fields and every other value are `any`. */
 export interface RecordInput {
@@ -132,16 +132,19 @@ const groupOf = (run: readonly RecordInput[]): RecordGroup => {
 const sideOf = (values: readonly Value[], declared: Schema | undefined, isKey: boolean): Side => {
   const schema = declared ?? undeclaredSchema(values, isKey);
   const nulls = values.includes(null) ? Uint8Array.from(values, (v) => (v === null ? 1 : 0)) : undefined;
-  const columns = isStruct(schema)
-    ? schema.fields.map((field) =>
-        columnOf(
-          field.name,
-          field.schema,
-          values.map((v) => (isPlainObject(v) && Object.hasOwn(v, field.name) ? v[field.name]! : undefined)),
-        ),
-      )
-    : [columnOf('', schema, values)];
+  const columns = isStruct(schema) ? fieldColumns(schema.fields, values) : [columnOf('', schema, values)];
   return { schema, columns, ...(nulls === undefined ? {} : { nulls }) };
+};
+
+const fieldColumns = (fields: readonly Field[], values: readonly Value[]): readonly Column[] => {
+  const structs = values.map((value) => (isPlainObject(value) ? value : {}));
+  return fields.map(({ name, schema }) => {
+    // Only a name that every object inherits needs the slower question whose it is.
+    const isInherited = name in {};
+    const read = (struct: { readonly [field: string]: Value }) =>
+      isInherited && !Object.hasOwn(struct, name) ? undefined : struct[name];
+    return columnOf(name, schema, structs.map(read));
+  });
 };
 
 const undeclaredSchema = (values: readonly Value[], isKey: boolean): Schema => {
@@ -155,7 +158,6 @@ const undeclaredSchema = (values: readonly Value[], isKey: boolean): Schema => {
 
 /** One column of values that fit `schema`; undefined is a missing field. */
 export const columnOf = (name: string, schema: Schema, values: readonly (Value | undefined)[]): Column => {
-  const count = values.length;
   const allThere = values.every((v) => v !== null && v !== undefined);
   const state = allThere
     ? {}
@@ -170,21 +172,30 @@ export const columnOf = (name: string, schema: Schema, values: readonly (Value |
       return { ...common, kind: 'float64', values: Float64Array.from(values, (v) => (v as number | null) ?? 0) };
     case 'boolean':
       return { ...common, kind: 'boolean', values: Uint8Array.from(values, (v) => (v === true ? 1 : 0)) };
-    case 'bytes': {
-      const arena = createArena(count * 16);
-      const starts = new Uint32Array(count);
-      const ends = new Uint32Array(count);
-      for (let i = 0; i < count; i++) {
-        starts[i] = arena.length;
-        const value = values[i];
-        if (value !== null && value !== undefined) {
-          if (schema.type === 'bytes') arena.bytes(value as Uint8Array);
-          else if (holdsJson(schema)) arena.text(writeJson(value));
-          else arena.text(schema.type === 'decimal' ? decimalText(value)! : (value as string));
-        }
-        ends[i] = arena.length;
-      }
-      return { ...common, kind: 'bytes', data: arena.data, starts, ends };
-    }
+    case 'bytes':
+      return { ...common, kind: 'bytes', ...packed(schema, values) };
   }
 };
+
+/** The bytes of variable length of a column, one after the other. */
+const packed = (
+  schema: Schema,
+  values: readonly (Value | undefined)[],
+): Pick<BytesColumn, 'data' | 'starts' | 'ends'> => {
+  const parts = values.map((value) => {
+    if (value === null || value === undefined) return '';
+    if (schema.type === 'bytes') return value as Uint8Array;
+    if (holdsJson(schema)) return writeJson(value);
+    return schema.type === 'decimal' ? decimalText(value)! : (value as string);
+  });
+  // All texts at once: a call per value costs more than its bytes.
+  const data = schema.type === 'bytes' ? Buffer.concat(parts.map(bytesOf)) : Buffer.from(parts.join(''));
+  const places = new Uint32Array(values.length + 1);
+  const units = parts.reduce((sum, part) => sum + part.length, 0);
+  // Where each unit is one byte, and that is the rule, lengths need not be counted again.
+  const lengthOf = (part: string | Uint8Array) => (units === data.length ? part.length : bytesOf(part).length);
+  for (const [i, part] of parts.entries()) places[i + 1] = places[i]! + lengthOf(part);
+  return { data, starts: places.subarray(0, values.length), ends: places.subarray(1) };
+};
+
+const bytesOf = (part: string | Uint8Array): Uint8Array => (typeof part === 'string' ? Buffer.from(part) : part);

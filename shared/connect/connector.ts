@@ -2,6 +2,7 @@ import type * as z from 'zod';
 import type { RecordBatch } from './batch.ts';
 import { batchOf, type RecordInput } from './build.ts';
 import { type ConnectError, toConnectError } from './errors.ts';
+import { isPlainObject } from './fit.ts';
 import { canonicalJson } from './json.ts';
 import type { Value } from './schema.ts';
 
@@ -272,6 +273,16 @@ export const pollOf = <Offset>(
   };
 };
 
+/** About the bytes of a value. */
+const sizeOf = (value: Value): number => {
+  if (typeof value === 'string' || value instanceof Uint8Array) return value.length;
+  if (Array.isArray(value)) return value.reduce((sum: number, one: Value) => sum + sizeOf(one), 0);
+  if (!isPlainObject(value)) return 8;
+  let bytes = 0;
+  for (const field in value) bytes += sizeOf(value[field]!);
+  return bytes;
+};
+
 /** The first records that fit the budget, and at least one. */
 const within = <Offset>(
   records: readonly SourceRecord<Offset>[],
@@ -280,7 +291,7 @@ const within = <Offset>(
   let bytes = 0;
   const over = records.findIndex(({ value }, index) => {
     if (index >= maxRecords || bytes >= maxBytes) return true;
-    bytes += canonicalJson(value).length;
+    bytes += sizeOf(value);
     return false;
   });
   return over === -1 ? records : records.slice(0, over);

@@ -72,6 +72,11 @@ export const writeJson = (value: Value): string => {
     case 'string':
     case 'boolean':
       return JSON.stringify(value);
+    case 'number':
+      if (Object.is(value, -0)) return '-0';
+      return Number.isFinite(value) ? String(value) : `"${value}"`;
+    case 'bigint':
+      return String(value);
     default:
       return JSON.stringify(withoutBytes(value), replacer);
   }

@@ -1,4 +1,5 @@
 import { type BytesColumn, type Column, holdsJson, MISSING, type RecordGroup, type Side, VALUE } from './batch.ts';
+import { bufferOf } from './buffers.ts';
 import { parseJson } from './json.ts';
 import { isStruct, type Schema, type Value } from './schema.ts';
 
@@ -22,71 +23,114 @@ export interface ConnectRecord {
 
 const noHeaders: readonly Header[] = [];
 
-/** A lazy view of one row: a field is decoded when it is read. */
-export const recordAt = (group: RecordGroup, row: number): ConnectRecord => {
-  const timestampMs = group.timestampsMs?.[row];
-  return {
-    topic: group.topic,
-    get key() {
-      return group.key === undefined ? null : sideValueAt(group.key, row);
-    },
-    get value() {
-      return sideValueAt(group.value, row);
-    },
+type Read<T> = (row: number) => T;
+
+/** The records of a group, one by one: what is the same for all of them is looked up once. */
+export const recordReader = (group: RecordGroup): Read<ConnectRecord> => {
+  const { topic, headers, timestampsMs } = group;
+  const key = group.key === undefined ? () => null : sideReader(group.key);
+  const value = sideReader(group.value);
+  const schemas = {
     ...(group.key === undefined ? {} : { keySchema: group.key.schema }),
     valueSchema: group.value.schema,
-    headers: group.headers?.[row] ?? noHeaders,
-    ...(timestampMs === undefined || Number.isNaN(timestampMs) ? {} : { timestampMs }),
+  };
+  return (row) => {
+    const record = { topic, key: key(row), value: value(row), ...schemas, headers: headers?.[row] ?? noHeaders };
+    const timestampMs = timestampsMs?.[row];
+    return timestampMs === undefined || Number.isNaN(timestampMs) ? record : { ...record, timestampMs };
   };
 };
 
-/** The key or value of one row: a struct as an object without its missing fields. */
-export const sideValueAt = (side: Side, row: number): Value => {
-  if (side.nulls !== undefined && side.nulls[row] === 1) return null;
-  if (!isStruct(side.schema)) return valueAt(side.columns[0]!, row);
-  const struct: Record<string, Value> = {};
-  for (const column of side.columns) {
-    if (column.state !== undefined && column.state[row] === MISSING) continue;
-    // `__proto__` is a field name like any other.
-    if (column.name === '__proto__')
-      Object.defineProperty(struct, column.name, { value: valueAt(column, row), enumerable: true });
-    else struct[column.name] = valueAt(column, row);
-  }
-  return struct;
+/** Keys or values: a struct as an object without its missing fields. */
+export const sideReader = (side: Side): Read<Value> => {
+  const read = isStruct(side.schema) ? structReader(side.columns) : valueReader(side.columns[0]!);
+  const { nulls } = side;
+  return nulls === undefined ? read : (row) => (nulls[row] === 1 ? null : read(row));
 };
 
-/** One value of a column; null where it is null or missing. */
-export const valueAt = (column: Column, row: number): Value => {
-  if (column.state !== undefined && column.state[row] !== VALUE) return null;
+const structReader = (columns: readonly Column[]): Read<Value> => {
+  const fields = columns.map((column) => ({ name: column.name, state: column.state, read: valueReader(column) }));
+  return (row) => {
+    const struct: Record<string, Value> = {};
+    for (const { name, state, read } of fields) {
+      if (state !== undefined && state[row] === MISSING) continue;
+      // `__proto__` is a field name like any other.
+      if (name === '__proto__') Object.defineProperty(struct, name, { value: read(row), enumerable: true });
+      else struct[name] = read(row);
+    }
+    return struct;
+  };
+};
+
+/** The values of a column; null where it is null or missing. */
+export const valueReader = (column: Column): Read<Value> => {
+  const read = presentReader(column);
+  const { state } = column;
+  return state === undefined ? read : (row) => (state[row] === VALUE ? read(row) : null);
+};
+
+const presentReader = (column: Column): Read<Value> => {
   switch (column.kind) {
     case 'int32':
     case 'int64':
-    case 'float64':
-      return column.values[row]!;
-    case 'boolean':
-      return column.values[row] === 1;
-    case 'bytes':
-      if (column.schema.type === 'bytes') return column.data.subarray(column.starts[row], column.ends[row]);
-      return holdsJson(column.schema) ? fromJson(column.schema, textAt(column, row)) : textAt(column, row);
+    case 'float64': {
+      const { values } = column;
+      return (row) => values[row]!;
+    }
+    case 'boolean': {
+      const { values } = column;
+      return (row) => values[row] === 1;
+    }
+    case 'bytes': {
+      const { data, starts, ends, schema } = column;
+      if (schema.type === 'bytes') return (row) => data.subarray(starts[row], ends[row]);
+      if (schema.type === 'any') return anyReader(column);
+      const text = textReader(column);
+      return holdsJson(schema) ? (row) => retype(schema, parseJson(text(row))) : text;
+    }
   }
 };
 
-/** The UTF-8 text of a bytes column at a row. */
-export const textAt = (column: BytesColumn, row: number): string => {
-  const { data } = column;
-  return Buffer.from(data.buffer, data.byteOffset, data.byteLength).toString(
-    'utf8',
-    column.starts[row],
-    column.ends[row],
-  );
+/** The UTF-8 texts of a bytes column. */
+export const textReader = ({ data, starts, ends }: BytesColumn): Read<string> => {
+  const bytes = bufferOf(data);
+  return (row) => bytes.toString('utf8', starts[row], ends[row]);
+};
+
+const QUOTE = 0x22;
+const BACKSLASH = 0x5c;
+const ZERO = 0x30;
+const NINE = 0x39;
+const LOWER_F = 0x66;
+const LOWER_N = 0x6e;
+const LOWER_T = 0x74;
+
+/** JSON values as they were given. Most are texts without escapes and short integers, which need no parser. */
+const anyReader = (column: BytesColumn): Read<Value> => {
+  const { starts, ends } = column;
+  const data = bufferOf(column.data);
+  return (row) => {
+    const start = starts[row]!;
+    const end = ends[row]!;
+    const first = data[start]!;
+    if (first === QUOTE) {
+      let i = start;
+      while (i < end && data[i] !== BACKSLASH) i++;
+      if (i === end) return data.toString('utf8', start + 1, end - 1);
+    } else if (first === LOWER_T) return true;
+    else if (first === LOWER_F) return false;
+    else if (first === LOWER_N) return null;
+    else if (end - start < 16) {
+      let integer = 0;
+      let i = start;
+      while (i < end && data[i]! >= ZERO && data[i]! <= NINE) integer = integer * 10 + data[i++]! - ZERO;
+      if (i === end) return integer;
+    }
+    return parseJson(data.toString('utf8', start, end));
+  };
 };
 
 /** Nested values are stored as JSON text; typed members come back in their canonical form. */
-const fromJson = (schema: Schema, text: string): Value => {
-  const parsed = parseJson(text);
-  return schema.type === 'any' ? parsed : retype(schema, parsed);
-};
-
 const retype = (schema: Schema, value: Value): Value => {
   if (value === null) return null;
   switch (schema.type) {

@@ -1,7 +1,10 @@
+import { defaultProvider } from '@aws-sdk/credential-provider-node';
+import { Sha256 } from '@smithy/core/checksum';
+import { SignatureV4 } from '@smithy/signature-v4';
 import { backoffMs, delay } from '../connect/backoff.ts';
 import { ConnectError } from '../connect/errors.ts';
-import { isNetworkError } from '../s3/exchange.ts';
-import { postSigned } from './signed-request.ts';
+import { domainOf } from '../s3/address.ts';
+import { exchange, isNetworkError } from '../s3/exchange.ts';
 
 export interface AwsCall {
   /** As in its host name and its signature. */
@@ -53,16 +56,27 @@ export const callAws = async (call: AwsCall): Promise<Readonly<Record<string, un
   }
 };
 
-const post = async ({ service, target, region, body, endpointVariable }: AwsCall) => {
-  const answer = await postSigned({
-    service,
-    region,
-    endpoint: process.env[endpointVariable] || process.env.AWS_ENDPOINT_URL || undefined,
+const post = async (call: AwsCall) => {
+  const { service, target, region = process.env.AWS_REGION, endpointVariable } = call;
+  if (region === undefined) throw new ConnectError('CONFIG_INVALID', 'the environment variable AWS_REGION is not set');
+  const endpoint = process.env[endpointVariable] || process.env.AWS_ENDPOINT_URL;
+  const url = new URL(endpoint || `https://${service}.${region}.${domainOf(region)}`);
+  const body = JSON.stringify(call.body);
+  const signer = new SignatureV4({ service, region, credentials: defaultProvider(), sha256: Sha256 });
+  const { headers } = await signer.sign({
+    method: 'POST',
+    protocol: url.protocol,
+    hostname: url.hostname,
     path: '/',
-    headers: { 'content-type': 'application/x-amz-json-1.1', 'x-amz-target': target },
-    body: JSON.stringify(body),
-    timeoutMs,
+    headers: {
+      host: url.host,
+      'content-type': 'application/x-amz-json-1.1',
+      'content-length': String(Buffer.byteLength(body)),
+      'x-amz-target': target,
+    },
+    body,
   });
+  const answer = await exchange({ method: 'POST', url, path: '/', headers, body, timeoutMs });
   return { status: answer.status, body: parsed(answer.body.toString()) };
 };
 

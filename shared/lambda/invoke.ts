@@ -1,80 +1,43 @@
-import { backoffMs, delay } from '../connect/backoff.ts';
+import { InvokeCommand, type InvokeCommandInput, LambdaClient } from '@aws-sdk/client-lambda';
 import { ConnectError } from '../connect/errors.ts';
-import type { ConnectorEvent, InvokeFunction } from '../management/ports.ts';
-import type { Answer } from '../s3/exchange.ts';
-import { isNetworkError } from '../s3/exchange.ts';
-import { postSigned, type ServiceAccess } from './signed-request.ts';
-
-export interface InvokerOptions extends ServiceAccess {
-  /** @default 3 */
-  readonly tries?: number;
-}
-
-/** Lambda lets no function run for longer. */
-const longestRunMs = 15 * 60_000;
-const acceptMs = 20_000;
+import type { InvokeFunction } from '../management/ports.ts';
 
 /** Functions by Lambda's Invoke API. */
-export const lambdaInvoker = ({ tries = 3, ...access }: InvokerOptions = {}): InvokeFunction => {
-  const endpoint =
-    access.endpoint ?? (process.env.AWS_ENDPOINT_URL_LAMBDA || process.env.AWS_ENDPOINT_URL || undefined);
-  const post = (functionName: string, type: 'Event' | 'RequestResponse', payload: ConnectorEvent) =>
-    postSigned({
-      ...access,
-      endpoint,
-      service: 'lambda',
-      path: `/2015-03-31/functions/${encodeURIComponent(functionName)}/invocations`,
-      headers: { 'content-type': 'application/json', 'x-amz-invocation-type': type },
-      body: JSON.stringify(payload),
-      timeoutMs: type === 'Event' ? acceptMs : longestRunMs + acceptMs,
-    });
-  const invoke = async (...call: Parameters<typeof post>): Promise<Answer> => {
-    for (let attempt = 1; ; attempt++) {
-      const answer = await post(...call).catch((thrown: unknown) => {
-        if (isNetworkError(thrown)) return thrown;
-        throw thrown;
-      });
-      if ('status' in answer && answer.status < 300) return answer;
-      const isPassing = !('status' in answer) || answer.status >= 500 || answer.status === 429;
-      if (!isPassing || attempt === tries) throw refusal(call[0], answer);
-      await delay(backoffMs(attempt, 100, 1_000));
+export const lambdaInvoker = (client = new LambdaClient({ maxAttempts: 3 })): InvokeFunction => {
+  const invoke = async (functionName: string, payload: unknown, options: Partial<InvokeCommandInput> = {}) => {
+    const input = { FunctionName: functionName, Payload: Buffer.from(JSON.stringify(payload)), ...options };
+    try {
+      return await client.send(new InvokeCommand(input));
+    } catch (thrown) {
+      throw refusal(functionName, thrown as Error);
     }
   };
   return {
     async event(functionName, payload) {
-      await invoke(functionName, 'Event', payload);
+      await invoke(functionName, payload, { InvocationType: 'Event' });
     },
     async request(functionName, payload) {
-      const { headers, body } = await invoke(functionName, 'RequestResponse', payload);
-      const result = JSON.parse(body.toString() || 'null');
-      const error = headers['x-amz-function-error'];
-      if (error === undefined) return result;
-      throw new ConnectError('UNAVAILABLE', `function ${functionName} failed: ${result?.errorMessage ?? error}`, {
-        retriable: true,
-      });
+      const { Payload = [], FunctionError } = await invoke(functionName, payload);
+      const result = JSON.parse(Buffer.from(Payload).toString() || 'null');
+      if (FunctionError === undefined) return result;
+      throw new ConnectError(
+        'UNAVAILABLE',
+        `function ${functionName} failed: ${result?.errorMessage ?? FunctionError}`,
+        {
+          retriable: true,
+        },
+      );
     },
   };
 };
 
-const refusal = (functionName: string, answer: Answer | Error): ConnectError => {
-  const message = (reason: string) => `function ${functionName} could not be invoked: ${reason}`;
-  if (answer instanceof Error)
-    return new ConnectError('UNAVAILABLE', message(answer.message), { retriable: true, cause: answer });
-  const { status, headers, body } = answer;
-  const type = String(headers['x-amzn-errortype'] ?? status).replace(/:.*$/, '');
-  const reason = message(`${type}: ${textOf(body)}`);
-  if (status === 403) return new ConnectError('ACCESS_DENIED', reason);
-  if (status === 404) return new ConnectError('NOT_FOUND', reason);
-  return new ConnectError('UNAVAILABLE', reason, { retriable: status >= 500 || status === 429 });
-};
-
-/** A proxy on the way may answer with anything. */
-const textOf = (body: Buffer): string => {
-  const text = body.toString();
-  try {
-    const { Message, message } = JSON.parse(text) as { readonly Message?: string; readonly message?: string };
-    return Message ?? message ?? text.slice(0, 200);
-  } catch {
-    return text.slice(0, 200);
-  }
+/** What Lambda, or the way to it, says of a call that it did not take: tried again by the client where it may pass. */
+const refusal = (functionName: string, cause: Error): ConnectError => {
+  const { name, message, $metadata } = cause as Error & { readonly $metadata?: { readonly httpStatusCode?: number } };
+  const reason = `function ${functionName} could not be invoked: ${name}: ${message}`;
+  const status = $metadata?.httpStatusCode ?? 0;
+  if (status === 403) return new ConnectError('ACCESS_DENIED', reason, { cause });
+  if (status === 404) return new ConnectError('NOT_FOUND', reason, { cause });
+  const isPassing = status < 400 || status >= 500 || status === 429;
+  return new ConnectError('UNAVAILABLE', reason, { retriable: isPassing, cause });
 };

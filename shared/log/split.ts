@@ -1,7 +1,6 @@
 import { gatherGroup, type RecordBatch, type RecordGroup, type Side } from '../connect/batch.ts';
 import { canonicalJson } from '../connect/json.ts';
-import { sideValueAt, valueAt } from '../connect/record.ts';
-import { isStruct } from '../connect/schema.ts';
+import { sideReader } from '../connect/record.ts';
 import { queueOf } from './murmur2.ts';
 
 /** The records of a batch that go to one queue, in order. */
@@ -43,8 +42,9 @@ export const splitQueues = (
 const rowsByQueue = (group: RecordGroup, key: Side, queues: number, keyless: number): Map<number, Uint32Array> => {
   const assigned = new Uint8Array(group.count);
   const counts = new Uint32Array(queues);
+  const bytesOf = keyBytes(key);
   for (let row = 0; row < group.count; row++) {
-    const queue = key.nulls !== undefined && key.nulls[row] === 1 ? keyless : queueOf(keyBytes(key, row), queues);
+    const queue = key.nulls !== undefined && key.nulls[row] === 1 ? keyless : queueOf(bytesOf(row), queues);
     assigned[row] = queue;
     counts[queue]!++;
   }
@@ -62,9 +62,10 @@ const rowsByQueue = (group: RecordGroup, key: Side, queues: number, keyless: num
  * The bytes that are hashed: a string or bytes key as it is, as Kafka's serializers give it; every other key as JSON text with sorted
  * fields. Fixed for ever: another form would move keys between queues.
  */
-export const keyBytes = (key: Side, row: number): Uint8Array => {
+const keyBytes = (key: Side): ((row: number) => Uint8Array) => {
   const column = key.columns[0]!;
-  if (!isStruct(key.schema) && column.kind === 'bytes' && (key.schema.type === 'string' || key.schema.type === 'bytes'))
-    return column.data.subarray(column.starts[row], column.ends[row]);
-  return Buffer.from(canonicalJson(isStruct(key.schema) ? sideValueAt(key, row) : valueAt(column, row)));
+  if (column.kind === 'bytes' && (key.schema.type === 'string' || key.schema.type === 'bytes'))
+    return (row) => column.data.subarray(column.starts[row], column.ends[row]);
+  const read = sideReader(key);
+  return (row) => Buffer.from(canonicalJson(read(row)));
 };

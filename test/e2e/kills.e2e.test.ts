@@ -22,7 +22,7 @@ const rowCount = 100_000;
 /** Row n updates key n mod 1000: 100 versions of each key, all over the file. */
 const rows = Array.from({ length: rowCount }, (_, n) => ({ id: `k${n % keys}`, n }));
 
-const pipelineOf = ({ queues = 4, tasks = 1, upsertTasks = 2 } = {}) => `name: p
+const pipelineOf = ({ queues = 4, tasks = 1, upsertTasks = 2, maxRecords = 4_000 } = {}) => `name: p
 topics:
   rows: { queues: ${queues} }
 sources:
@@ -30,7 +30,7 @@ sources:
     connector: file
     every: 1m
     timeout: 5s
-    maxRecords: 4000
+    maxRecords: ${maxRecords}
     config: { path: rows.jsonl, topic: rows, keyFields: [id], fields: { id: string, n: int32 } }
 sinks:
   upsert:
@@ -38,21 +38,21 @@ sinks:
     from: [rows]
     timeout: 5s
     tasks: ${upsertTasks}
-    maxRecords: 4000
+    maxRecords: ${maxRecords}
     config: { url: '\${env:SLUICE_POSTGRES_URL}', table: latest }
   insert:
     connector: postgres
     from: [rows]
     timeout: 5s
     tasks: ${tasks}
-    maxRecords: 4000
+    maxRecords: ${maxRecords}
     config: { url: '\${env:SLUICE_POSTGRES_URL}', table: every, mode: insert }
   files:
     connector: file
     from: [rows]
     timeout: 5s
     tasks: ${tasks}
-    maxRecords: 4000
+    maxRecords: ${maxRecords}
     config: { path: out }
 `;
 
@@ -207,12 +207,14 @@ describe('whatever is killed, every row arrives once and in the order of its key
       { queues: 8, tasks: 1 },
     ];
     for (const { queues, tasks } of sets) {
-      await place.file('p.yaml', pipelineOf({ queues, tasks, upsertTasks: tasks }));
+      await place.file('p.yaml', pipelineOf({ queues, tasks, upsertTasks: tasks, maxRecords: 1_000 }));
       const running = start(place);
       // The sets before the last one are cut off in the middle, their functions too.
       if (tasks === 1) messageOf(await running.ended);
       else {
-        expect(await untilSteps(place, running, random.integer(3, 8)), 'there was work left').toBe(true);
+        expect(await untilSteps(place, running, random.integer(3, 8)), `no work was left: ${running.output()}`).toBe(
+          true,
+        );
         running.kill(random.pick(['SIGKILL', 'SIGINT'])!);
         await running.ended;
         await until(() => place.processes().length === 0);

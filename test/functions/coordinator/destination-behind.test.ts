@@ -135,6 +135,23 @@ describe('a destination that is asked where it stands', () => {
     expect(written()).toEqual([0, 1, 2, 3, 4, 5, 6]);
   });
 
+  it('is not asked by a sweep that comes while its first run ends', async () => {
+    const { platform, table, clock, functions, spec } = await bench();
+    const { sink } = owningDestination();
+    platform.plugins.set('new', { sink });
+    await applyConnector(table, functions, { ...spec, name: 'new' }, { nowMs: clock.now() });
+    let writes = 0;
+    const op = async <T>(name: string, call: () => Promise<T>): Promise<T> => {
+      // Its lease, the copy of its offsets, its release.
+      if (name === 'write 1' && ++writes === 3) await sweep(table, functions, clock.now(), () => {});
+      return call();
+    };
+    expect(await platform.invoke('new', 0, { op })).toMatchObject({ outcome: 'drained', records: 7 });
+    expect(writes).toBe(3);
+    expect(await getOffsets(table, 'new')).toMatchObject({ cached: true });
+    expect((await getOffsets(table, 'new')).reset).toBeUndefined();
+  });
+
   it('may have no reset: nothing is moved', async () => {
     const { platform, table, functions, failOver } = await bench();
     const { sink } = owningDestination();

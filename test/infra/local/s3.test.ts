@@ -1,9 +1,13 @@
 import { createHash, randomBytes } from 'node:crypto';
+import { once } from 'node:events';
 import { cp, mkdir, readdir, readFile, rename, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
-import { request } from 'node:http';
+import { createServer, request } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
 import { startS3 } from '../../../infra/local/s3.ts';
+import { readObject } from '../../../infra/local/s3-read.ts';
+import type { S3Store } from '../../../infra/local/s3-store.ts';
 import { type S3, s3Client } from '../../../shared/s3/client.ts';
 import { elements, textOf } from '../../../shared/s3/xml.ts';
 import { startLocalS3 } from '../../kit/s3.ts';
@@ -392,6 +396,33 @@ test('a client that goes away while it sends leaves nothing', async () => {
   sending.destroy();
   await until(async () => (await readdir(join(local.root, '.staging'))).length === 0);
   expect(await keysIn(bucket)).toEqual([]);
+});
+
+test('a client that goes away while its object is read is not waited for', { timeout: 20_000 }, async () => {
+  let gone = false;
+  const file = {
+    read: async (_piece: Buffer, _at: number, bytesRead: number) => {
+      sending.destroy();
+      await until(() => gone);
+      return { bytesRead };
+    },
+    close: async () => {},
+  };
+  const object = { file, size: 100, etag: 'x', modifiedMs: 0, isUnchanged: async () => true };
+  const store = { open: async () => object } as unknown as S3Store;
+  const { promise: ended, resolve, reject } = Promise.withResolvers<void>();
+  const server = createServer((asked, response) => {
+    response.once('close', () => {
+      gone = true;
+    });
+    readObject(store, 'bucket', 'a', asked, response).then(resolve, reject);
+  }).listen(0, '127.0.0.1');
+  onTestFinished(() => void server.close());
+  await once(server, 'listening');
+  const sending = request({ host: '127.0.0.1', port: (server.address() as AddressInfo).port });
+  sending.once('error', () => {});
+  sending.end();
+  await ended;
 });
 
 test('the directory of a bucket may be moved away and come back', async () => {

@@ -1,0 +1,72 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { stringify } from 'yaml';
+import { drain } from '../infra/cli/drain.ts';
+import { clientAt, findTable, lambdaAt } from '../infra/cli/platform.ts';
+import { startHost } from '../infra/local/host.ts';
+import { synthPipelines } from '../infra/synth.ts';
+import { lambdaInvoker } from '../shared/lambda/invoke.ts';
+import { dynamoTable } from '../shared/state/dynamodb/table.ts';
+import { watchProcesses } from './processes.ts';
+
+export interface Measured {
+  /** From the tables being there until all is drained: deploying the connectors and the cold starts of all functions are in it. */
+  readonly seconds: number;
+  /** CPU seconds meanwhile. `host`: what Lambda, S3 and the streams are on AWS, and looking whether all is drained. */
+  readonly cpu: { readonly functions: number; readonly dynamodb: number; readonly host: number };
+  /** By node: the largest resident set of any instance, in MB. */
+  readonly rssMb: Readonly<Record<string, number>>;
+}
+
+/** Runs a pipeline of one source and its sinks until it is drained, on a fresh local host; throws what failed. */
+export const measurePipeline = async (
+  work: string,
+  pipeline: object,
+  env: Readonly<Record<string, string>> = {},
+): Promise<Measured> => {
+  const directory = await mkdtemp(join(work, 'run-'));
+  const file = join(directory, 'pipeline.yaml');
+  await writeFile(file, stringify({ name: 'bench', ...pipeline }));
+  const rssMb: Record<string, number> = {};
+  let startMs = 0;
+  let hostStart = process.cpuUsage();
+  const watch = watchProcesses(process.pid);
+  const host = await startHost({
+    assembly: await synthPipelines({ files: [file], outdir: join(directory, 'cdk.out') }),
+    stateDir: join(directory, 'state'),
+    env: { ...env, SLUICE_DRAIN: '1' },
+    fireAtStart: false,
+    onLog: (name, line) => {
+      if (!line.startsWith('{') || JSON.parse(line).level === 'error') process.stderr.write(`${name}: ${line}\n`);
+    },
+    onInvocation: ({ functionName, maxRssMb }) => {
+      const node = /^Sluice-bench(\w+)Function/.exec(functionName)?.[1];
+      if (node !== undefined) rssMb[node] = Math.max(rssMb[node] ?? 0, Math.round(maxRssMb));
+    },
+    beforeFunctions: async () => {
+      startMs = performance.now();
+      hostStart = process.cpuUsage();
+    },
+  });
+  const client = clientAt(host.dynamodb.endpoint);
+  const lambda = lambdaAt(host.lambdaEndpoint);
+  try {
+    const table = dynamoTable({ client, tableName: await findTable(client) });
+    const { failed } = await drain(table, lambdaInvoker(lambda), new AbortController().signal, () => {});
+    const seconds = (performance.now() - startMs) / 1000;
+    const { user, system } = process.cpuUsage(hostStart);
+    if (failed.length > 0) throw new Error(failed.map(({ tasks }) => tasks[0]?.row.trace).join('\n'));
+    await host.stop();
+    const cpu = { functions: 0, dynamodb: 0, host: (user + system) / 1e6 };
+    for (const [name, used] of watch.stop())
+      if (name === 'dynoxide') cpu.dynamodb += used;
+      else if (name.startsWith('Sluice-')) cpu.functions += used;
+    return { seconds, cpu, rssMb };
+  } finally {
+    watch.stop();
+    client.destroy();
+    lambda.destroy();
+    await host.stop();
+    await rm(directory, { recursive: true, force: true });
+  }
+};
