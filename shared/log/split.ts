@@ -63,8 +63,8 @@ const rowsByQueue = (group: RecordGroup, key: Side, queues: number, keyless: num
  * fields. Fixed for ever: another form would move keys between queues.
  */
 const keyBytes = (key: Side): ((row: number) => Uint8Array) => {
-  const column = key.columns[0]!;
-  if (column.kind === 'bytes' && (key.schema.type === 'string' || key.schema.type === 'bytes'))
+  const column = key.columns[0];
+  if (column?.kind === 'bytes' && (key.schema.type === 'string' || key.schema.type === 'bytes'))
     return (row) => column.data.subarray(column.starts[row], column.ends[row]);
   const read = sideReader(key);
   return (row) => Buffer.from(canonicalJson(read(row)));

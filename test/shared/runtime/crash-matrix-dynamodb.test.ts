@@ -26,13 +26,13 @@ describe('crash matrix on the embedded DynamoDB', () => {
     async (destination) => {
       const cases = await crashMatrix(destination, newTable, 1, { extent });
       process.stdout.write(`crash matrix, dynoxide, ${destination}: ${cases} schedules\n`);
-      expect(cases).toBeGreaterThan(80);
+      expect(cases).toBeGreaterThan(50);
     },
   );
 
   it('log → processor → log, beside a direct copy: both agree', { timeout: 3_600_000 }, async () => {
     const cases = await processorMatrix(newTable, 1, extent);
     process.stdout.write(`crash matrix, dynoxide, processor: ${cases} schedules\n`);
-    expect(cases).toBeGreaterThan(100);
+    expect(cases).toBeGreaterThan(60);
   });
 });
