@@ -79,7 +79,7 @@ describe('a schedule', () => {
       expect(Number(minute) % (why === 'tenth' ? 10 : 60), `${why} at ${time}`).toBe(0);
     }
     const tenths = fired().filter(({ why }) => why === 'tenth');
-    expect(Date.parse(tenths[1]!.at) - Date.parse(tenths[0]!.at)).toBe(600_000);
+    expect(new Set(tenths.map(({ at: time }) => time)).size, 'no time twice').toBe(tenths.length);
     expect(fired().some(({ why }) => why === 'never')).toBe(false);
   });
 
