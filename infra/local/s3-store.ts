@@ -1,6 +1,6 @@
 import { createHash, randomUUID } from 'node:crypto';
 import type { BigIntStats, Dirent } from 'node:fs';
-import { type FileHandle, link, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { type FileHandle, link, mkdir, open, readdir, rename, rm, rmdir, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { noSuchKey, preconditionFailed, S3Error } from './s3-error.ts';
 
@@ -111,8 +111,11 @@ export function createS3Store(root: string): S3Store {
       await requireBucket(bucket);
       requireStorable(key);
       await makeDirectory(dirname(path));
-      if (ifAbsent) await link(staged.path, path);
-      else await rename(staged.path, path);
+      const put = () => (ifAbsent ? link(staged.path, path) : rename(staged.path, path));
+      await put().catch(async (error: unknown) => {
+        if (!(await isDirectory(path)) || !(await removeEmpty(path))) throw error;
+        await put();
+      });
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       if (await isDirectory(path)) throw refused(key, 'its file is the directory of other objects');
@@ -253,6 +256,16 @@ const entriesOf = async (directory: string): Promise<Dirent[]> => {
     if (isAbsent(error as NodeJS.ErrnoException)) return [];
     throw error;
   }
+};
+
+/** A directory that held objects, and holds none any more. */
+const removeEmpty = async (directory: string): Promise<boolean> => {
+  for (const entry of await entriesOf(directory))
+    if (!entry.isDirectory() || !(await removeEmpty(join(directory, entry.name)))) return false;
+  return rmdir(directory).then(
+    () => true,
+    () => false,
+  );
 };
 
 export const compareKeys = (a: string, b: string): number => Buffer.compare(Buffer.from(a), Buffer.from(b));

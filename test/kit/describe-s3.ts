@@ -177,6 +177,14 @@ export const describeS3 = (name: string, start: () => Promise<S3Fixture>, { file
       );
     });
 
+    test('a key is free again once nothing is under it', async () => {
+      const bucket = await fixture.newBucket();
+      await s3.put(bucket, 'a/b/c', Buffer.from('c'));
+      await s3.delete(bucket, 'a/b/c');
+      expect(await s3.put(bucket, 'a', Buffer.from('a'), { ifAbsent: true })).toBe(true);
+      expect((await listed(bucket, '')).map((one) => one.key)).toEqual(['a']);
+    });
+
     test('an upload in parts is an object when it is completed', async () => {
       const bucket = await fixture.newBucket();
       const parts = [randomBytes(5 * MB), randomBytes(5 * MB), randomBytes(3)];
