@@ -87,7 +87,8 @@ export const copyOut = async (url: string, table: string, file: string): Promise
     await new Promise<void>((resolve, reject) => {
       client.query({
         submit: (connection: unknown) => (connection as CopyConnection).query(`COPY ${table} TO STDOUT`),
-        handleCopyData: ({ chunk }: { chunk: Buffer }) => void out.write(chunk),
+        // A view of a buffer that pg uses again.
+        handleCopyData: ({ chunk }: { chunk: Buffer }) => void out.write(Buffer.from(chunk)),
         handleCommandComplete() {},
         handleReadyForQuery: () => resolve(),
         handleError: reject,

@@ -94,6 +94,8 @@ const toFiles = async (format: string, config: object): Promise<Measured> => {
   return measured;
 };
 
+const connectors = join(import.meta.dirname, 'connectors');
+
 const beside = (parse: boolean) => () => plainCopy(input, join(work, 'plain'), parse);
 
 process.stdout.write(`${rows} rows, ${cpus().length} × ${cpus()[0]?.model}, Node ${process.version}, ${runs} runs\n\n`);
@@ -105,6 +107,20 @@ process.stdout.write(`|${'---|'.repeat(10)}\n`);
 try {
   await report('text', 'file → log → file, text', () => toFiles('text', {}), beside(false));
   await report('json', 'file → log → file, JSON, declared', () => toFiles('jsonl', { fields: declared }), beside(true));
+  await report(
+    'records',
+    'file → log → file, connectors that read and write record by record',
+    () =>
+      measurePipeline(work, {
+        sources: {
+          in: { connector: join(connectors, 'lines-source.ts'), every: '1h', config: { path: input, topic: 'rows' } },
+        },
+        sinks: {
+          out: { connector: join(connectors, 'lines-sink.ts'), from: ['rows'], config: { path: join(work, 'lines') } },
+        },
+      }).finally(() => rm(join(work, 'lines'), { force: true })),
+    beside(true),
+  );
   await mkdir(join(work, 'postgres'));
   const server = await runPostgres({ directory: join(work, 'postgres') });
   try {

@@ -22,8 +22,8 @@ export interface Window {
 const firstChunkBytes = 64 * 1024;
 const maxChunkBytes = 4 * 1024 * 1024;
 
-/** A record is whole in memory; a larger one is more likely a file of another format than a record. */
-const maxRecordBytes = 128 * 1024 * 1024;
+/** A record is whole in memory, in several copies at times, which fit in 256 MB; a larger one is more likely a file of another format. */
+const maxRecordBytes = 32 * 1024 * 1024;
 
 /** A window that begins with `head`, bytes that the last poll read and did not use. */
 export const openWindow = (start: number, head: Uint8Array, expected: number): Window => {

@@ -7,6 +7,9 @@ import type { Table } from '../../shared/state/table.ts';
 
 const lookMs = 100;
 
+/** So many looks in a row a reader is left to the dispatcher, who wakes it within moments: of two runs one would only start, and find it held. */
+const patientLooks = 3;
+
 /** How a drained run ended: every connector as it is, and those that failed. */
 export interface Drained {
   readonly states: readonly ConnectorState[];
@@ -55,6 +58,7 @@ const look = async (
   onLook: (states: readonly ConnectorState[]) => void,
 ): Promise<Drained> => {
   const inFlight = new Set<string>();
+  const waiting = new Map<string, number>();
   for (;;) {
     const done = sourcesDone();
     const nowMs = Date.now();
@@ -63,7 +67,7 @@ const look = async (
     // Who waits for a backlog gets all that the sources bring at once, unless they wait for him.
     const allThere = done || states.some(({ row }) => row.held !== undefined);
     for (const state of states.filter(isBehind))
-      if (allThere || state.row.backlog === undefined) wakeReader(invoke, state, inFlight, nowMs);
+      if (allThere || state.row.backlog === undefined) wakeReader(invoke, state, { inFlight, waiting }, nowMs);
     invoke.requireAlive();
     const failed = states.filter(
       ({ row, tasks }) => row.target === 'STARTED' && tasks.some((task) => task.state === 'FAILED'),
@@ -154,12 +158,15 @@ const drainTask = async (
 const wakeReader = (
   invoke: EnduringInvoke,
   { row, tasks }: ConnectorState,
-  inFlight: Set<string>,
+  { inFlight, waiting }: { readonly inFlight: Set<string>; readonly waiting: Map<string, number> },
   nowMs: number,
 ): void => {
   for (const { task, state, row: lease } of tasks) {
     const id = `${row.name}#${task}`;
-    if (state !== 'RUNNING' || isHeld(lease, nowMs) || inFlight.has(id)) continue;
+    const isFree = state === 'RUNNING' && !isHeld(lease, nowMs) && !inFlight.has(id);
+    const looks = isFree ? (waiting.get(id) ?? 0) + 1 : 0;
+    waiting.set(id, looks);
+    if (looks < patientLooks) continue;
     inFlight.add(id);
     // What a run ended with shows in its task's row, or the next look tries again.
     void invoke(row.functionName, { connector: row.name, task }).finally(() => inFlight.delete(id));

@@ -624,3 +624,15 @@ test.each([
     });
   },
 );
+
+test('a record that is larger than a function has room for is refused, and one just below is read', async () => {
+  await inDirectory(async (directory) => {
+    const mebibyte = 1024 * 1024;
+    const path = join(directory, 'rows.txt');
+    await writeFile(path, `${'x'.repeat(31 * mebibyte)}\n`);
+    const { values } = await readAll({ path, format: 'text' });
+    expect(values.map((value) => (value as string).length)).toEqual([31 * mebibyte]);
+    await writeFile(path, `${'x'.repeat(40 * mebibyte)}\n`);
+    await expect(readAll({ path, format: 'text' })).rejects.toMatchObject({ code: 'TOO_LARGE' });
+  });
+});
