@@ -258,8 +258,8 @@ export const pollOf = <Offset>(
   });
   const good = bad.size === 0 ? records : records.filter((_, index) => !bad.has(index));
   const last = new Map<string, Position<Offset>>();
+  // Most records stand beside others of their partition: its key is made once for all of those.
   for (const run of [records, records.length < all.length ? [] : (rest.offsets ?? [])])
-    // Most records stand beside others of their partition: its key is made once for all of those.
     for (const [i, { partition, offset }] of run.entries())
       if (partition !== run[i + 1]?.partition) last.set(partitionKey(partition), { partition, offset });
   return {
