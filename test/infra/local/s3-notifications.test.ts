@@ -64,7 +64,10 @@ test('an object that is put, or uploaded in parts, wakes the function with the e
   await s3.completeUpload('inbox', 'in/parts.csv', uploadId, [{ partNumber: 1, etag }]);
   await s3.delete('inbox', 'in/parts.csv');
   await host.idle();
-  const [put, parts, ...others] = records();
+  // Two invocations may overtake each other; the sequencer says which came first.
+  const [put, parts, ...others] = records().toSorted((a, b) =>
+    a.s3.object.sequencer < b.s3.object.sequencer ? -1 : 1,
+  );
   expect(others).toEqual([]);
   expect(put).toMatchObject({
     eventVersion: '2.1',
@@ -82,7 +85,6 @@ test('an object that is put, or uploaded in parts, wakes the function with the e
     eventName: 'ObjectCreated:CompleteMultipartUpload',
     s3: { object: { key: 'in/parts.csv' } },
   });
-  expect(parts.s3.object.sequencer > put.s3.object.sequencer).toBe(true);
 });
 
 test('a file that is copied by hand wakes it once, when it is whole; what was there does not', async () => {
