@@ -43,7 +43,8 @@ export const topicOf = (path: string): string => {
     .slice(0, 200);
 };
 
-const bucketPattern = /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/;
+/** What S3 takes as the name of a bucket. */
+export const bucketPattern = /^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/;
 
 /** What is wrong with a path, whatever it is for. */
 export const pathProblem = (path: string): string | undefined => {

@@ -1,3 +1,4 @@
+import { objectDays } from '../../shared/connect/retention.ts';
 import type { ConnectorSpec } from '../../shared/connect/spec.ts';
 import { addUsage, type Usage } from './prices.ts';
 
@@ -54,7 +55,6 @@ const measured = {
   invocationLogBytes: 350,
   runLogBytes: 350,
   rowsPerObject: 10_000,
-  /** Days that objects of the log are kept: retention and what a reader may be late. */
   platformMemoryMb: 256,
 } as const;
 
@@ -199,17 +199,17 @@ const listsObjects = ({ kind, config }: ConnectorSpec): boolean =>
 /** Segments and heads in one transaction with the offset: two units each, bodies beside them where they are large. */
 const writingUsage = (spec: ConnectorSpec, rows: number, commits: number, rowBytes: number): Usage => {
   if (commits === 0) return {};
-  const { queues, retentionMs, capMs = 0 } = spec.to![0]!;
+  const topic = spec.to![0]!;
+  const { queues, retentionMs } = topic;
   const bodyBytes = ((rows / commits) * rowBytes) / measured.compression;
   const inObject = bodyBytes > measured.inlineBytes;
   const lanes = Math.min(queues, Math.max(1, rows / commits));
   const segmentUnits = inObject ? 2 : 2 * Math.ceil((bodyBytes / lanes + 400) / 1024);
   const storedGb = (rows * rowBytes) / measured.compression / 1e9;
-  const objectDays = (retentionMs + capMs) / 86_400_000 + 7;
   return {
     writeUnits: commits * (lanes * (2 + segmentUnits) + 2),
     ...(inObject
-      ? { objectWrites: commits, objectGbMonths: (storedGb * objectDays) / 30 }
+      ? { objectWrites: commits, objectGbMonths: (storedGb * objectDays(topic)) / 30 }
       : { tableGbMonths: (storedGb * retentionMs) / 86_400_000 / 30 }),
   };
 };

@@ -4,6 +4,7 @@ import { LambdaDestination } from 'aws-cdk-lib/aws-s3-notifications';
 import { CfnQueue, type IQueue, Queue } from 'aws-cdk-lib/aws-sqs';
 import { Annotations, type Duration, Stack, Token } from 'aws-cdk-lib/core';
 import type { Construct, IConstruct } from 'constructs';
+import { s3Place } from '../../functions/file/path-config.ts';
 import type { TriggerParts } from './trigger.ts';
 
 /** A message says nothing but that there is something: as many as come together make one run. */
@@ -81,13 +82,13 @@ export const warnOfOtherObjects = (
   config: unknown,
 ): void => {
   const path = (config as { readonly path?: unknown } | undefined)?.path;
-  const [, read, key] = /^s3:\/\/([^/]+)\/?(.*)$/.exec(typeof path === 'string' ? path : '') ?? [];
-  if (read === undefined || key === undefined) return;
+  const read = typeof path === 'string' ? s3Place(path) : undefined;
+  if (read === undefined) return;
   const warn = (what: string) => Annotations.of(scope).addWarningV2('sluice:s3-trigger', `trigger: ${what}`);
   const name = typeof bucket === 'string' ? bucket : bucket.bucketName;
-  if (read !== name) warn(`it is woken by objects of another bucket than the one it reads, ${path}`);
+  if (read.bucket !== name) warn(`it is woken by objects of another bucket than the one it reads, ${path}`);
   // Up to the last folder that is named without a pattern.
-  const folder = key.slice(0, key.search(/[*?[{]|$/)).replace(/[^/]*$/, '');
-  if (read === name && !prefix.startsWith(folder))
+  const folder = read.prefix.replace(/[^/]*$/, '');
+  if (read.bucket === name && !prefix.startsWith(folder))
     warn(`objects under "${prefix}" wake it, but it reads those under "${folder}"; give prefix: '${folder}'`);
 };

@@ -2,6 +2,7 @@ import type { IBucket } from 'aws-cdk-lib/aws-s3';
 import { ScheduleExpression } from 'aws-cdk-lib/aws-scheduler';
 import type { IQueue } from 'aws-cdk-lib/aws-sqs';
 import { Duration, type Size, TimeZone, Token } from 'aws-cdk-lib/core';
+import { bucketPattern } from '../../functions/file/path-config.ts';
 import { type ConnectError, isCode } from '../../shared/connect/errors.ts';
 import type { ConnectorSpec } from '../../shared/connect/spec.ts';
 import { onData } from '../../shared/connect/trigger.ts';
@@ -118,7 +119,7 @@ export class Trigger {
    */
   static s3(bucket: IBucket | string, { prefix, suffix }: ObjectOptions = {}): Trigger {
     const name = typeof bucket === 'string' ? bucket : bucket.bucketName;
-    if (!Token.isUnresolved(name) && !/^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$/.test(name))
+    if (!Token.isUnresolved(name) && !bucketPattern.test(name))
       throw refused(`"${name}" is no name of a bucket: 3 to 63 lower-case letters, digits, "." and "-"`);
     return new Trigger({
       description: `s3://${name}/${prefix ?? ''}${suffix === undefined ? '' : `*${suffix}`}`,

@@ -9,6 +9,7 @@ import { type Authorizer, hostAccessKey } from './authorizer.ts';
 import type { CallFault } from './chaos.ts';
 import type { Dynamodb } from './dynamodb.ts';
 import { accessOf, type TableKeys } from './dynamodb-access.ts';
+import { listen } from './listen.ts';
 
 export interface DynamodbProxy {
   endpoint: string;
@@ -44,12 +45,9 @@ export async function startDynamodbProxy(options: DynamodbProxyOptions): Promise
     client.once('close', () => sockets.delete(client));
     serve(client, options, prepare);
   });
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  if (typeof address !== 'object' || address === null) throw new Error('DynamoDB got no TCP port on 127.0.0.1');
+  const port = await listen(server);
   return {
-    endpoint: `http://127.0.0.1:${address.port}`,
+    endpoint: `http://127.0.0.1:${port}`,
     async stop() {
       const closed = once(server, 'close');
       server.close();

@@ -5,6 +5,7 @@ import type { Authorizer } from './authorizer.ts';
 import type { EventQueue } from './event-queue.ts';
 import { type Functions, TooManyRequestsException } from './functions.ts';
 import { continueTrace } from './lineage.ts';
+import { listen } from './listen.ts';
 import { functionNameOf } from './properties.ts';
 
 export type InvocationType = 'RequestResponse' | 'Event' | 'DryRun';
@@ -112,12 +113,9 @@ export async function startLambdaApi(options: LambdaApiOptions): Promise<LambdaA
   const server = createServer((request, response) => void answer(request, response, options));
   // The SDK keeps connections open for reuse; one that the server closes first is an ECONNRESET in a handler.
   server.keepAliveTimeout = 600_000;
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  if (typeof address !== 'object' || address === null) throw new Error('the Lambda API got no TCP port on 127.0.0.1');
+  const port = await listen(server);
   return {
-    endpoint: `http://127.0.0.1:${address.port}`,
+    endpoint: `http://127.0.0.1:${port}`,
     async stop() {
       const closed = once(server, 'close');
       server.close();

@@ -5,6 +5,7 @@ import { createServer, type IncomingMessage, type ServerResponse } from 'node:ht
 import { join } from 'node:path';
 import type { Authorizer } from './authorizer.ts';
 import type { CallFault } from './chaos.ts';
+import { listen } from './listen.ts';
 import { S3Error } from './s3-error.ts';
 import { createS3Api, type Operation } from './s3-operations.ts';
 import { type Creation, createS3Store, type S3Store, STAGING, type StoredObject } from './s3-store.ts';
@@ -51,10 +52,7 @@ export async function startS3({
   const server = createServer((request, response) => void answer(request, response));
   // A connection that the server closes first is an ECONNRESET in a handler.
   server.keepAliveTimeout = 600_000;
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  if (typeof address !== 'object' || address === null) throw new Error('the S3 API got no TCP port on 127.0.0.1');
+  const port = await listen(server);
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     response.setHeader('x-amz-request-id', randomUUID());
@@ -82,7 +80,7 @@ export async function startS3({
   }
 
   return {
-    endpoint: `http://127.0.0.1:${address.port}`,
+    endpoint: `http://127.0.0.1:${port}`,
     store,
     onCreated: (listener) => {
       listeners.push(listener);

@@ -1,6 +1,7 @@
 import { once } from 'node:events';
 import { createServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import * as z from 'zod';
+import { listen } from './listen.ts';
 import { type Message, md5, type Queue, type ReceivedMessage } from './sqs-queue.ts';
 
 /** An error of the SQS API: by the name that clients of its JSON protocol know, and the code of the older one. */
@@ -162,12 +163,9 @@ export async function startSqsApi(queues: () => readonly Queue[]): Promise<SqsAp
   });
   // A client keeps connections open for reuse; one that the server closes first is a reset there.
   server.keepAliveTimeout = 600_000;
-  server.listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const address = server.address();
-  if (typeof address !== 'object' || address === null) throw new Error('SQS got no TCP port on 127.0.0.1');
+  const port = await listen(server);
   const api: SqsApi = {
-    endpoint: `http://127.0.0.1:${address.port}`,
+    endpoint: `http://127.0.0.1:${port}`,
     urlOf: ({ definition: { arn, name } }) => `${api.endpoint}/${arn.split(':')[4]}/${name}`,
     async stop() {
       stopping.abort();

@@ -6,7 +6,7 @@ import type { Schema } from './schema.ts';
  * A batch of records as columns. Groups are runs of records with one topic and one pair of schemas; their order is the
  * records' order. Iterating gives records one by one; bulk connectors read the columns.
  *
- * Ownership: a batch is valid until the `put` it was given to settles. Then its buffers are used again, so a sink that keeps
+ * Ownership: a batch is valid until the `put` it was given to settles. Then its buffers are freed, so a sink that keeps
  * bytes longer must copy them.
  */
 export interface RecordBatch extends Iterable<ConnectRecord> {

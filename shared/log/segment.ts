@@ -77,7 +77,7 @@ export const encodeBody = async (groups: readonly RecordGroup[]): Promise<Body> 
       at += padded(part.bytes);
       raw.fill(0, end, at);
     }
-    const bytes = await compress(raw.subarray(0, rawLength), {
+    const bytes = await compress(raw, {
       params: { [constants.ZSTD_c_compressionLevel]: 1 },
       // Each chunk of output is a round through the thread pool; a whole body is seldom more than one.
       chunkSize: Math.max(16 * 1024, rawLength >> 2),

@@ -142,10 +142,14 @@ describe('JSON lines', () => {
   });
 
   test('a byte order mark is no content', async () => {
-    expect((await readContent('in.jsonl', '\ufeff{"a":1}\n')).values).toEqual([{ a: 1 }]);
-    expect((await readContent('in.json', '\ufeff[{"a":1},2]')).values).toEqual([{ a: 1 }, 2]);
-    expect((await readContent('in.csv', '\ufeffa\n1\n')).values).toEqual([{ a: '1' }]);
-    expect((await readContent('in.txt', '\ufeffa\nb')).values).toEqual(['a', 'b']);
+    const read = async (name: string, content: string) => {
+      const { values, errors } = await readContent(name, content);
+      return { values, errors };
+    };
+    expect(await read('in.jsonl', '\ufeff{"a":1}\n')).toEqual({ values: [{ a: 1 }], errors: [] });
+    expect(await read('in.json', '\ufeff[{"a":1},2]')).toEqual({ values: [{ a: 1 }, 2], errors: [] });
+    expect(await read('in.csv', '\ufeffa\n1\n')).toEqual({ values: [{ a: '1' }], errors: [] });
+    expect(await read('in.txt', '\ufeffa\nb')).toEqual({ values: ['a', 'b'], errors: [] });
   });
 
   test('a record larger than the budget passes alone', async () => {
