@@ -105,7 +105,7 @@ export const openFile = async (
     follow,
     head,
     ...start,
-    tail: Buffer.alloc(0),
+    tail: head.subarray(start.position),
     expected: { rows: 256, bytes: 0 },
     offsetAt: (position, line) => offsetAt(file, position, line),
   };
