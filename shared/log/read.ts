@@ -1,13 +1,12 @@
 import { concatBatches, emptyBatch, freeGroup, type RecordBatch, sliceBatch } from '../connect/batch.ts';
 import type { Budget, Offsets, Poll, Position, SourceTask } from '../connect/connector.ts';
 import { ConnectError } from '../connect/errors.ts';
-import { headKey } from '../state/keys.ts';
 import { checkShape } from '../state/shape.ts';
 import type { Item, Table } from '../state/table.ts';
 import type { ObjectStore } from './objects.ts';
 import { decodeBody } from './segment.ts';
 import { segmentsFrom, startsOf } from './start.ts';
-import { type Generation, readTopic, type Topic } from './topics.ts';
+import { type Generation, queuesOf, readHeadRows, readTopic, type Topic } from './topics.ts';
 
 /** A place in a queue: the base of a segment and how many of its records are done (hazard A3). */
 export type LogOffset = { readonly base: number; readonly index: number };
@@ -50,46 +49,66 @@ export const logSource = ({
 
   /** Topics as they were read last. Their queues are others only once the ones before are sealed. */
   const known = new Map<string, Topic>();
+  /** Heads that are sealed, by name: nothing about them changes any more, so each is read once. */
+  const sealed = new Map<string, Item>();
 
   const lanesOf = async (offsets: Offsets<LogOffset>): Promise<readonly Lane[]> =>
     (await Promise.all(topics.map((name) => lanesOfTopic(name, offsets)))).flat();
 
   const lanesOfTopic = async (name: string, offsets: Offsets<LogOffset>): Promise<readonly Lane[]> => {
     const before = known.get(name);
-    const lanes = before === undefined ? [] : await topicLanes(before, offsets);
-    if (lanes.length > 0 && !lanes.some((lane) => lane.head.sealed === true)) return lanes;
+    const lanes = before && (await currentLanes(before, offsets));
+    if (lanes !== undefined && !isFollowed(before!, lanes)) return lanes.filter(isOurs);
     const topic = await readTopic(table, name);
     if (topic === undefined) return [];
     known.set(name, topic);
-    return topicLanes(topic, offsets);
+    return (await currentLanes(topic, offsets)).filter(isOurs);
   };
 
-  /** The oldest generation that this connector has not drained in every queue; the next one is not looked at before (hazard A10). */
-  const topicLanes = async (topic: Topic, offsets: Offsets<LogOffset>): Promise<readonly Lane[]> => {
+  const isOurs = ({ partition }: Lane): boolean => partition.queue % tasks === task;
+
+  /** All of the oldest generation that this connector has not drained in every queue; the next one is not read before (hazard A10). */
+  const currentLanes = async (topic: Topic, offsets: Offsets<LogOffset>): Promise<readonly Lane[]> => {
     for (const [i, generation] of topic.generations.entries()) {
-      const lanes = await generationLanes(topic, generation, offsets);
+      const lanes = await lanesOfGeneration(topic, generation, offsets);
       const isLast = i === topic.generations.length - 1;
-      if (isLast || !lanes.every((lane) => lane.head.sealed === true && isDrained(lane)))
-        return lanes.filter((lane) => lane.partition.queue % tasks === task);
+      if (isLast || !lanes.every((lane) => lane.head.sealed === true && isDrained(lane))) return lanes;
     }
     return [];
   };
 
-  const generationLanes = async (
+  const lanesOfGeneration = async (
     topic: Topic,
-    { generation, queues }: Generation,
+    generation: Generation,
     offsets: Offsets<LogOffset>,
   ): Promise<readonly Lane[]> => {
-    const partitions = Array.from({ length: queues }, (_, queue) => ({ topic: topic.name, generation, queue }));
-    const heads = await table.getMany(partitions.map((p) => headKey(p.topic, p.generation, p.queue)));
+    const partitions = queuesOf(topic.name, [generation]);
+    const heads = await headsOf(topic, partitions);
     return Promise.all(
-      partitions.map(async (partition, i) => {
-        const head = heads[i];
+      partitions.map(async (partition) => {
+        const head = heads.get(laneName(partition));
         if (head === undefined) throw new ConnectError('CORRUPT', `the head of ${laneName(partition)} is missing`);
         checkShape('head', head.v, laneName(partition));
         return { partition, head, offset: offsets.get(partition) ?? (await start(partition, head)) };
       }),
     );
+  };
+
+  /**
+   * The heads of these queues. Where one is not known yet, all that are not known of the topic come with it: who begins to read passes every
+   * generation that is drained, and each would be a request after the other.
+   */
+  const headsOf = async (topic: Topic, partitions: readonly LogPartition[]): Promise<ReadonlyMap<string, Item>> => {
+    const isSealed = (partition: LogPartition) => sealed.has(laneName(partition));
+    if (partitions.every(isSealed)) return sealed;
+    const unknown = queuesOf(topic.name, topic.generations).filter((partition) => !isSealed(partition));
+    const heads = new Map(sealed);
+    for (const [i, head] of (await readHeadRows(table, unknown)).entries()) {
+      if (head === undefined) continue;
+      heads.set(laneName(unknown[i]!), head);
+      if (head.sealed === true) sealed.set(laneName(unknown[i]!), head);
+    }
+    return heads;
   };
 
   const start = async (partition: LogPartition, head: Item): Promise<LogOffset> => ({
@@ -210,6 +229,10 @@ interface LaneRead {
 }
 
 const laneName = (p: LogPartition): string => `${p.topic}#${p.generation}#${p.queue}`;
+
+/** Whether there is a generation that this topic, as it was read, does not have: seals come with it. */
+const isFollowed = (topic: Topic, lanes: readonly Lane[]): boolean =>
+  lanes.some(({ head, partition }) => head.sealed === true && partition.generation === topic.generation);
 
 const endOf = (segment: Item): number => Number(segment.sk) + Number(segment.count);
 

@@ -4,7 +4,7 @@ import { defaultCapMs } from '../connect/retention.ts';
 import type { TopicSpec } from '../connect/spec.ts';
 import { headKey, metaKey } from '../state/keys.ts';
 import { checkShape, shapes } from '../state/shape.ts';
-import type { Table, Write } from '../state/table.ts';
+import { type Item, limits, type Table, type Write } from '../state/table.ts';
 
 /**
  * A commit holds at most 90 items (DynamoDB takes 100): two per queue that it touches, a head and a segment, and one per source
@@ -65,18 +65,33 @@ export interface QueueEnd {
   readonly bytes: number;
 }
 
+/** Every queue of these generations, in their order. */
+export const queuesOf = (topic: string, generations: readonly Generation[]): readonly QueueEnd['partition'][] =>
+  generations.flatMap(({ generation, queues }) =>
+    Array.from({ length: queues }, (_, queue) => ({ topic, generation, queue })),
+  );
+
+/** The rows of their heads, in as few requests as they take; undefined for one that is missing. */
+export const readHeadRows = async (
+  table: Table,
+  partitions: readonly QueueEnd['partition'][],
+): Promise<readonly (Item | undefined)[]> => {
+  const keys = partitions.map(({ topic, generation, queue }) => headKey(topic, generation, queue));
+  const requests: Promise<readonly (Item | undefined)[]>[] = [];
+  for (let at = 0; at < keys.length; at += limits.reads)
+    requests.push(table.getMany(keys.slice(at, at + limits.reads)));
+  return (await Promise.all(requests)).flat();
+};
+
 /** Every queue of every generation. */
 export const readHeads = async (table: Table, { name, generations }: Topic): Promise<readonly QueueEnd[]> => {
-  const lists = generations.map(async ({ generation, queues }) => {
-    const partitions = Array.from({ length: queues }, (_, queue) => ({ topic: name, generation, queue }));
-    const heads = await table.getMany(partitions.map(({ queue }) => headKey(name, generation, queue)));
-    return partitions.map((partition, queue) => ({
-      partition,
-      next: Number(heads[queue]?.next ?? 0),
-      bytes: Number(heads[queue]?.bytes ?? 0),
-    }));
-  });
-  return (await Promise.all(lists)).flat();
+  const partitions = queuesOf(name, generations);
+  const heads = await readHeadRows(table, partitions);
+  return partitions.map((partition, i) => ({
+    partition,
+    next: Number(heads[i]?.next ?? 0),
+    bytes: Number(heads[i]?.bytes ?? 0),
+  }));
 };
 
 const checkQueues = (name: string, queues: number): void => {

@@ -58,7 +58,7 @@ export type Kind = 'connector' | 'topic';
  */
 export interface Table {
   get(key: Key): Promise<Item | undefined>;
-  /** In the order of the keys; at most 100 of them. */
+  /** In the order of the keys; at most `limits.reads` of them. */
   getMany(keys: readonly Key[]): Promise<readonly (Item | undefined)[]>;
   /** Items of one pk in the order of sk. */
   query(pk: string, query?: Query): Promise<readonly Item[]>;
@@ -68,7 +68,7 @@ export interface Table {
   names(kind: Kind): Promise<readonly string[]>;
 }
 
-export const limits = { writes: 100, transactionBytes: 4 * 1024 * 1024, itemBytes: 400 * 1024 } as const;
+export const limits = { reads: 100, writes: 100, transactionBytes: 4 * 1024 * 1024, itemBytes: 400 * 1024 } as const;
 
 export const keyOf = (write: Write): Key =>
   'put' in write ? write.put : 'update' in write ? write.update : write.delete;

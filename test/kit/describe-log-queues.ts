@@ -43,6 +43,27 @@ export const describeLogQueues = (makeStore: () => Promise<LogStore>): void => {
   });
 
   describe('queues', () => {
+    test('a run asks for all heads at once, and never again for one that is sealed', async () => {
+      const store = await makeStore();
+      await ensureTopic(store.table, 't', { queues: 4 });
+      const writer = openWriter(store);
+      for (const queues of [32, 4, 32, 4, 32, 4]) {
+        await writer.send(keys.map((key, n) => numbered(n, { key })));
+        await changeQueues(store.table, 't', queues);
+      }
+      const asked: number[] = [];
+      const table = {
+        ...store.table,
+        getMany(wanted: Parameters<typeof store.table.getMany>[0]) {
+          asked.push(wanted.length);
+          return store.table.getMany(wanted);
+        },
+      };
+      expect(await openReader({ ...store, table }, { oneRun: true }).drain({ maxRecords: 5 })).toHaveLength(72);
+      expect(asked.slice(0, 2)).toEqual([100, 12]);
+      expect(new Set(asked.slice(2))).toEqual(new Set([4]));
+    });
+
     test.each([
       { tasks: 1, oneRun: false },
       { tasks: 2, oneRun: false },
