@@ -58,11 +58,11 @@ export const logSource = ({
   const lanesOfTopic = async (name: string, offsets: Offsets<LogOffset>): Promise<readonly Lane[]> => {
     const before = known.get(name);
     const lanes = before && (await currentLanes(before, offsets));
-    if (lanes !== undefined && !isFollowed(before!, lanes)) return lanes.filter(isOurs);
+    if (lanes !== undefined && !isFollowed(before!, lanes)) return lanes;
     const topic = await readTopic(table, name);
     if (topic === undefined) return [];
     known.set(name, topic);
-    return (await currentLanes(topic, offsets)).filter(isOurs);
+    return currentLanes(topic, offsets);
   };
 
   const isOurs = ({ partition }: Lane): boolean => partition.queue % tasks === task;
@@ -72,7 +72,7 @@ export const logSource = ({
     for (const [i, generation] of topic.generations.entries()) {
       const lanes = await lanesOfGeneration(topic, generation, offsets);
       const isLast = i === topic.generations.length - 1;
-      if (isLast || !lanes.every((lane) => lane.head.sealed === true && isDrained(lane))) return lanes;
+      if (isLast || !isPassed(lanes, isDrained)) return lanes;
     }
     return [];
   };
@@ -193,8 +193,9 @@ export const logSource = ({
   return {
     async poll(offsets, budget) {
       const lanes = await lanesOf(offsets);
-      const behind = lanes.filter((lane) => !isDrained(lane));
-      checkRestored(lanes);
+      const ours = lanes.filter(isOurs);
+      const behind = ours.filter((lane) => !isDrained(lane));
+      checkRestored(ours);
       // A fair share each, so that one long queue does not starve the others; never more queues than records.
       const now = behind.slice(0, budget.maxRecords);
       const share = {
@@ -203,10 +204,14 @@ export const logSource = ({
         maxBytes: budget.maxBytes / now.length,
       };
       const reads = await Promise.all(now.map((lane) => readLane(lane, share)));
-      return pollOfReads(reads, now.length === behind.length);
+      const drained = new Set(reads.filter((read) => read.drained).map((read) => read.lane));
+      const isEnd = (lane: Lane) => isDrained(lane) || drained.has(lane);
+      // A generation that ends with this poll: the next one may hold more.
+      const passes = topics.some((name) => isPassed(lanesIn(name, lanes), isEnd));
+      return pollOfReads(reads, drained.size === behind.length && !passes);
     },
     async more(offsets) {
-      return (await lanesOf(offsets)).some((lane) => !isDrained(lane));
+      return (await lanesOf(offsets)).some((lane) => isOurs(lane) && !isDrained(lane));
     },
     close: async () => {},
   };
@@ -229,6 +234,13 @@ interface LaneRead {
 }
 
 const laneName = (p: LogPartition): string => `${p.topic}#${p.generation}#${p.queue}`;
+
+const lanesIn = (topic: string, lanes: readonly Lane[]): readonly Lane[] =>
+  lanes.filter(({ partition }) => partition.topic === topic);
+
+/** Whether nothing can come any more in these lanes of one generation, for whichever task. */
+const isPassed = (lanes: readonly Lane[], isEnd: (lane: Lane) => boolean): boolean =>
+  lanes.length > 0 && lanes.every((lane) => lane.head.sealed === true && isEnd(lane));
 
 /** Whether there is a generation that this topic, as it was read, does not have: seals come with it. */
 const isFollowed = (topic: Topic, lanes: readonly Lane[]): boolean =>
@@ -264,7 +276,7 @@ const lostPosition = (where: string, offset: LogOffset, found: Item | undefined,
     `${where}: segment ${offset.base} is gone, ${found === undefined ? `nothing is left before the head ${next}` : `the next one is ${Number(found.sk)}`}: it expired before it was read. Go on from what is left with \`sluice offsets reset\`, or read the source again`,
   );
 
-const pollOfReads = (reads: readonly LaneRead[], all: boolean): Poll<LogOffset> => {
+const pollOfReads = (reads: readonly LaneRead[], caughtUp: boolean): Poll<LogOffset> => {
   const parts = reads.flatMap((read) => read.taken.map((taken) => ({ partition: read.lane.partition, ...taken })));
   const batch = parts.length === 0 ? emptyBatch : concatBatches(parts.map((part) => part.batch));
   const starts: number[] = [];
@@ -283,7 +295,7 @@ const pollOfReads = (reads: readonly LaneRead[], all: boolean): Poll<LogOffset> 
     offsets: reads
       .filter((read) => read.taken.length > 0)
       .map((read) => ({ partition: read.lane.partition, offset: read.offset })),
-    caughtUp: all && reads.every((read) => read.drained),
+    caughtUp,
     release() {
       for (const group of batch.groups) freeGroup(group);
     },
