@@ -155,6 +155,11 @@ export interface PutResult {
  */
 export interface SinkTask {
   put(batch: RecordBatch, context: PutContext): Promise<PutResult>;
+  /**
+   * What the put after the one that is under way will probably bring: whatever can be done for it already without an effect on the
+   * destination (encode, upload, stage). It may never come, or in parts; an error is thrown by its put. `close` ends what is left of it.
+   */
+  ahead?(batch: RecordBatch): void;
   /** How many records, from the batch's start, one put can take (at least 1). Absent: any batch within the budget. */
   take?(batch: RecordBatch): number;
   /** Present: the destination owns the offsets, these are the truth, and `put` commits them with the rows. */

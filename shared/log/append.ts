@@ -55,9 +55,11 @@ export const logAppender = ({
   };
 
   /** Splits, encodes and uploads; the result can be re-issued until a head is sealed. */
-  const stage = async (batch: RecordBatch, commits: readonly OffsetCommit[]): Promise<readonly Staged[]> => {
+  const stage = async (batch: RecordBatch): Promise<readonly Staged[]> => {
     await loadTopics(batch);
-    const sticky = Buffer.from(`${commits[0]?.key ?? ''}#${commits[0]?.seq ?? 0}`);
+    const id = newId();
+    // Records without a key stay together, each batch in a queue as it comes.
+    const sticky = Buffer.from(id);
     const targets = splitQueues(
       batch,
       (name) => topics.get(name)!.queues,
@@ -69,8 +71,8 @@ export const logAppender = ({
     if (total <= inlineBytes) return staged.map((one) => ({ ...one, place: { body: one.body.bytes } }));
     // Invariant 3: write-once under an attempt-unique name; hazard A6: the class of its life is the longest retention in it.
     const days = Math.max(...staged.map((one) => objectDays(one.topic)));
-    const object = `r${days}/${owner.connector}/${new Date(now()).toISOString().slice(0, 10)}/${newId()}`;
-    await objects.put(object, Buffer.concat(bodies.map((body) => body.bytes)));
+    const object = `r${days}/${owner.connector}/${new Date(now()).toISOString().slice(0, 10)}/${id}`;
+    await objects.put(object, bodies.length === 1 ? bodies[0]!.bytes : Buffer.concat(bodies.map((body) => body.bytes)));
     let start = 0;
     return staged.map((one) => {
       const place = { object, start };
@@ -143,9 +145,21 @@ export const logAppender = ({
     return sealed ? 'sealed' : 'moved';
   };
 
+  /** Batches that are being staged before their turn. */
+  const early = new Map<RecordBatch, Promise<readonly Staged[]>>();
+
+  const stageEarly = (batch: RecordBatch): void => {
+    const staged = stage(batch);
+    early.set(batch, staged);
+    // Told when it is its turn.
+    staged.catch(() => {});
+  };
+
   /** Appends a batch and commits the offsets with it. Throws FENCED. */
   const append = async (batch: RecordBatch, commits: readonly OffsetCommit[]): Promise<void> => {
-    let staged = await stage(batch, commits);
+    const begun = early.get(batch);
+    early.delete(batch);
+    let staged = await (begun ?? stage(batch));
     for (let attempt = 1; attempt <= headTries; attempt++) {
       await readHeads(staged);
       const plans = staged.map(planAppend);
@@ -161,7 +175,7 @@ export const logAppender = ({
         heads.clear();
         return;
       }
-      if (learnHeads(staged, result) === 'sealed') staged = await stage(batch, commits);
+      if (learnHeads(staged, result) === 'sealed') staged = await stage(batch);
       else await delay(backoffMs(attempt, 2, 200));
     }
     throw new ConnectError(
@@ -190,7 +204,15 @@ export const logAppender = ({
     return records;
   };
 
-  return { append, take };
+  return {
+    append,
+    take,
+    stageEarly,
+    /** When nothing is under way any more. */
+    async close() {
+      await Promise.allSettled(early.values());
+    },
+  };
 };
 
 /** Where a queue ends. */
@@ -229,13 +251,14 @@ const timeRange = ({ groups }: Staged, nowMs: number): readonly [number, number]
 
 /** The topic log as a sink: what a source connector and a processor write to. */
 export const logSink = (options: AppendOptions): SinkTask => {
-  const { append, take } = logAppender(options);
+  const { append, take, stageEarly, close } = logAppender(options);
   return {
+    ahead: stageEarly,
     async put(batch, { offsets }) {
       await append(batch, offsets);
       return { committed: true };
     },
     take,
-    close: async () => {},
+    close,
   };
 };

@@ -1,4 +1,4 @@
-import { batchBytes, emptyBatch } from '../connect/batch.ts';
+import { batchBytes, emptyBatch, type RecordBatch } from '../connect/batch.ts';
 import {
   type OffsetCommit,
   type Poll,
@@ -42,14 +42,19 @@ export interface Copy {
   readonly budget: RunBudget;
   readonly lease: TaskRow;
   readonly totals: Totals;
+  /** What the transforms made of a batch before its turn. */
+  readonly chains: WeakMap<RecordBatch, Chain>;
 }
+
+type Chain = ReturnType<typeof applyChain>;
 
 /**
  * Copies batches until the source is caught up (a continuous run: until its time is over) or the run must stop. The next batch is
  * polled while this one is put; commits stay in order. Any error ends the run, and with it everything that was polled ahead (invariant 6).
  */
-export const copyBatches = async (copy: Copy): Promise<'drained' | 'more' | 'superseded'> => {
-  const { request, sink, ledger, totals } = copy;
+export const copyBatches = async (given: Omit<Copy, 'chains'>): Promise<'drained' | 'more' | 'superseded'> => {
+  const copy = { ...given, chains: new WeakMap<RecordBatch, Chain>() };
+  const { request, ledger, totals } = copy;
   let next = startPoll(copy);
   // What the polls have passed since the last commit: a quiet stretch may be longer than any one poll, or than this run.
   let moved = 0;
@@ -66,14 +71,11 @@ export const copyBatches = async (copy: Copy): Promise<'drained' | 'more' | 'sup
     // Started now, awaited after this batch; an error is seen then. Not where single records are tried: what dies is one's own doing.
     const ahead = !last && copy.budget.maxRecords > 1;
     if (ahead) {
-      next = startPoll(copy);
+      next = startPoll(copy).then((coming) => lookAhead(copy, coming));
       next.catch(() => {});
     }
     try {
-      for (const piece of piecesOf(poll, {
-        maxPartitions: maxPartitionsPerCommit,
-        take: (batch) => sink.take?.(batch) ?? batch.count,
-      })) {
+      for (const piece of pieces(copy, poll)) {
         if (isEmpty(piece) && !movedIsDue()) {
           carried.add(piece);
           continue;
@@ -105,6 +107,35 @@ export const copyBatches = async (copy: Copy): Promise<'drained' | 'more' | 'sup
     if (last || request.stop.aborted) return 'more';
     if (!ahead) next = startPoll(copy);
   }
+};
+
+const pieces = ({ sink }: Copy, poll: Poll<unknown>) =>
+  piecesOf(poll, { maxPartitions: maxPartitionsPerCommit, take: (batch) => sink.take?.(batch) ?? batch.count });
+
+/** Has the sink begin with the batch that comes next, transformed, where it will come in one piece. */
+const lookAhead = (copy: Copy, poll: Poll<unknown>): Poll<unknown> => {
+  const { sink, chains } = copy;
+  const { batch } = poll;
+  if (sink.ahead === undefined || batch.count === 0) return poll;
+  const [first] = pieces(copy, poll);
+  if (first!.to < batch.count) return poll;
+  try {
+    const chain = transform(copy, batch);
+    chains.set(batch, chain);
+    if (chain.batch.count > 0) sink.ahead(chain.batch);
+  } catch {
+    // Its put comes to the same error, and can part the batch.
+  }
+  return poll;
+};
+
+const transform = ({ request, totals, chains }: Copy, batch: RecordBatch): Chain => {
+  const known = chains.get(batch);
+  if (known !== undefined) return known;
+  const startMs = request.clock.now();
+  const chain = applyChain(request.transforms, batch);
+  totals.transformMs += request.clock.now() - startMs;
+  return chain;
 };
 
 /** Nothing, behind all records of a poll. */
@@ -163,12 +194,7 @@ const putWhole = async (
   const { request, sink, ledger, lease, budget, totals } = copy;
   const { errors, clock, stop, log } = request;
   if (budget.maxRecords === 1) await nameSuspect(request, lease, piece, 'at');
-  const startMs = clock.now();
-  const chain: ReturnType<typeof applyChain> =
-    allRejected === undefined
-      ? applyChain(request.transforms, piece.batch)
-      : { batch: emptyBatch, rejected: allRejected };
-  totals.transformMs += clock.now() - startMs;
+  const chain = allRejected === undefined ? transform(copy, piece.batch) : { batch: emptyBatch, rejected: allRejected };
 
   const reject = rejecter(copy, piece);
   await reject([...sourceLetters(piece), ...chain.rejected.map((one) => letterOf(piece, one, one.stage))]);

@@ -1,5 +1,6 @@
 import { randomUUID } from 'node:crypto';
-import { describe, expect, test } from 'vitest';
+import { setImmediate } from 'node:timers/promises';
+import { describe, expect, test, vi } from 'vitest';
 import { batchOf } from '../../shared/connect/build.ts';
 import { logAppender } from '../../shared/log/append.ts';
 import { changeQueues, ensureTopic, maxPartitionsPerCommit, maxQueuesPerCommit } from '../../shared/log/topics.ts';
@@ -68,6 +69,45 @@ export const describeAppend = (makeStore: () => Promise<LogStore>): void => {
         }
       const read = await openReader(store, { topics: ['t', 'short'], now: () => 0 }).drain();
       expect(numbersOf(read).sort((a, b) => a - b)).toEqual(range(0, 42));
+    });
+
+    test('a batch that was announced is uploaded before its turn, once; a failed upload is told then, and tried anew', async () => {
+      const base = await makeStore();
+      const objects = watchedObjects(base.objects);
+      const writer = openWriter({ ...base, objects });
+      const [first, second] = [batchOf([large(0)]), batchOf([large(1)])];
+      writer.stageEarly(first);
+      writer.stageEarly(second);
+      await vi.waitFor(() => expect(objects.names).toHaveLength(2));
+      expect(await segmentsOf(base)).toEqual([]);
+      await writer.append(first, [writer.commitAt(0)]);
+      await writer.append(second, [writer.commitAt(1)]);
+      expect(objects.names).toHaveLength(2);
+
+      const third = batchOf([large(2)]);
+      const put = vi.spyOn(base.objects, 'put').mockRejectedValueOnce(new Error('S3 is away'));
+      writer.stageEarly(third);
+      await expect(writer.append(third, [writer.commitAt(2)])).rejects.toThrow('S3 is away');
+      put.mockRestore();
+      await writer.append(third, [writer.commitAt(2)]);
+      expect(numbersOf(await openReader(base).drain())).toEqual([0, 1, 2]);
+    });
+
+    test('one that never has its turn is waited for at the end', async () => {
+      const base = await makeStore();
+      const uploaded = Promise.withResolvers<void>();
+      const objects = { ...base.objects, put: () => uploaded.promise };
+      const writer = openWriter({ ...base, objects });
+      writer.stageEarly(batchOf([large(0)]));
+      let closed = false;
+      const closing = writer.close().then(() => {
+        closed = true;
+      });
+      await setImmediate();
+      expect(closed).toBe(false);
+      uploaded.resolve();
+      await closing;
+      expect(await segmentsOf(base)).toEqual([]);
     });
 
     test('the offset moves with the records, and an empty batch moves it alone', async () => {

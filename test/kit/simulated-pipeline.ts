@@ -90,7 +90,7 @@ export const createPipeline = async (
   /** By connector and incarnation: one that is made again writes to a place of its own. */
   const places = new Map<string, { readonly target: Target; readonly allowed: Allowed }>();
   const resets = new Map<string, number>();
-  let since: ReadonlyMap<string, number> | undefined;
+  let since: Pick<ReadonlyMap<string, number>, 'get'> | undefined;
   const placeOf = (name: string, incarnation: string, destination: Destination) => {
     const id = `${name} ${incarnation}`;
     const place = places.get(id) ?? {
@@ -99,7 +99,9 @@ export const createPipeline = async (
         get resets() {
           return resets.get(name) ?? 0;
         },
-        ...(name === 'extra' && since !== undefined ? { since } : {}),
+        get since() {
+          return name === 'extra' ? since : undefined;
+        },
       },
     };
     places.set(id, place);
@@ -169,9 +171,9 @@ export const createPipeline = async (
     times,
     isUnfenced: (name: string) =>
       name.startsWith('sink-') && shape.sinks[Number(name.slice(5))]!.destination === 'keyed',
-    /** Somebody comes later: what there is by then, by key. */
-    comes(counts: ReadonlyMap<string, number>) {
-      since = new Map(counts);
+    /** Somebody comes later: by key, what there is by then. Undefined: whoever makes or removes him may die of it, and nothing is promised. */
+    comes(counts: ReadonlyMap<string, number> | undefined) {
+      since = counts ?? { get: () => Number.POSITIVE_INFINITY };
     },
     resets: (name: string) => void resets.set(name, (resets.get(name) ?? 0) + 1),
     /** Whether that sweep has kept all that a reader who is reset now may go back to: else it begins with what is left. */

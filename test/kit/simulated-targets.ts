@@ -20,7 +20,7 @@ export type Place = { readonly partition: Partition; readonly offset: unknown };
 export interface Allowed {
   readonly resets: number;
   /** By key, how many there were when the reader came: it begins there at the latest. */
-  readonly since?: ReadonlyMap<string, number>;
+  readonly since?: Pick<ReadonlyMap<string, number>, 'get'> | undefined;
 }
 
 export interface Target {

@@ -331,9 +331,14 @@ const toggleExtra = async (world: World): Promise<void> => {
   const { pipeline, functions, counts } = world;
   const isThere = (await pipeline.names()).includes('extra');
   const nowMs = pipeline.clock.now();
+  pipeline.comes(undefined);
   if (isThere) return order(world, 'remove extra', (table) => removeConnector(table, functions, 'extra', nowMs));
-  pipeline.comes(counts);
-  return order(world, 'add extra', (table) => applyConnector(table, functions, extraSpec(), { nowMs }));
+  const there = new Map(counts);
+  const earlier = world.orders.length;
+  return order(world, 'add extra', async (table) => {
+    await applyConnector(table, functions, extraSpec(), { nowMs });
+    if (world.orders.length === earlier + 1) pipeline.comes(there);
+  });
 };
 
 /** All offsets of a reader of the log back to the beginning; what goes on meanwhile may prevent it. */

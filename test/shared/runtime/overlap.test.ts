@@ -1,8 +1,9 @@
 import { describe, expect, it } from 'vitest';
-import { batchOfGroups, type RecordBatch } from '../../../shared/connect/batch.ts';
+import { batchOfGroups, type RecordBatch, sliceBatch } from '../../../shared/connect/batch.ts';
 import { batchOf } from '../../../shared/connect/build.ts';
 import type { Poll, SinkTask, SourceTask } from '../../../shared/connect/connector.ts';
 import { ConnectError } from '../../../shared/connect/errors.ts';
+import type { Transform } from '../../../shared/connect/transform.ts';
 import { commitOffsets } from '../../../shared/state/offsets.ts';
 import { type ArrayOffset, appendingDestination, arraySource, owningDestination } from '../../kit/memory-connectors.ts';
 import { createRunKit, identity, numbered, toldSink, toldSource, upstreamOf } from '../../kit/run-kit.ts';
@@ -63,6 +64,79 @@ describe('the next poll', () => {
       records: 40,
     });
     expect(written).toEqual(rows);
+  });
+});
+
+describe('a sink that works ahead', () => {
+  /** Tells what it is told of, and waits with each put until the next batch was there, where one comes. */
+  const told = (events: string[], take?: SinkTask['take']) => {
+    const { rows, sink } = appendingDestination();
+    let announced = Promise.withResolvers<void>();
+    const batches: RecordBatch[] = [];
+    const openSink = async (): Promise<SinkTask> => ({
+      ...toldSink(sink(), events),
+      ...(take === undefined ? {} : { take }),
+      ahead(batch) {
+        events.push(`ahead ${batch.count}`);
+        batches.push(batch);
+        announced.resolve();
+      },
+      async put(batch, context) {
+        events.push(`put ${batch.count}${batches.includes(batch) ? ' as told' : ''}`);
+        if (take === undefined && batch.count === 5) await announced.promise;
+        announced = Promise.withResolvers();
+        return sink().put(batch, context);
+      },
+    });
+    return { rows, openSink };
+  };
+  const of = (events: readonly string[]) => events.filter((event) => /^(ahead|put)/.test(event));
+
+  it('is told of the next batch while it puts this one, and gets the same one then', async () => {
+    const kit = createRunKit();
+    const upstream = upstreamOf({ a: numbered(12) });
+    const { rows, openSink } = told(kit.events);
+    await kit.run({ ...source(arraySource(upstream, 'rows')), openSink });
+    expect(of(kit.events)).toEqual(['ahead 5', 'put 5', 'ahead 2', 'put 5 as told', 'put 2 as told']);
+    expect(rows).toEqual(upstream.get('a'));
+  });
+
+  it('gets it transformed, once', async () => {
+    const kit = createRunKit();
+    let applied = 0;
+    const half: Transform = {
+      name: 'half',
+      stage: 'TRANSFORMATION',
+      apply(batch) {
+        applied++;
+        return { batch: sliceBatch(batch, 0, 2), origin: Uint32Array.of(0, 1) };
+      },
+    };
+    const { openSink } = told(kit.events, (batch) => batch.count);
+    await kit.run({ ...source(arraySource(upstreamOf({ a: numbered(12) }), 'rows')), openSink, transforms: [half] });
+    expect(of(kit.events)).toEqual(['ahead 2', 'put 2', 'ahead 2', 'put 2 as told', 'put 2 as told']);
+    expect(applied).toBe(3);
+  });
+
+  it('is not told of a batch that comes in pieces, nor of one that its transforms refuse', async () => {
+    const kit = createRunKit();
+    const ends = source(arraySource(upstreamOf({ a: numbered(12) }), 'rows'));
+    await kit.run({ ...ends, openSink: told(kit.events, () => 3).openSink });
+    expect(of(kit.events)).not.toContain('ahead 5');
+    const errors = { tolerance: 'all', retryTimeoutMs: 0, retryDelayMaxMs: 0 } as const;
+    const refuse: Transform = {
+      name: 'refuse',
+      stage: 'TRANSFORMATION',
+      apply() {
+        throw new ConnectError('RECORD_REJECTED', 'no', { blame: 'row' });
+      },
+    };
+    const { openSink } = told(kit.events, (batch) => batch.count);
+    const again = source(arraySource(upstreamOf({ a: numbered(12) }), 'rows'));
+    expect(
+      await kit.run({ ...again, identity: { ...identity, connector: 'd' }, openSink, errors, transforms: [refuse] }),
+    ).toMatchObject({ outcome: 'drained', rejected: 12 });
+    expect(of(kit.events).filter((event) => event.startsWith('ahead'))).toEqual(['ahead 2']);
   });
 });
 
