@@ -18,24 +18,18 @@ export const watchProcesses = (root: number) => {
   const seen = new Map<number, Used>();
   const names = new Map<number, string>();
   const look = () => {
-    const children = new Map<number, number[]>();
-    const ticks = new Map<number, number>();
-    for (const name of readdirSync('/proc')) {
-      const pid = Number(name);
-      const stat = Number.isNaN(pid) ? undefined : read(`/proc/${pid}/stat`);
+    const queue = [root];
+    for (let pid = queue.pop(); pid !== undefined; pid = queue.pop()) {
+      queue.push(...childrenOf(pid));
+      const stat = read(`/proc/${pid}/stat`);
       if (stat === undefined) continue;
       // The second field, the command, is in parentheses and may hold blanks.
       const fields = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-      const parent = Number(fields[1]);
-      children.set(parent, [...(children.get(parent) ?? []), pid]);
-      ticks.set(pid, Number(fields[11]) + Number(fields[12]));
-    }
-    const queue = [root];
-    for (let pid = queue.pop(); pid !== undefined; pid = queue.pop()) {
-      queue.push(...(children.get(pid) ?? []));
-      if (!ticks.has(pid)) continue;
-      names.set(pid, nameOf(pid) ?? names.get(pid) ?? '?');
-      seen.set(pid, { name: names.get(pid)!, cpuSeconds: ticks.get(pid)! / ticksPerSecond });
+      const ticks = Number(fields[11]) + Number(fields[12]);
+      // A process that has just been made is still its parent.
+      const name = names.get(pid) ?? nameOf(pid);
+      if (name !== undefined && ticks > 0) names.set(pid, name);
+      seen.set(pid, { name: name ?? '?', cpuSeconds: ticks / ticksPerSecond });
     }
   };
   const timer = setInterval(look, lookMs);
@@ -48,6 +42,17 @@ export const watchProcesses = (root: number) => {
       return sums;
     },
   };
+};
+
+const childrenOf = (pid: number): readonly number[] =>
+  threadsOf(pid).flatMap((thread) => (read(`/proc/${pid}/task/${thread}/children`)?.match(/\d+/g) ?? []).map(Number));
+
+const threadsOf = (pid: number): readonly string[] => {
+  try {
+    return readdirSync(`/proc/${pid}/task`);
+  } catch {
+    return [];
+  }
 };
 
 const read = (path: string): string | undefined => {
