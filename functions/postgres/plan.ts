@@ -14,8 +14,8 @@ export interface Unit {
   readonly deletes: boolean;
   /** The batch index of a row. */
   origin(row: number): number;
-  /** Rows [from, to) as lines of COPY, a chunk at a time in one buffer. */
-  lines(from: number, to: number, out: TextOutput): Iterable<Uint8Array>;
+  /** Rows [from, to) as lines of COPY, a chunk at a time in one buffer: for the target's statements, or for its `direct`. */
+  lines(from: number, to: number, out: TextOutput, direct?: boolean): Iterable<Uint8Array>;
 }
 
 /** What of a group is written. */
@@ -84,7 +84,6 @@ const unitOf = (parts: readonly Part[]): Unit => {
     starts.push(count);
     count += group.count;
   }
-  const fields = parts.map((part, i) => fieldsOf(part, starts[i]!));
   return {
     target,
     count,
@@ -93,12 +92,14 @@ const unitOf = (parts: readonly Part[]): Unit => {
       const i = starts.findLastIndex((start) => start <= row);
       return parts[i]!.origins[row - starts[i]!]!;
     },
-    *lines(from, to, out) {
+    *lines(from, to, out, direct = false) {
       out.length = 0;
-      for (const [i, { group }] of parts.entries()) {
+      for (const [i, part] of parts.entries()) {
+        const { group } = part;
+        const fields = direct || !target.staged ? fieldsOf(part) : stagedFieldsOf(part, starts[i]!);
         const last = Math.min(to - starts[i]!, group.count);
         for (let row = Math.max(from - starts[i]!, 0); row < last; row += CHUNK_ROWS) {
-          toCopyText(fields[i]!, row, Math.min(row + CHUNK_ROWS, last), out);
+          toCopyText(fields, row, Math.min(row + CHUNK_ROWS, last), out);
           if (out.length < CHUNK_BYTES) continue;
           yield written(out);
           out.length = 0;
@@ -109,17 +110,25 @@ const unitOf = (parts: readonly Part[]): Unit => {
   };
 };
 
-const fieldsOf = ({ target, group }: Part, start: number): readonly CopyField[] => {
-  const fields = target.columns.map((column): CopyField => {
+const fieldsOf = ({ target, group }: Part): readonly CopyField[] =>
+  target.columns.map((column) => {
     const { columns, nulls } = sideOf(group, column);
     return { column: columns[column.at]!, nulls };
   });
-  if (!target.staged) return fields;
-  const ordinals = Int32Array.from({ length: group.count }, (_, row) => start + row);
-  const deleted = group.value.nulls ?? new Uint8Array(group.count);
+
+const stagedFieldsOf = (part: Part, start: number): readonly CopyField[] => {
+  const { value, count } = part.group;
+  const ordinals = Int32Array.from({ length: count }, (_, row) => start + row);
   return [
     { column: { name: 'ordinal', kind: 'int32', schema: { type: 'int32' }, values: ordinals } },
-    { column: { name: 'deleted', kind: 'boolean', schema: { type: 'boolean' }, values: deleted } },
-    ...fields,
+    {
+      column: {
+        name: 'deleted',
+        kind: 'boolean',
+        schema: { type: 'boolean' },
+        values: value.nulls ?? new Uint8Array(count),
+      },
+    },
+    ...fieldsOf(part),
   ];
 };

@@ -12,6 +12,8 @@ export interface Target {
   /** Statements around the COPY of one set of rows. `staged`: its lines begin with the row's ordinal and whether it deletes. */
   readonly staged: boolean;
   statements(deletes: boolean): readonly string[];
+  /** The COPY of rows that are all new, into the table itself. */
+  readonly direct: string;
 }
 
 /** The targets of one session: tables are looked at, made and changed once. */
@@ -51,11 +53,15 @@ export const createTargets = (connection: Connection, config: PostgresSinkConfig
     tables.set(sql, table);
     const columns = layout.columns.filter((column) => table.columns.has(column.name));
     const names = columns.map((column) => quote(column.name));
-    if (layout.mode === 'insert') {
-      const copy = [`COPY ${table.sql} (${names.join(', ')}) FROM STDIN`];
-      return { table, columns, staged: false, statements: () => copy };
-    }
-    return { table, columns, staged: true, ...mergeStatements(table, await stagingOf(table), names, layout.key) };
+    const direct = `COPY ${table.sql} (${names.join(', ')}) FROM STDIN`;
+    if (layout.mode === 'insert') return { table, columns, staged: false, statements: () => [direct], direct };
+    return {
+      table,
+      columns,
+      staged: true,
+      ...mergeStatements(table, await stagingOf(table), names, layout.key),
+      direct,
+    };
   };
 
   return {

@@ -40,6 +40,8 @@ export const useSink = () => {
 
   return {
     schema: () => schema,
+    /** The server as another role. */
+    urlAs: (user: string) => server.url.replace(/\/\/[^@]*@/, `//${user}@`),
     openSink,
     async withSink<T>(config: Struct, work: (task: SinkTask) => Promise<T>): Promise<T> {
       const task = await openSink(config);

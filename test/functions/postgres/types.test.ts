@@ -140,7 +140,13 @@ const cases: { readonly [name: string]: Case } = {
   },
   map: {
     schema: { type: 'map', values: { type: 'int32' } },
-    values: fc.dictionary(text, int(32)).map((map) => JSON.parse(JSON.stringify(map)) as Value),
+    // Where V8 13.6 has seen the key of one backslash, JSON.parse reads an escaped key of one character, "\\n", as that.
+    values: fc
+      .dictionary(
+        text.filter((key) => !key.includes('\\')),
+        int(32),
+      )
+      .map((map) => JSON.parse(JSON.stringify(map)) as Value),
     type: 'jsonb',
     check: (got, value) => expect(JSON.parse(got)).toEqual(value),
   },
