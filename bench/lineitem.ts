@@ -1,5 +1,6 @@
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
+import { mulberry32 } from '../infra/local/mulberry32.ts';
 
 /**
  * Rows like TPC-H's lineitem, as JSON lines of about 418 bytes: 17 fields, 4 integers, 4 decimals, 3 dates, 5 texts, a timestamp. The
@@ -53,9 +54,3 @@ const line = (row: number, random: () => number): string => {
 };
 
 /** A small seeded generator: the file must be the same on every machine. */
-const mulberry32 = (seed: number) => (): number => {
-  seed = (seed + 0x6d2b79f5) | 0;
-  let t = Math.imul(seed ^ (seed >>> 15), 1 | seed);
-  t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-  return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-};

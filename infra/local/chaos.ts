@@ -1,3 +1,5 @@
+import { mulberry32 } from './mulberry32.ts';
+
 /** What goes wrong with a call to DynamoDB or S3: refused, failed without effect, carried out and called failed, its answer lost. */
 export type CallFault = 'throttled' | 'failed' | 'failedAfter' | 'answerLost';
 
@@ -104,15 +106,10 @@ const CALLS: Record<CallFault, string> = {
 };
 
 function seeded(text: string) {
-  // FNV-1a, then mulberry32.
-  let state = 0x811c9dc5;
-  for (const byte of Buffer.from(text)) state = Math.imul(state ^ byte, 0x01000193);
-  const next = (): number => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
+  // FNV-1a
+  let hash = 0x811c9dc5;
+  for (const byte of Buffer.from(text)) hash = Math.imul(hash ^ byte, 0x01000193);
+  const next = mulberry32(hash);
   return {
     chance: (probability: number): boolean => next() < probability,
     pick: <T>(from: readonly T[]): T => from[Math.floor(next() * from.length)]!,

@@ -1,4 +1,5 @@
 import { onTestFailed } from 'vitest';
+import { mulberry32 } from '../../infra/local/mulberry32.ts';
 
 /** Random numbers that a failed test can have again, which tells its seed: `SLUICE_SEED=… npx vitest run …`. */
 export interface Seeded {
@@ -11,14 +12,7 @@ export interface Seeded {
 export const seeded = (name: string): Seeded => {
   const seed = Number(process.env.SLUICE_SEED ?? Date.now() % 1_000_000);
   onTestFailed(() => void process.stdout.write(`${name}: SLUICE_SEED=${seed}\n`));
-  let state = seed;
-  // mulberry32
-  const next = () => {
-    state = (state + 0x6d2b79f5) | 0;
-    let mixed = Math.imul(state ^ (state >>> 15), 1 | state);
-    mixed = (mixed + Math.imul(mixed ^ (mixed >>> 7), 61 | mixed)) ^ mixed;
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
-  };
+  const next = mulberry32(seed);
   const integer = (min: number, max: number) => min + Math.floor(next() * (max - min + 1));
   return { seed, integer, pick: (from) => from[integer(0, from.length - 1)] };
 };
