@@ -4,17 +4,17 @@ import { DynamoDBClient } from '@aws-sdk/client-dynamodb';
 import { type Activity, createActivity } from './activity.ts';
 import { createAuthorizer, describePermission } from './authorizer.ts';
 import { type ChaosOptions, createChaos } from './chaos.ts';
-import { type CustomResources, createCustomResources } from './custom-resources.ts';
+import { createCustomResources } from './custom-resources.ts';
 import { clientConfig, type Dynamodb, startDynamodb } from './dynamodb.ts';
 import { startDynamodbProxy } from './dynamodb-proxy.ts';
 import { createEventQueue, type EventInvokeConfig } from './event-queue.ts';
-import { describeFunction, type FunctionDefinition } from './function.ts';
-import { createFunctions, type Functions, type InvocationReport } from './functions.ts';
+import { createFunctions, type InvocationReport } from './functions.ts';
 import { createIntrinsics, type Intrinsics } from './intrinsics.ts';
 import { createInvoke, type InvocationType, type InvokeAnswer, startLambdaApi } from './lambda-api.ts';
 import { acquireLock } from './lock.ts';
 import { functionNameOf } from './properties.ts';
-import { isCustomResource, isIgnored, requireKnownTypes } from './resource-types.ts';
+import { functionProvider, provideFunctions } from './provide-functions.ts';
+import { isCustomResource, requireKnownTypes } from './resource-types.ts';
 import { type ObjectRequest, startS3 } from './s3.ts';
 import { describeNotifications, startNotifications } from './s3-notifications.ts';
 import { startSchedules } from './schedules.ts';
@@ -23,7 +23,7 @@ import { type QueueDelivery, queueOf, startQueueDelivery } from './sqs-mapping.t
 import { writeStateFile } from './state-file.ts';
 import { type Streams, startStreams } from './streams.ts';
 import { isTable, provideTable, type Table } from './tables.ts';
-import { type Assembly, loadAssembly, type Resource } from './template.ts';
+import { loadAssembly, type Resource } from './template.ts';
 import { startTimeToLive } from './time-to-live.ts';
 import { requireScheduleAccess, requireTriggerAccess } from './trigger-access.ts';
 import { describeWiring } from './wiring.ts';
@@ -359,63 +359,4 @@ function sharedEnvironment(
     // Paths and secrets in files of this machine may be named here, and nowhere else.
     SLUICE_LOCAL: '1',
   };
-}
-
-type ProvideFunction = (name: string) => Promise<FunctionDefinition | undefined>;
-
-function functionProvider(
-  resources: Resource[],
-  intrinsics: Intrinsics,
-  assembly: Assembly,
-  functions: Functions,
-  stateDir: string,
-): ProvideFunction {
-  const byName = new Map(
-    resources
-      .filter(({ type }) => type === 'AWS::Lambda::Function')
-      .map((resource) => [intrinsics.identityOf(resource).name, resource]),
-  );
-  return async (name) => {
-    const known = functions.find(name);
-    const resource = byName.get(name);
-    if (known || !resource) return known;
-    const definition = await describeFunction(resource, intrinsics, assembly, stateDir);
-    functions.add(definition);
-    return definition;
-  };
-}
-
-/** A function whose variables hold what a custom resource gives comes after it, all others before, as a custom resource may call them. */
-async function provideFunctions(
-  resources: Resource[],
-  intrinsics: Intrinsics,
-  provideFunction: ProvideFunction,
-  customResources: CustomResources,
-  lambdaEndpoint: string,
-): Promise<void> {
-  const all = resources.filter(
-    (resource) => resource.type === 'AWS::Lambda::Function' && runsHere(resource, resources, intrinsics),
-  );
-  const dependsOnCustomResource = (resource: Resource) =>
-    [resource, ...intrinsics.dependencies(resource).filter(({ type }) => type.startsWith('AWS::IAM::'))].some((each) =>
-      intrinsics.dependencies(each).some(isCustomResource),
-    );
-  const early = all.filter((resource) => !dependsOnCustomResource(resource));
-  for (const resource of early) await provideFunction(intrinsics.identityOf(resource).name);
-  await customResources.apply(lambdaEndpoint);
-  for (const resource of all) await provideFunction(intrinsics.identityOf(resource).name);
-}
-
-/**
- * A function in another language than Node.js is left out where nothing here asks for it, such as the CDK's own that make what the host
- * makes itself. Otherwise it is refused when it is described.
- */
-function runsHere(resource: Resource, resources: Resource[], intrinsics: Intrinsics): boolean {
-  const { Runtime } = resource.properties;
-  if (typeof Runtime !== 'string' || Runtime.startsWith('nodejs')) return true;
-  return resources.some((other) => {
-    const { ServiceToken, ...rest } = other.properties;
-    const asked = isCustomResource(other) ? { ...rest, ServiceToken } : rest;
-    return !isIgnored(other) && intrinsics.dependencies({ ...other, properties: asked }).includes(resource);
-  });
 }
