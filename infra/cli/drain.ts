@@ -5,6 +5,7 @@ import { restartConnector } from '../../shared/management/tasks.ts';
 import { isHeld, readTask } from '../../shared/state/lease.ts';
 import type { Table } from '../../shared/state/table.ts';
 
+/** Between two looks, or as long as the look took: it shares the machine with what it looks at. */
 const lookMs = 100;
 
 /** So many looks in a row a reader is left to the dispatcher, who wakes it within moments: of two runs one would only start, and find it held. */
@@ -63,6 +64,7 @@ const look = async (
     const done = sourcesDone();
     const nowMs = Date.now();
     const states = await readStates(table, nowMs);
+    const tookMs = Date.now() - nowMs;
     onLook(states);
     // Who waits for a backlog gets all that the sources bring at once, unless they wait for him.
     const allThere = done || states.some(({ row }) => row.held !== undefined);
@@ -73,7 +75,7 @@ const look = async (
       ({ row, tasks }) => row.target === 'STARTED' && tasks.some((task) => task.state === 'FAILED'),
     );
     if (done && states.every((state) => isAtRest(state, nowMs) || failed.includes(state))) return { states, failed };
-    await delay(lookMs, signal);
+    await delay(Math.max(lookMs, tookMs), signal);
   }
 };
 
