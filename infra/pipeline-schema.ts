@@ -40,7 +40,7 @@ const options = {
   errors: Errors.optional().describe('what becomes of records that fail'),
   deadLetter: z.boolean().optional().describe('true: rejected records go to the topic <connector>.dlq'),
   maxRecords: z.int().min(1).optional().describe('records of one batch; 20000 if left out'),
-  maxBytes: z.int().min(1024).optional().describe('bytes of one batch, uncompressed; 4 MB if left out'),
+  maxBytes: z.int().min(1024).optional().describe('bytes of one batch, uncompressed; 8 MB if left out'),
   memoryMb: z.int().min(128).max(10_240).optional().describe('memory of its function; 512 if left out'),
   timeout: duration.optional().describe('how long one run may take; 2m if left out, 15m at most'),
   transforms: z

@@ -46,9 +46,9 @@ const measured = {
   dispatchMs: 30,
   dispatchReadsPerReader: 3,
   compression: 5,
-  /** A full batch: 20,000 rows or 4 MB. */
+  /** A full batch: 20,000 rows or 8 MB. */
   batchRows: 20_000,
-  batchBytes: 4e6,
+  batchBytes: 8e6,
   /** Above it a batch goes to an object. */
   inlineBytes: 5_000,
   /** What Lambda writes of an invocation by itself, and the line of a run. */

@@ -128,7 +128,7 @@ export interface ConnectorOptions extends NetworkProps {
   /**
    * Bytes of one batch, uncompressed.
    *
-   * @default - 4 MB
+   * @default - 8 MB
    */
   readonly maxBytes?: number;
 

@@ -89,7 +89,7 @@ export const ConnectorSpec = z.strictObject({
     .number()
     .int()
     .min(1024)
-    .default(4 * 1024 * 1024)
+    .default(8 * 1024 * 1024)
     .describe('bytes of one batch, uncompressed'),
 });
 export type ConnectorSpec = z.output<typeof ConnectorSpec>;

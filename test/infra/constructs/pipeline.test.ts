@@ -56,7 +56,7 @@ describe('a connector', () => {
     pipeline.addDirect('archive', { source: orders(), sink: fileSink({ path: '/archive' }), ...manual });
     const template = make();
     const specs = specsOf(template);
-    const common = { managedBy: 'deploy', maxRecords: 20_000, maxBytes: 4_194_304, tasks: 1 };
+    const common = { managedBy: 'deploy', maxRecords: 20_000, maxBytes: 8_388_608, tasks: 1 };
     const errors = { tolerance: 'none', retryTimeoutMs: 0, retryDelayMaxMs: 60_000 };
     const functionName = expect.stringMatching(/^Shop.*Function/);
     expect(specs).toEqual({

@@ -379,7 +379,7 @@ test('deployed', async () => {
   await putResource(table, functions, { stack: 's', id: 'a' }, spec, {});
   await putResource(table, functions, { stack: 's', id: 'b' }, spec, {});
   const errors = { tolerance: 'none', retryTimeoutMs: 0, retryDelayMaxMs: 60_000 };
-  const limits = { maxRecords: 20_000, maxBytes: 4_194_304 };
+  const limits = { maxRecords: 20_000, maxBytes: 8_388_608 };
   const item = await table.get(keys.deployedKey('c'));
   expect({ ...item, deployed: JSON.parse(String(item?.deployed)) }).toEqual({
     pk: 'connector#c',
