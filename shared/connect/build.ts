@@ -193,7 +193,7 @@ const packed = (
   const places = new Uint32Array(values.length + 1);
   const units = parts.reduce((sum, part) => sum + part.length, 0);
   // Where each unit is one byte, and that is the rule, lengths need not be counted again.
-  const lengthOf = (part: string | Uint8Array) => (units === data.length ? part.length : bytesOf(part).length);
+  const lengthOf = (part: string | Uint8Array) => (units === data.length ? part.length : Buffer.byteLength(part));
   for (const [i, part] of parts.entries()) places[i + 1] = places[i]! + lengthOf(part);
   return { data, starts: places.subarray(0, values.length), ends: places.subarray(1) };
 };
