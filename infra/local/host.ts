@@ -242,6 +242,7 @@ async function start(options: HostOptions, closers: Closer[]): Promise<Omit<Host
       endpoint: dynamodb.endpoint,
       region,
       intervalMs: chaos ? 1_000 : 60_000,
+      firstMs: chaos ? 1_000 : 5 * settings.minuteMs,
       chaos,
       onError: (table, error) => onLog('dynamodb', `expired items of ${table} were not deleted: ${error.message}`),
     });

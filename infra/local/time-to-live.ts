@@ -15,6 +15,8 @@ export interface TimeToLiveOptions {
   region: string;
   /** Between two looks for what has expired. */
   intervalMs: number;
+  /** Before the first one: what would have been given more time, had this machine been on, is given it by then. */
+  firstMs: number;
   chaos: Chaos | undefined;
   onError: (table: string, error: Error) => void;
 }
@@ -25,8 +27,8 @@ export function startTimeToLive(tables: Table[], options: TimeToLiveOptions): { 
   const stopping = new AbortController();
   const { signal } = stopping;
   const follow = async (table: Table, attribute: string): Promise<void> => {
-    while (!signal.aborted) {
-      await delay(options.intervalMs, undefined, { signal }).catch(() => {});
+    for (let waitMs = options.firstMs; !signal.aborted; waitMs = options.intervalMs) {
+      await delay(waitMs, undefined, { signal }).catch(() => {});
       try {
         if (!signal.aborted) await deleteExpired(client, table, attribute, options.chaos, signal);
       } catch (error) {

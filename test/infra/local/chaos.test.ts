@@ -310,3 +310,20 @@ test('items that have expired are deleted, and no others', async () => {
   expect(await ids()).toEqual(['for ever', 'young']);
   expect(app.chaos()).toContain('10 items expired');
 });
+
+test('what expired while this machine was off has five minutes, in which it may be given more time', async () => {
+  const timed = {
+    Items: {
+      ...items.Items,
+      Properties: { ...items.Items.Properties, TimeToLiveSpecification: { AttributeName: 'expires', Enabled: true } },
+    },
+  };
+  const minuteMs = 200;
+  const startedMs = Date.now();
+  const client = clientOf(await run({ resources: timed }, { minuteMs }));
+  const expires = { N: String(Math.floor(Date.now() / 1000) - 10) };
+  await client.send(new PutItemCommand({ TableName: 'App-Items', Item: { id: { S: 'old' }, expires } }));
+  const isThere = async () => ((await client.send(new ScanCommand({ TableName: 'App-Items' }))).Count ?? 0) === 1;
+  await until(async () => !(await isThere()));
+  expect(Date.now() - startedMs).toBeGreaterThanOrEqual(5 * minuteMs);
+});
