@@ -114,9 +114,10 @@ const pieces = ({ sink }: Copy, poll: Poll<unknown>) =>
 
 /** Has the sink begin with the batch that comes next, transformed, where it will come in one piece. */
 const lookAhead = (copy: Copy, poll: Poll<unknown>): Poll<unknown> => {
-  const { sink, chains } = copy;
+  const { request, sink, chains } = copy;
   const { batch } = poll;
-  if (sink.ahead === undefined || batch.count === 0) return poll;
+  // A run that ends puts no other batch, and would wait for what is begun.
+  if (sink.ahead === undefined || batch.count === 0 || request.stop.aborted) return poll;
   const [first] = pieces(copy, poll);
   if (first!.to < batch.count) return poll;
   try {

@@ -118,6 +118,23 @@ describe('a sink that works ahead', () => {
     expect(applied).toBe(3);
   });
 
+  it('is not told of one that this run has no time for', async () => {
+    const kit = createRunKit();
+    const stop = new AbortController();
+    const inner = arraySource(upstreamOf({ a: numbered(12) }), 'rows');
+    let polls = 0;
+    const poll: typeof inner.poll = async (...args) => {
+      if (++polls === 2) stop.abort();
+      return inner.poll(...args);
+    };
+    const { openSink } = told(kit.events, (batch) => batch.count);
+    expect(await kit.run({ ...source({ ...inner, poll }), openSink, stop: stop.signal })).toMatchObject({
+      outcome: 'more',
+      records: 5,
+    });
+    expect(of(kit.events)).toEqual(['put 5']);
+  });
+
   it('is not told of a batch that comes in pieces, nor of one that its transforms refuse', async () => {
     const kit = createRunKit();
     const ends = source(arraySource(upstreamOf({ a: numbered(12) }), 'rows'));
