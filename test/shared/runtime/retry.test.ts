@@ -160,7 +160,8 @@ describe('withRetry', () => {
 
   it('ends a wait when the run is stopped, with the error that was retried', async () => {
     const stop = new AbortController();
-    const before = process.getActiveResourcesInfo().sort();
+    const timers = () => process.getActiveResourcesInfo().filter((one) => one === 'Timeout').length;
+    const before = timers();
     const running = withRetry(
       () => Promise.reject(down()),
       policy(3_600_000),
@@ -169,6 +170,6 @@ describe('withRetry', () => {
       () => setImmediate(() => stop.abort(new Error('over'))),
     );
     await expect(running).rejects.toThrow('down');
-    expect(process.getActiveResourcesInfo().sort(), 'no timer is left').toEqual(before);
+    expect(timers(), 'no timer is left').toBeLessThanOrEqual(before);
   });
 });
