@@ -146,14 +146,14 @@ const drainTask = async (
   target: Target,
   signal: AbortSignal,
 ): Promise<void> => {
+  // A read of its row costs less than a run that finds the lease held, for which there may have to be a process.
+  const isBusy = async () => isHeld(await readTask(table, target.connector, target.task), Date.now());
   while (!signal.aborted) {
+    while (await isBusy()) await delay(lookMs, signal);
     const outcome = await invoke(functionName, target);
     if (outcome === 'idle' || outcome === 'drained' || outcome === 'failed') return;
-    // Another invocation holds the lease, the connector changed, or the function died: look again when it may be over.
+    // Another invocation was quicker, the connector changed, or the function died: look again when it may be over.
     if (outcome !== 'more') await delay(lookMs, signal);
-    // A read of its row costs less than a run that finds the lease held.
-    const isBusy = async () => isHeld(await readTask(table, target.connector, target.task), Date.now());
-    while (outcome === 'busy' && (await isBusy())) await delay(lookMs, signal);
   }
 };
 
