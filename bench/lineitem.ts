@@ -52,5 +52,3 @@ const line = (row: number, random: () => number): string => {
     l_updated: `${date()}T12:34:56.${String(integer(1e6)).padStart(6, '0')}Z`,
   });
 };
-
-/** A small seeded generator: the file must be the same on every machine. */

@@ -73,6 +73,9 @@ export const openHead = async (stored: StoredFile, signal: AbortSignal): Promise
   }
 };
 
+/** The bytes of a byte order mark, which is no content. */
+export const markBytes = (head: Buffer): number => (head[0] === 0xef && head[1] === 0xbb && head[2] === 0xbf ? 3 : 0);
+
 /** Goes on in a file after an offset; without one, at its first record. Undefined while its header line is not whole. */
 export const openFile = async (
   { name, path, after, ended }: Location,
@@ -81,7 +84,7 @@ export const openFile = async (
 ): Promise<OpenFile | undefined> => {
   const follow = config.follow && !ended;
   const format = config.format ?? formatOf(name);
-  const first = head[0] === 0xef && head[1] === 0xbb && head[2] === 0xbf ? 3 : 0;
+  const first = markBytes(head);
   let start = { position: after === undefined ? 0 : after.position, line: after?.line ?? 0 };
   let reader: RowReader;
   if (format === 'csv') {

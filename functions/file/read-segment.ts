@@ -4,7 +4,7 @@ import { freeBuffer } from '../../shared/connect/buffers.ts';
 import type { Partition, RejectedSourceRecord } from '../../shared/connect/connector.ts';
 import { rowError } from '../../shared/connect/errors.ts';
 import { headBytes } from './identity.ts';
-import type { OpenFile } from './open-file.ts';
+import { markBytes, type OpenFile } from './open-file.ts';
 import { type Arena, createRows, type Limit, type Rows, type Stop } from './rows.ts';
 import type { FileOffset } from './source-config.ts';
 import { fillWindow, openWindow, type Window } from './window.ts';
@@ -29,7 +29,7 @@ export interface Segment {
 /** Reads on in a file up to the limit, and moves its position. */
 export const readSegment = async (file: OpenFile, limit: Limit, signal: AbortSignal): Promise<Segment> => {
   const window = openWindow(file.position, file.tail, Math.min(limit.bytes, file.expected.bytes));
-  const first = file.position === 0 && hasByteOrderMark(file.head) ? 3 : 0;
+  const first = file.position === 0 ? markBytes(file.head) : 0;
   const rows = createRows(first, file.line, Math.min(limit.rows, file.expected.rows));
   const stop = await readRows(file, window, rows, limit, signal);
   const drained = stop === 'end' || (stop === 'more' && window.atEnd && window.failure === undefined);
@@ -39,8 +39,6 @@ export const readSegment = async (file: OpenFile, limit: Limit, signal: AbortSig
   if (used > 0) file.expected = { rows: Math.ceil(rows.count * 1.2) + 64, bytes: Math.ceil(rows.at * 1.01) + 4096 };
   return segment;
 };
-
-const hasByteOrderMark = (head: Buffer): boolean => head[0] === 0xef && head[1] === 0xbb && head[2] === 0xbf;
 
 const readRows = async (
   file: OpenFile,

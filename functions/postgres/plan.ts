@@ -14,7 +14,7 @@ export interface Unit {
   readonly deletes: boolean;
   /** The batch index of a row. */
   origin(row: number): number;
-  /** Rows [from, to) as lines of COPY, a chunk at a time in one buffer: for the target's statements, or for its `direct`. */
+  /** Rows [from, to) as lines of COPY, a chunk at a time in one buffer: for the target's statements, or, of a staged one, for its `direct`. */
   lines(from: number, to: number, out: TextOutput, direct?: boolean): Iterable<Uint8Array>;
 }
 
@@ -33,6 +33,8 @@ export interface Plan {
 
 const CHUNK_ROWS = 512;
 const CHUNK_BYTES = 64 * 1024;
+/** The ordinal and whether the row deletes, before the columns of a target that is staged. */
+const STAGING_FIELDS = 2;
 
 /** Finds what each record becomes; makes and changes tables on the way, so never inside a transaction. */
 export const planOf = async (batch: RecordBatch, targets: Targets, config: PostgresSinkConfig): Promise<Plan> => {
@@ -84,6 +86,7 @@ const unitOf = (parts: readonly Part[]): Unit => {
     starts.push(count);
     count += group.count;
   }
+  const fields = parts.map((part, i) => fieldsOf(part, starts[i]!));
   return {
     target,
     count,
@@ -93,13 +96,13 @@ const unitOf = (parts: readonly Part[]): Unit => {
       return parts[i]!.origins[row - starts[i]!]!;
     },
     *lines(from, to, out, direct = false) {
+      const skipped = direct ? STAGING_FIELDS : 0;
       out.length = 0;
-      for (const [i, part] of parts.entries()) {
-        const { group } = part;
-        const fields = direct || !target.staged ? fieldsOf(part) : stagedFieldsOf(part, starts[i]!);
+      for (const [i, { group }] of parts.entries()) {
+        const these = fields[i]!.slice(skipped);
         const last = Math.min(to - starts[i]!, group.count);
         for (let row = Math.max(from - starts[i]!, 0); row < last; row += CHUNK_ROWS) {
-          toCopyText(fields, row, Math.min(row + CHUNK_ROWS, last), out);
+          toCopyText(these, row, Math.min(row + CHUNK_ROWS, last), out);
           if (out.length < CHUNK_BYTES) continue;
           yield written(out);
           out.length = 0;
@@ -110,25 +113,17 @@ const unitOf = (parts: readonly Part[]): Unit => {
   };
 };
 
-const fieldsOf = ({ target, group }: Part): readonly CopyField[] =>
-  target.columns.map((column) => {
+const fieldsOf = ({ target, group }: Part, start: number): readonly CopyField[] => {
+  const fields = target.columns.map((column): CopyField => {
     const { columns, nulls } = sideOf(group, column);
     return { column: columns[column.at]!, nulls };
   });
-
-const stagedFieldsOf = (part: Part, start: number): readonly CopyField[] => {
-  const { value, count } = part.group;
-  const ordinals = Int32Array.from({ length: count }, (_, row) => start + row);
+  if (!target.staged) return fields;
+  const ordinals = Int32Array.from({ length: group.count }, (_, row) => start + row);
+  const deleted = group.value.nulls ?? new Uint8Array(group.count);
   return [
     { column: { name: 'ordinal', kind: 'int32', schema: { type: 'int32' }, values: ordinals } },
-    {
-      column: {
-        name: 'deleted',
-        kind: 'boolean',
-        schema: { type: 'boolean' },
-        values: value.nulls ?? new Uint8Array(count),
-      },
-    },
-    ...fieldsOf(part),
+    { column: { name: 'deleted', kind: 'boolean', schema: { type: 'boolean' }, values: deleted } },
+    ...fields,
   ];
 };

@@ -2,8 +2,7 @@ import { partitionKey } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import { writeJson } from '../../shared/connect/json.ts';
 import { type LogOffset, logSource } from '../../shared/log/read.ts';
-import { requireTopic, type Topic } from '../../shared/log/topics.ts';
-import { headKey } from '../../shared/state/keys.ts';
+import { queuesOf, readHeadRows, requireTopic } from '../../shared/log/topics.ts';
 import type { Table } from '../../shared/state/table.ts';
 import { type Answer, count, tableLines } from './output.ts';
 import { type OpenPlatform, openPlatform } from './platform.ts';
@@ -50,24 +49,21 @@ export const describeTopic = async (stateDir: string, name: string): Promise<Ans
 
 const describe = async (table: Table, name: string) => {
   const topic = await requireTopic(table, name);
-  const queues = (await Promise.all(topic.generations.map((generation) => heads(table, topic, generation)))).flat();
+  const partitions = queuesOf(name, topic.generations);
+  const heads = await readHeadRows(table, partitions);
+  const queues = partitions.map(({ generation, queue }, i) => ({
+    generation,
+    queue,
+    start: Number(heads[i]?.start),
+    next: Number(heads[i]?.next),
+    sealed: heads[i]?.sealed === true,
+  }));
   return {
     name,
     retentionMs: topic.retentionMs,
     records: queues.reduce((sum, { start, next }) => sum + next - start, 0),
     queues,
   };
-};
-
-const heads = async (table: Table, { name }: Topic, { generation, queues }: Topic['generations'][number]) => {
-  const items = await table.getMany(Array.from({ length: queues }, (_, queue) => headKey(name, generation, queue)));
-  return items.map((item, queue) => ({
-    generation,
-    queue,
-    start: Number(item?.start),
-    next: Number(item?.next),
-    sealed: item?.sealed === true,
-  }));
 };
 
 /** A topic's records as JSON lines: the last ones, or the first. */

@@ -52,8 +52,9 @@ export const logSource = ({
   /** Heads that are sealed, by name: nothing about them changes any more, so each is read once. */
   const sealed = new Map<string, Item>();
 
-  const lanesOf = async (offsets: Offsets<LogOffset>): Promise<readonly Lane[]> =>
-    (await Promise.all(topics.map((name) => lanesOfTopic(name, offsets)))).flat();
+  /** By topic, those of all tasks. */
+  const lanesOf = (offsets: Offsets<LogOffset>): Promise<readonly (readonly Lane[])[]> =>
+    Promise.all(topics.map((name) => lanesOfTopic(name, offsets)));
 
   const lanesOfTopic = async (name: string, offsets: Offsets<LogOffset>): Promise<readonly Lane[]> => {
     const before = known.get(name);
@@ -193,7 +194,7 @@ export const logSource = ({
   return {
     async poll(offsets, budget) {
       const lanes = await lanesOf(offsets);
-      const ours = lanes.filter(isOurs);
+      const ours = lanes.flat().filter(isOurs);
       const behind = ours.filter((lane) => !isDrained(lane));
       checkRestored(ours);
       // A fair share each, so that one long queue does not starve the others; never more queues than records.
@@ -207,11 +208,11 @@ export const logSource = ({
       const drained = new Set(reads.filter((read) => read.drained).map((read) => read.lane));
       const isEnd = (lane: Lane) => isDrained(lane) || drained.has(lane);
       // A generation that ends with this poll: the next one may hold more.
-      const passes = topics.some((name) => isPassed(lanesIn(name, lanes), isEnd));
+      const passes = lanes.some((ofTopic) => isPassed(ofTopic, isEnd));
       return pollOfReads(reads, drained.size === behind.length && !passes);
     },
     async more(offsets) {
-      return (await lanesOf(offsets)).some((lane) => isOurs(lane) && !isDrained(lane));
+      return (await lanesOf(offsets)).flat().some((lane) => isOurs(lane) && !isDrained(lane));
     },
     close: async () => {},
   };
@@ -234,9 +235,6 @@ interface LaneRead {
 }
 
 const laneName = (p: LogPartition): string => `${p.topic}#${p.generation}#${p.queue}`;
-
-const lanesIn = (topic: string, lanes: readonly Lane[]): readonly Lane[] =>
-  lanes.filter(({ partition }) => partition.topic === topic);
 
 /** Whether nothing can come any more in these lanes of one generation, for whichever task. */
 const isPassed = (lanes: readonly Lane[], isEnd: (lane: Lane) => boolean): boolean =>

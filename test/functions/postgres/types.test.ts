@@ -45,6 +45,15 @@ const clock = fc
 const json = fc.jsonValue().map((value) => JSON.parse(JSON.stringify(value)) as Value);
 const storableJson = json.filter((value) => !/\\u(0000|d[89a-f])/i.test(JSON.stringify(value)));
 
+/**
+ * An object of integers. Not by JSON.parse as a whole: where V8 13.6 has seen the key of one backslash, it takes an escaped key of one
+ * character for that.
+ */
+const entriesOf = (json: string) =>
+  Object.fromEntries(
+    Array.from(json.matchAll(/("(?:[^"\\]|\\.)*"): (-?\d+)/g), ([, key, n]) => [JSON.parse(key!), Number(n)]),
+  );
+
 /** How PostgreSQL prints a time: without the zeros at the end. */
 const printed = (t: string) => t.replace(/(\.\d*?)0+$/, '$1').replace(/\.$/, '');
 const sameNumber = (got: string, value: Value) => expect(Number(got)).toBe(value);
@@ -140,15 +149,9 @@ const cases: { readonly [name: string]: Case } = {
   },
   map: {
     schema: { type: 'map', values: { type: 'int32' } },
-    // Where V8 13.6 has seen the key of one backslash, JSON.parse reads an escaped key of one character, "\\n", as that.
-    values: fc
-      .dictionary(
-        text.filter((key) => !key.includes('\\')),
-        int(32),
-      )
-      .map((map) => JSON.parse(JSON.stringify(map)) as Value),
+    values: fc.dictionary(text, int(32)).map((map) => JSON.parse(JSON.stringify(map)) as Value),
     type: 'jsonb',
-    check: (got, value) => expect(JSON.parse(got)).toEqual(value),
+    check: (got, value) => expect(entriesOf(got)).toEqual(value),
   },
   struct: {
     schema: { type: 'struct', fields: [{ name: 'a', schema: { type: 'string' } }] },

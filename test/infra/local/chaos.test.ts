@@ -284,13 +284,14 @@ describe('a call', () => {
   });
 });
 
+const timed = {
+  Items: {
+    ...items.Items,
+    Properties: { ...items.Items.Properties, TimeToLiveSpecification: { AttributeName: 'expires', Enabled: true } },
+  },
+};
+
 test('items that have expired are deleted, and no others', async () => {
-  const timed = {
-    Items: {
-      ...items.Items,
-      Properties: { ...items.Items.Properties, TimeToLiveSpecification: { AttributeName: 'expires', Enabled: true } },
-    },
-  };
   const app = await run({ resources: timed }, { chaos: { seed: 1, chances: nothing } });
   const client = clientOf(app);
   const nowSeconds = Math.floor(Date.now() / 1000);
@@ -312,12 +313,6 @@ test('items that have expired are deleted, and no others', async () => {
 });
 
 test('what expired while this machine was off has five minutes, in which it may be given more time', async () => {
-  const timed = {
-    Items: {
-      ...items.Items,
-      Properties: { ...items.Items.Properties, TimeToLiveSpecification: { AttributeName: 'expires', Enabled: true } },
-    },
-  };
   const minuteMs = 200;
   const startedMs = Date.now();
   const client = clientOf(await run({ resources: timed }, { minuteMs }));

@@ -5,6 +5,7 @@ import type { Poll, SinkTask, SourceTask } from '../../../shared/connect/connect
 import { ConnectError } from '../../../shared/connect/errors.ts';
 import type { Transform } from '../../../shared/connect/transform.ts';
 import { commitOffsets } from '../../../shared/state/offsets.ts';
+import { openedSince } from '../../kit/left-open.ts';
 import { type ArrayOffset, appendingDestination, arraySource, owningDestination } from '../../kit/memory-connectors.ts';
 import { createRunKit, identity, numbered, toldSink, toldSource, upstreamOf } from '../../kit/run-kit.ts';
 
@@ -271,10 +272,7 @@ describe('a run that ended', () => {
     const before = process.getActiveResourcesInfo();
     expect(await kit.run({ ...source({ ...inner, poll, close }), openSink })).toMatchObject({ outcome: 'failed' });
     expect(closed, 'no poll was in flight when the source was closed').toEqual([0]);
-    // What the test's runner had open may have gone meanwhile.
-    const more = process.getActiveResourcesInfo();
-    for (const one of before) if (more.includes(one)) more.splice(more.indexOf(one), 1);
-    expect(more).toEqual([]);
+    expect(openedSince(before)).toEqual([]);
   });
 });
 

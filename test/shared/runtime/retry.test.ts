@@ -5,6 +5,7 @@ import { type Blame, ConnectError } from '../../../shared/connect/errors.ts';
 import { systemClock } from '../../../shared/runtime/clock.ts';
 import { withRetry } from '../../../shared/runtime/retry.ts';
 import { memoryTable } from '../../../shared/state/memory/table.ts';
+import { openedSince } from '../../kit/left-open.ts';
 import { appendingDestination } from '../../kit/memory-connectors.ts';
 import { createRunKit } from '../../kit/run-kit.ts';
 import { manualClock } from '../../kit/world.ts';
@@ -160,8 +161,7 @@ describe('withRetry', () => {
 
   it('ends a wait when the run is stopped, with the error that was retried', async () => {
     const stop = new AbortController();
-    const timers = () => process.getActiveResourcesInfo().filter((one) => one === 'Timeout').length;
-    const before = timers();
+    const before = process.getActiveResourcesInfo();
     const running = withRetry(
       () => Promise.reject(down()),
       policy(3_600_000),
@@ -170,6 +170,6 @@ describe('withRetry', () => {
       () => setImmediate(() => stop.abort(new Error('over'))),
     );
     await expect(running).rejects.toThrow('down');
-    expect(timers(), 'no timer is left').toBeLessThanOrEqual(before);
+    expect(openedSince(before), 'no timer is left').toEqual([]);
   });
 });
