@@ -7,13 +7,15 @@ import { startHost } from '../infra/local/host.ts';
 import { synthPipelines } from '../infra/synth.ts';
 import { lambdaInvoker } from '../shared/lambda/invoke.ts';
 import { dynamoTable } from '../shared/state/dynamodb/table.ts';
-import { watchProcesses } from './processes.ts';
+import { endedProcessesCpu } from './processes.ts';
 
 export interface Measured {
   /** From the source being deployed until all is drained: the sink's deployment and the cold starts of both are in it. */
   readonly seconds: number;
-  /** CPU seconds from the tables being there on: both deployments are in it. `host`: what Lambda, S3 and the streams are on AWS, and looking whether all is drained. */
-  readonly cpu: { readonly functions: number; readonly dynamodb: number; readonly host: number };
+  /** CPU seconds of all functions and of the embedded DynamoDB: both deployments are in it. */
+  readonly cpuSeconds: number;
+  /** CPU seconds of the local host, which is what Lambda, S3 and the streams are on AWS, and of looking whether all is drained. */
+  readonly hostCpuSeconds: number;
   /** By node: the largest resident set of any instance, in MB. */
   readonly rssMb: Readonly<Record<string, number>>;
 }
@@ -30,7 +32,7 @@ export const measurePipeline = async (
   const rssMb: Record<string, number> = {};
   let startMs = 0;
   let hostStart = process.cpuUsage();
-  const watch = watchProcesses(process.pid);
+  const endedBefore = endedProcessesCpu();
   const host = await startHost({
     assembly: await synthPipelines({ files: [file], outdir: join(directory, 'cdk.out') }),
     stateDir: join(directory, 'state'),
@@ -58,13 +60,13 @@ export const measurePipeline = async (
     const { user, system } = process.cpuUsage(hostStart);
     if (failed.length > 0) throw new Error(failed.map(({ tasks }) => tasks[0]?.row.trace).join('\n'));
     await host.stop();
-    const cpu = { functions: 0, dynamodb: 0, host: (user + system) / 1e6 };
-    for (const [name, used] of watch.stop())
-      if (name === 'dynoxide') cpu.dynamodb += used;
-      else if (name.startsWith('Sluice-')) cpu.functions += used;
-    return { seconds, cpu, rssMb };
+    return {
+      seconds,
+      cpuSeconds: endedProcessesCpu() - endedBefore,
+      hostCpuSeconds: (user + system) / 1e6,
+      rssMb,
+    };
   } finally {
-    watch.stop();
     client.destroy();
     lambda.destroy();
     await host.stop();

@@ -64,15 +64,14 @@ const report = async (
     peers.push(await peer(attempt));
   }
   const seconds = measured.map((one) => one.seconds);
-  const cpu = (of: (cpu: Measured['cpu']) => number) => spread(measured.map((one) => of(one.cpu)));
   const rss = (node: string) => Math.max(...measured.map(({ rssMb }) => rssMb[node] ?? 0));
   const peerCpu = peers[0]?.cpu === undefined ? '–' : spread(peers.map((one) => one.cpu!));
   const cells = [
     name,
     spread(seconds),
     `${Math.round(rows / median(seconds) / 1000)}k`,
-    cpu(({ functions, dynamodb }) => functions + dynamodb),
-    cpu(({ host }) => host),
+    spread(measured.map((one) => one.cpuSeconds)),
+    spread(measured.map((one) => one.hostCpuSeconds)),
     `${rss('in')} / ${rss('out')}`,
     spread(peers.map((one) => one.seconds)),
     peerCpu,

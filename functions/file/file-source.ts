@@ -19,6 +19,9 @@ import type { FileReader, FoundFile, Location, OpenStore } from './store.ts';
 /** Files are partitions, and each partition of a batch is an item of the transaction that commits it (100 at most). */
 const maxFilesPerPoll = 32;
 
+/** A group of a batch has so much of a file: converting and encoding pass over it column by column, and find it in the processor's cache. */
+const segmentBytes = 1024 * 1024;
+
 /** `check` opens no more: each is a request on S3, and what is wrong with one is mostly wrong with all. */
 const maxFilesChecked = 100;
 
@@ -148,7 +151,8 @@ const fileTask = (config: FileSourceConfig, reader: FileReader): SourceTask<File
           if (!location.ended && !location.adopted) await listing.next();
           await leave();
         }
-        if (location.adopted) return false;
+        // A record that large waits for a poll of its own, which has memory for it.
+        if (location.adopted || file.tail.length > segmentBytes) return false;
       }
       return false;
     };
@@ -249,7 +253,7 @@ const take = async (
   signal: AbortSignal,
 ): Promise<Segment> => {
   const before = file.position;
-  const segment = await readSegment(file, limit, signal);
+  const segment = await readSegment(file, { ...limit, bytes: Math.min(limit.bytes, segmentBytes) }, signal);
   taken.segments.push(segment);
   limit.rows -= segment.rows;
   limit.bytes -= segment.bytes;

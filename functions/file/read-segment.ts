@@ -9,7 +9,7 @@ import { type Arena, createRows, type Limit, type Rows, type Stop } from './rows
 import type { FileOffset } from './source-config.ts';
 import { fillWindow, openWindow, type Window } from './window.ts';
 
-/** What one poll takes of one file: one group. */
+/** What a poll takes of one file at once: one group. */
 export interface Segment {
   readonly partition: Partition;
   readonly group?: RecordGroup;

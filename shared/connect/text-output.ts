@@ -3,18 +3,26 @@ import { freeBuffer, shortCopy } from './buffers.ts';
 /** A growing buffer that the text kernels append to. `data` moves when it grows: read it after the last append. */
 export interface TextOutput {
   data: Buffer;
+  /** The same memory, to write several bytes at once. */
+  words: DataView;
   length: number;
 }
 
-export const createTextOutput = (capacity = 64 * 1024): TextOutput => ({
-  data: Buffer.allocUnsafeSlow(capacity),
-  length: 0,
-});
+export const createTextOutput = (capacity = 64 * 1024): TextOutput => {
+  const out = { data: Buffer.alloc(0), words: new DataView(new ArrayBuffer(0)), length: 0 };
+  moveTo(out, Buffer.allocUnsafeSlow(capacity));
+  return out;
+};
+
+const moveTo = (out: TextOutput, data: Buffer): void => {
+  out.data = data;
+  out.words = new DataView(data.buffer, data.byteOffset, data.byteLength);
+};
 
 /** Gives the memory back: what was written is gone. */
 export const releaseTextOutput = (out: TextOutput): void => {
   freeBuffer(out.data);
-  out.data = Buffer.alloc(0);
+  moveTo(out, Buffer.alloc(0));
   out.length = 0;
 };
 
@@ -25,7 +33,7 @@ export const reserve = (out: TextOutput, more: number): void => {
   const grown = Buffer.allocUnsafeSlow(Math.max(out.data.length * 2, needed));
   out.data.copy(grown, 0, 0, out.length);
   freeBuffer(out.data);
-  out.data = grown;
+  moveTo(out, grown);
 };
 
 /** What was written, over the same memory. */
@@ -59,20 +67,23 @@ export const writeAscii = (out: TextOutput, text: string): void => {
 const ZERO = 0x30;
 const MINUS = 0x2d;
 
-/** The digits of an integer, |value| at most 2^31. */
-export const writeInt32 = (out: TextOutput, value: number): void => {
-  reserve(out, 11);
-  const target = out.data;
-  if (value < 0) target[out.length++] = MINUS;
+/** Puts the digits of an integer, |value| at most 2^31, where there is room for 11 bytes, and returns the index behind them. */
+export const putInt32 = (target: Uint8Array, at: number, value: number): number => {
+  if (value < 0) target[at++] = MINUS;
   let rest = Math.abs(value);
   let digits = 1;
   for (let power = 10; rest >= power; power *= 10) digits++;
-  for (let at = out.length + digits - 1; at >= out.length; at--) {
+  for (let i = at + digits - 1; i >= at; i--) {
     const tens = (rest / 10) >>> 0;
-    target[at] = ZERO + rest - tens * 10;
+    target[i] = ZERO + rest - tens * 10;
     rest = tens;
   }
-  out.length += digits;
+  return at + digits;
+};
+
+export const writeInt32 = (out: TextOutput, value: number): void => {
+  reserve(out, 11);
+  out.length = putInt32(out.data, out.length, value);
 };
 
 const int32Max = 2 ** 31 - 1;

@@ -240,12 +240,16 @@ const readColumn = (
     case 'boolean':
       return { ...common, kind: 'boolean', values: read(count) };
     case 'bytes': {
-      const lengths = view(Uint32Array, read(count * 4));
-      // Without gaps, a row ends where the next one starts.
-      const places = new Uint32Array(count + 1);
-      for (let row = 0, at = 0; row < count; row++) places[row + 1] = at += lengths[row]!;
+      const places = placesOf(view(Uint32Array, read(count * 4)));
       const [starts, ends] = [places.subarray(0, count), places.subarray(1)];
       return { ...common, kind: 'bytes', data: read(bytes ?? 0), starts, ends };
     }
   }
+};
+
+/** Without gaps, a row ends where the next one starts. */
+const placesOf = (lengths: Uint32Array): Uint32Array => {
+  const places = new Uint32Array(lengths.length + 1);
+  for (let row = 0, at = 0; row < lengths.length; row++) places[row + 1] = at += lengths[row]!;
+  return places;
 };

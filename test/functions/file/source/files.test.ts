@@ -636,3 +636,25 @@ test('a record that is larger than a function has room for is refused, and one j
     await expect(readAll({ path, format: 'text' })).rejects.toMatchObject({ code: 'TOO_LARGE' });
   });
 });
+
+test('a record far beyond what is read at once waits for a poll of its own', async () => {
+  await inDirectory(async (directory) => {
+    const path = join(directory, 'rows.txt');
+    const lengths = [10, 20, 3_000_000, 30];
+    await writeFile(path, `${lengths.map((length) => 'x'.repeat(length)).join('\n')}\n`);
+    const task = await openSource({ path, format: 'text' });
+    const stands: Stands = new Map();
+    const { signal } = new AbortController();
+    const polls: number[][] = [];
+    for (let n = 0; n < 2; n++) {
+      const poll = await task.poll(offsetsOf(stands), { maxRecords: 1e6, maxBytes: 8 * 1024 * 1024, signal });
+      polls.push(Array.from(poll.batch, ({ value }) => (value as string).length));
+      advance(stands, poll);
+    }
+    await task.close();
+    expect(polls).toEqual([
+      [10, 20],
+      [3_000_000, 30],
+    ]);
+  });
+});
