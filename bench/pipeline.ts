@@ -7,13 +7,15 @@ import { startHost } from '../infra/local/host.ts';
 import { synthPipelines } from '../infra/synth.ts';
 import { lambdaInvoker } from '../shared/lambda/invoke.ts';
 import { dynamoTable } from '../shared/state/dynamodb/table.ts';
-import { endedProcessesCpu } from './processes.ts';
+import { endedProcessesCpu, functionsCpu } from './processes.ts';
 
 export interface Measured {
   /** From the source being deployed until all is drained: the sink's deployment and the cold starts of both are in it. */
   readonly seconds: number;
-  /** CPU seconds of all functions and of the embedded DynamoDB: both deployments are in it. */
+  /** CPU seconds of all processes of the source and the sink, from their start on, and of the embedded DynamoDB. */
   readonly cpuSeconds: number;
+  /** Of the functions of the platform: the dispatcher, and the one that deploys. */
+  readonly platformCpuSeconds: number;
   /** CPU seconds of the local host, which is what Lambda, S3 and the streams are on AWS, and of looking whether all is drained. */
   readonly hostCpuSeconds: number;
   /** By node: the largest resident set of any instance, in MB. */
@@ -59,10 +61,12 @@ export const measurePipeline = async (
     const seconds = (performance.now() - startMs) / 1000;
     const { user, system } = process.cpuUsage(hostStart);
     if (failed.length > 0) throw new Error(failed.map(({ tasks }) => tasks[0]?.row.trace).join('\n'));
+    const platformCpuSeconds = functionsCpu((name) => name.startsWith('Sluice-Platform'));
     await host.stop();
     return {
       seconds,
-      cpuSeconds: endedProcessesCpu() - endedBefore,
+      cpuSeconds: endedProcessesCpu() - endedBefore - platformCpuSeconds,
+      platformCpuSeconds,
       hostCpuSeconds: (user + system) / 1e6,
       rssMb,
     };

@@ -71,6 +71,7 @@ const report = async (
     spread(seconds),
     `${Math.round(rows / median(seconds) / 1000)}k`,
     spread(measured.map((one) => one.cpuSeconds)),
+    median(measured.map((one) => one.platformCpuSeconds)).toFixed(1),
     spread(measured.map((one) => one.hostCpuSeconds)),
     `${rss('in')} / ${rss('out')}`,
     spread(peers.map((one) => one.seconds)),
@@ -99,9 +100,9 @@ const beside = (parse: boolean) => () => plainCopy(input, join(work, 'plain'), p
 
 process.stdout.write(`${rows} rows, ${cpus().length} × ${cpus()[0]?.model}, Node ${process.version}, ${runs} runs\n\n`);
 process.stdout.write(
-  '| pipeline | s | rows/s | CPU-s | host CPU-s | RSS MB source / sink | peer s | peer CPU-s | peer s / s | load |\n',
+  '| pipeline | s | rows/s | CPU-s | platform CPU-s | host CPU-s | RSS MB source / sink | peer s | peer CPU-s | peer s / s | load |\n',
 );
-process.stdout.write(`|${'---|'.repeat(10)}\n`);
+process.stdout.write(`|${'---|'.repeat(11)}\n`);
 
 try {
   await report('text', 'file → log → file, text', () => toFiles('text', {}), beside(false));

@@ -3,7 +3,7 @@ import { ConnectError } from '../../shared/connect/errors.ts';
 import { type PrimitiveSchema, string } from '../../shared/connect/schema.ts';
 import { byteTable, NEWLINE, QUOTE, RETURN } from './ascii.ts';
 import { cellBytes, createCells, ESCAPED, endOf, reserveRow } from './cells.ts';
-import { convertColumn, plainColumn, type TextCells } from './convert.ts';
+import { convertColumn, createTextCells, plainColumn, type TextCells } from './convert.ts';
 import { type Declared, recordSides } from './record-sides.ts';
 import { type Arena, addBroken, addRow, appendText, type RowReader, type Rows, type Stop } from './rows.ts';
 import type { Window } from './window.ts';
@@ -195,10 +195,12 @@ const csvCells = (
   arena: Arena,
   nullText: string | undefined,
 ): TextCells => {
-  const starts = new Uint32Array(count);
-  const ends = new Uint32Array(count);
-  const states = new Uint8Array(count).fill(column < 0 ? MISSING : 0);
-  if (column < 0) return { arena, count, starts, ends, states };
+  const cells = createTextCells(arena, count);
+  const { starts, ends, states } = cells;
+  if (column < 0) {
+    states.fill(MISSING);
+    return cells;
+  }
   const { data } = arena;
   const nullBytes = nullText === undefined ? undefined : Buffer.from(nullText);
   let cell = column * 2;
@@ -221,7 +223,7 @@ const csvCells = (
     )
       states[row] = NULL;
   }
-  return { arena, count, starts, ends, states };
+  return cells;
 };
 
 /** An unquoted field comes after a delimiter, a line end or nothing. */

@@ -12,7 +12,7 @@ import {
   STRING_KIND,
   startOf,
 } from './cells.ts';
-import { convertColumn, plainColumn, type TextCells } from './convert.ts';
+import { convertColumn, createTextCells, plainColumn, type TextCells } from './convert.ts';
 import { createJsonObjects, TOO_WIDE } from './json-objects.ts';
 import { skipValue } from './json-scan.ts';
 import { type Declared, isDeclared, recordSides } from './record-sides.ts';
@@ -81,9 +81,8 @@ const wholeValues = (rows: Rows, { data }: Arena): BytesColumn => {
 /** A column of JSON values as they were written. */
 const jsonCells = ({ flat, width }: Cells, column: number, count: number, arena: Arena): TextCells => {
   const { data } = arena;
-  const starts = new Uint32Array(count);
-  const ends = new Uint32Array(count);
-  const states = new Uint8Array(count);
+  const cells = createTextCells(arena, count);
+  const { starts, ends, states } = cells;
   const stride = width * 2;
   let cell = column * 2;
   for (let row = 0; row < count; row++, cell += stride) {
@@ -95,7 +94,7 @@ const jsonCells = ({ flat, width }: Cells, column: number, count: number, arena:
     else if (start >= CONTAINER_KIND) joinLines(data, startOf(start), end);
     else if (start >= NULL_KIND) states[row] = NULL;
   }
-  return { arena, count, starts, ends, states };
+  return cells;
 };
 
 /** A newline in a value is space between tokens. Made a blank: the text of a value then stays on one line, as line formats need. */
@@ -105,9 +104,8 @@ const joinLines = (data: Uint8Array, start: number, end: number): void => {
 
 /** A column of scalars as plain text: strings without quotes and escapes, numbers and booleans as written. */
 const textCells = ({ flat, width }: Cells, column: number, count: number, arena: Arena, misfit: Misfit): TextCells => {
-  const starts = new Uint32Array(count);
-  const ends = new Uint32Array(count);
-  const states = new Uint8Array(count);
+  const cells = createTextCells(arena, count);
+  const { starts, ends, states } = cells;
   const { data } = arena;
   const stride = width * 2;
   let cell = column * 2;
@@ -134,5 +132,5 @@ const textCells = ({ flat, width }: Cells, column: number, count: number, arena:
       ends[row] = end - quote;
     }
   }
-  return { arena, count, starts, ends, states };
+  return cells;
 };

@@ -1,15 +1,7 @@
 import { type Column, holdsJson, MISSING, NULL, type RecordGroup } from './batch.ts';
 import { bufferOf } from './buffers.ts';
 import { isStruct, type Schema } from './schema.ts';
-import {
-  floatText,
-  putInt32,
-  reserve,
-  type TextOutput,
-  writeAscii,
-  writeByte,
-  writeBytes,
-} from './text-output.ts';
+import { floatText, putInt32, reserve, type TextOutput, writeAscii, writeByte, writeBytes } from './text-output.ts';
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;

@@ -9,7 +9,8 @@ import {
   type RecordGroup,
   type Side,
 } from '../connect/batch.ts';
-import { bufferOf, freeBuffer, shortCopy } from '../connect/buffers.ts';
+import { bufferOf, freeBuffer } from '../connect/buffers.ts';
+import { gatherBytes, placesOf } from '../connect/contiguous.ts';
 import { ConnectError } from '../connect/errors.ts';
 import { parseJson, writeJson } from '../connect/json.ts';
 import type { Header } from '../connect/record.ts';
@@ -108,18 +109,6 @@ const bytesPart = (column: BytesColumn): Part => {
   let bytes = 0;
   for (let row = 0; row < starts.length; row++) bytes += ends[row]! - starts[row]!;
   return { bytes, write: (target, at) => gatherBytes(column, target, at) };
-};
-
-/** Copies the rows' bytes without gaps. Short rows are copied by hand: a call per row costs more than the bytes. */
-const gatherBytes = ({ data, starts, ends }: BytesColumn, target: Buffer, offset: number): void => {
-  const source = bufferOf(data);
-  let at = offset;
-  for (let row = 0; row < starts.length; row++) {
-    const from = starts[row]!;
-    const to = ends[row]!;
-    if (to - from > shortCopy) at += source.copy(target, at, from, to);
-    else for (let i = from; i < to; i++) target[at++] = data[i]!;
-  }
 };
 
 const groupHeader = (group: RecordGroup, parts: Part[]): GroupHeader => {
@@ -241,15 +230,7 @@ const readColumn = (
       return { ...common, kind: 'boolean', values: read(count) };
     case 'bytes': {
       const places = placesOf(view(Uint32Array, read(count * 4)));
-      const [starts, ends] = [places.subarray(0, count), places.subarray(1)];
-      return { ...common, kind: 'bytes', data: read(bytes ?? 0), starts, ends };
+      return { ...common, kind: 'bytes', data: read(bytes ?? 0), ...places };
     }
   }
-};
-
-/** Without gaps, a row ends where the next one starts. */
-const placesOf = (lengths: Uint32Array): Uint32Array => {
-  const places = new Uint32Array(lengths.length + 1);
-  for (let row = 0, at = 0; row < lengths.length; row++) places[row + 1] = at += lengths[row]!;
-  return places;
 };
