@@ -20,7 +20,7 @@ if (!existsSync(lineitem)) await writeLineitem(lineitem, 300_000);
 
 const measure = async (name: string, input: string, from: object, to: object): Promise<void> => {
   const { rssMb, seconds } = await measurePipeline(work, {
-    sources: { in: { connector: 'file', every: '1h', config: { path: input, topic: 'rows', ...from } } },
+    sources: { in: { connector: 'file', trigger: 'manual', config: { path: input, topic: 'rows', ...from } } },
     sinks: { out: { connector: 'file', from: ['rows'], config: { path: join(work, name), ...to } } },
   });
   console.log(`| ${name} | ${rssMb.in} | ${rssMb.out} | ${seconds.toFixed(1)} |`);

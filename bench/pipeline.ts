@@ -10,9 +10,9 @@ import { dynamoTable } from '../shared/state/dynamodb/table.ts';
 import { endedProcessesCpu, functionsCpu } from './processes.ts';
 
 export interface Measured {
-  /** From the source being deployed until all is drained: the sink's deployment and the cold starts of both are in it. */
+  /** From the invocation of the source, right after the deployment, until all is drained. */
   readonly seconds: number;
-  /** CPU seconds of all processes of the source and the sink, from their start on, and of the embedded DynamoDB. */
+  /** CPU seconds of the embedded DynamoDB and of all processes of the source and the sink, from their start on: what they did for the deployment is in it. */
   readonly cpuSeconds: number;
   /** Of the functions of the platform: the dispatcher, and the one that deploys. */
   readonly platformCpuSeconds: number;
@@ -22,7 +22,7 @@ export interface Measured {
   readonly rssMb: Readonly<Record<string, number>>;
 }
 
-/** Runs a pipeline of one source and its sinks until it is drained, on a fresh local host; throws what failed. */
+/** Runs a pipeline of one source, which only starts when it is invoked, and its sinks until it is drained, on a fresh local host; throws what failed. */
 export const measurePipeline = async (
   work: string,
   pipeline: object,
@@ -32,7 +32,6 @@ export const measurePipeline = async (
   const file = join(directory, 'pipeline.yaml');
   await writeFile(file, stringify({ name: 'bench', ...pipeline }));
   const rssMb: Record<string, number> = {};
-  let startMs = 0;
   let hostStart = process.cpuUsage();
   const endedBefore = endedProcessesCpu();
   const host = await startHost({
@@ -44,8 +43,6 @@ export const measurePipeline = async (
       if (!line.startsWith('{') || JSON.parse(line).level === 'error') process.stderr.write(`${name}: ${line}\n`);
     },
     onInvocation: ({ functionName, maxRssMb }) => {
-      // The first to be deployed is the source, which runs at once.
-      if (startMs === 0 && functionName.includes('PlatformDeploy')) startMs = performance.now();
       const node = /^Sluice-bench(\w+)Function/.exec(functionName)?.[1];
       if (node !== undefined) rssMb[node] = Math.max(rssMb[node] ?? 0, Math.round(maxRssMb));
     },
@@ -57,6 +54,7 @@ export const measurePipeline = async (
   const lambda = lambdaAt(host.lambdaEndpoint);
   try {
     const table = dynamoTable({ client, tableName: await findTable(client) });
+    const startMs = performance.now();
     const { failed } = await drain(table, lambdaInvoker(lambda), new AbortController().signal, () => {});
     const seconds = (performance.now() - startMs) / 1000;
     const { user, system } = process.cpuUsage(hostStart);

@@ -83,7 +83,7 @@ const report = async (
 };
 
 const source = (format: string, config: object = {}) => ({
-  in: { connector: 'file', every: '1h', config: { path: input, format, topic: 'rows', ...config } },
+  in: { connector: 'file', trigger: 'manual', config: { path: input, format, topic: 'rows', ...config } },
 });
 
 const toFiles = async (format: string, config: object): Promise<Measured> => {
@@ -113,7 +113,11 @@ try {
     () =>
       measurePipeline(work, {
         sources: {
-          in: { connector: join(connectors, 'lines-source.ts'), every: '1h', config: { path: input, topic: 'rows' } },
+          in: {
+            connector: join(connectors, 'lines-source.ts'),
+            trigger: 'manual',
+            config: { path: input, topic: 'rows' },
+          },
         },
         sinks: {
           out: { connector: join(connectors, 'lines-sink.ts'), from: ['rows'], config: { path: join(work, 'lines') } },
