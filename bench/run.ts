@@ -13,6 +13,7 @@ import { runPostgres } from '../infra/local/embedded-postgres.ts';
 import { writeLineitem } from './lineitem.ts';
 import { copyAndMerge, copyOut, plainCopy } from './peers.ts';
 import { type Measured, measurePipeline } from './pipeline.ts';
+import { yardstickMs } from './yardstick.ts';
 
 const rows = Number(process.argv[2] ?? 1_000_000);
 const runs = Number(process.argv[3] ?? 5);
@@ -59,9 +60,12 @@ const report = async (
   if (asked.length > 0 && !asked.includes(id)) return;
   const measured: Measured[] = [];
   const peers: Awaited<ReturnType<typeof peer>>[] = [];
+  const yardsticks = [await yardstickMs(input)];
   for (let attempt = 0; attempt < runs; attempt++) {
     measured.push(await run(attempt));
+    yardsticks.push(await yardstickMs(input));
     peers.push(await peer(attempt));
+    yardsticks.push(await yardstickMs(input));
   }
   const seconds = measured.map((one) => one.seconds);
   const rss = (node: string) => Math.max(...measured.map(({ rssMb }) => rssMb[node] ?? 0));
@@ -77,6 +81,7 @@ const report = async (
     spread(peers.map((one) => one.seconds)),
     peerCpu,
     median(peers.map((one, i) => one.seconds / seconds[i]!)).toFixed(2),
+    spread(yardsticks),
     loadavg()[0]!.toFixed(1),
   ];
   process.stdout.write(`| ${cells.join(' | ')} |\n`);
@@ -100,9 +105,9 @@ const beside = (parse: boolean) => () => plainCopy(input, join(work, 'plain'), p
 
 process.stdout.write(`${rows} rows, ${cpus().length} × ${cpus()[0]?.model}, Node ${process.version}, ${runs} runs\n\n`);
 process.stdout.write(
-  '| pipeline | s | rows/s | CPU-s | platform CPU-s | host CPU-s | RSS MB source / sink | peer s | peer CPU-s | peer s / s | load |\n',
+  '| pipeline | s | rows/s | CPU-s | platform CPU-s | host CPU-s | RSS MB source / sink | peer s | peer CPU-s | peer s / s | yardstick ms | load |\n',
 );
-process.stdout.write(`|${'---|'.repeat(11)}\n`);
+process.stdout.write(`|${'---|'.repeat(12)}\n`);
 
 try {
   await report('text', 'file → log → file, text', () => toFiles('text', {}), beside(false));

@@ -8,8 +8,8 @@ import type { Table } from '../../shared/state/table.ts';
 /** Between two looks, or four times as long as the look took: it shares the machine with what it looks at. */
 const lookMs = 100;
 
-/** Between two looks at the lease of a source that another invocation runs. */
-const busyMs = 250;
+/** The same while sources still run, and it is not the end that is waited for. */
+const busyLookMs = 250;
 
 /** So many looks in a row a reader is left to the dispatcher, who wakes it within moments: of two runs one would only start, and find it held. */
 const patientLooks = 3;
@@ -78,7 +78,7 @@ const look = async (
       ({ row, tasks }) => row.target === 'STARTED' && tasks.some((task) => task.state === 'FAILED'),
     );
     if (done && states.every((state) => isAtRest(state, nowMs) || failed.includes(state))) return { states, failed };
-    await delay(Math.max(lookMs, 4 * tookMs), signal);
+    await delay(Math.max(done ? lookMs : busyLookMs, 4 * tookMs), signal);
   }
 };
 
@@ -152,7 +152,7 @@ const drainTask = async (
   // A read of its row costs less than a run that finds the lease held, for which there may have to be a process.
   const isBusy = async () => isHeld(await readTask(table, target.connector, target.task), Date.now());
   while (!signal.aborted) {
-    while (await isBusy()) await delay(busyMs, signal);
+    while (await isBusy()) await delay(busyLookMs, signal);
     const outcome = await invoke(functionName, target);
     if (outcome === 'idle' || outcome === 'drained' || outcome === 'failed') return;
     // Another invocation was quicker, the connector changed, or the function died: look again when it may be over.
