@@ -46,16 +46,22 @@ export const planOf = async (batch: RecordBatch, targets: Targets, config: Postg
     const { rows, refused } = judge(group, layout, config);
     for (const [row, problem] of refused)
       rejected.push({ index: start + row, error: rowError(`record of topic ${group.topic}: ${problem}`) });
-    const kept = rows ?? Uint32Array.from({ length: group.count }, (_, row) => row);
-    if (kept.length > 0)
+    const kept = rows?.length ?? group.count;
+    if (kept > 0)
       parts.push({
         target: await targets.of(group, layout),
         group: rows === undefined ? group : gatherGroup(group, rows),
-        origins: kept.map((row) => start + row),
+        origins: rows === undefined ? countFrom(start, kept) : rows.map((row) => start + row),
       });
     start += group.count;
   }
   return { parts, rejected };
+};
+
+const countFrom = (start: number, count: number): Uint32Array => {
+  const numbers = new Uint32Array(count);
+  for (let i = 0; i < count; i++) numbers[i] = start + i;
+  return numbers;
 };
 
 /** Each group on its own: source order across tables, which foreign keys may need. */
@@ -119,7 +125,7 @@ const fieldsOf = ({ target, group }: Part, start: number): readonly CopyField[] 
     return { column: columns[column.at]!, nulls };
   });
   if (!target.staged) return fields;
-  const ordinals = Int32Array.from({ length: group.count }, (_, row) => start + row);
+  const ordinals = new Int32Array(countFrom(start, group.count).buffer);
   const deleted = group.value.nulls ?? new Uint8Array(group.count);
   return [
     { column: { name: 'ordinal', kind: 'int32', schema: { type: 'int32' }, values: ordinals } },
