@@ -4,7 +4,7 @@ import { rowError } from '../../shared/connect/errors.ts';
 import { type TextOutput, written } from '../../shared/connect/text-output.ts';
 import { type CopyField, toCopyText } from '../../shared/connect/to-copy-text.ts';
 import type { PostgresSinkConfig } from './config.ts';
-import { judge, layoutOf, sideOf } from './layout.ts';
+import { judge, type Layout, layoutOf, sideOf, type Verdict } from './layout.ts';
 import type { Target, Targets } from './target.ts';
 
 /** Rows of one target that are written together, in order. */
@@ -36,14 +36,23 @@ const CHUNK_BYTES = 64 * 1024;
 /** The ordinal and whether the row deletes, before the columns of a target that is staged. */
 const STAGING_FIELDS = 2;
 
+/** What can be said of a batch without asking the server: how the records of each group become rows, and which do not. */
+export type Judged = readonly { readonly layout: Layout; readonly verdict: Verdict }[];
+
+export const judgeBatch = ({ groups }: RecordBatch, config: PostgresSinkConfig): Judged =>
+  groups.map((group) => {
+    const layout = layoutOf(group, config);
+    return { layout, verdict: judge(group, layout, config) };
+  });
+
 /** Finds what each record becomes; makes and changes tables on the way, so never inside a transaction. */
-export const planOf = async (batch: RecordBatch, targets: Targets, config: PostgresSinkConfig): Promise<Plan> => {
+export const planOf = async (batch: RecordBatch, judged: Judged, targets: Targets): Promise<Plan> => {
   const parts: Part[] = [];
   const rejected: Rejected[] = [];
   let start = 0;
-  for (const group of batch.groups) {
-    const layout = layoutOf(group, config);
-    const { rows, refused } = judge(group, layout, config);
+  for (const [i, group] of batch.groups.entries()) {
+    const { layout, verdict } = judged[i]!;
+    const { rows, refused } = verdict;
     for (const [row, problem] of refused)
       rejected.push({ index: start + row, error: rowError(`record of topic ${group.topic}: ${problem}`) });
     const kept = rows?.length ?? group.count;

@@ -1,3 +1,4 @@
+import type { RecordBatch } from '../../shared/connect/batch.ts';
 import { defineSink, type OpenContext, type SinkTask } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import { checkSink } from './check.ts';
@@ -5,7 +6,7 @@ import { type Connection, connect } from './client.ts';
 import { commitPlan } from './commit.ts';
 import { PostgresSinkConfig } from './config.ts';
 import { createOffsetTable, type OffsetTable } from './offsets.ts';
-import { planOf } from './plan.ts';
+import { type Judged, judgeBatch, planOf } from './plan.ts';
 import { createTargets, type Targets } from './target.ts';
 import { createWriter, type Writer } from './write.ts';
 
@@ -76,22 +77,29 @@ const createTask = (
   sessions: Sessions,
   offsets: OffsetTable,
   { config, signal }: OpenContext<PostgresSinkConfig>,
-): SinkTask => ({
-  async put(batch, context) {
-    if (batch.count === 0 && context.offsets.length === 0) return { committed: true };
-    return sessions.use(context.signal, async ({ connection, targets, writer }) => {
-      await offsets.ensure(connection);
-      // What changes tables comes before the transaction of the rows.
-      const plan = await planOf(batch, targets, config);
-      await commitPlan(plan, context, connection, offsets, writer);
-      return { committed: true };
-    });
-  },
-  offsets: () => sessions.use(signal, ({ connection }) => offsets.read(connection)),
-  reset: (id, positions) =>
-    sessions.use(signal, async ({ connection }) => {
-      await offsets.ensure(connection);
-      await offsets.reset(connection, id, positions);
-    }),
-  close: () => sessions.close(),
-});
+): SinkTask => {
+  /** While the server works on the batch before it. */
+  const early = new WeakMap<RecordBatch, Judged>();
+  return {
+    ahead(batch) {
+      early.set(batch, judgeBatch(batch, config));
+    },
+    async put(batch, context) {
+      if (batch.count === 0 && context.offsets.length === 0) return { committed: true };
+      return sessions.use(context.signal, async ({ connection, targets, writer }) => {
+        await offsets.ensure(connection);
+        // What changes tables comes before the transaction of the rows.
+        const plan = await planOf(batch, early.get(batch) ?? judgeBatch(batch, config), targets);
+        await commitPlan(plan, context, connection, offsets, writer);
+        return { committed: true };
+      });
+    },
+    offsets: () => sessions.use(signal, ({ connection }) => offsets.read(connection)),
+    reset: (id, positions) =>
+      sessions.use(signal, async ({ connection }) => {
+        await offsets.ensure(connection);
+        await offsets.reset(connection, id, positions);
+      }),
+    close: () => sessions.close(),
+  };
+};

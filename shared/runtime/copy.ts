@@ -61,6 +61,7 @@ export const copyBatches = async (given: Omit<Copy, 'chains'>): Promise<'drained
   let lastCommitAtMs = copy.lease.lastCommitAtMs ?? 0;
   const carried = carriedOffsets();
   const rest = restBetweenPolls(request);
+  const isCurrent = async () => totals.batches === 0 || request.stillCurrent();
   const movedIsDue = () =>
     moved >= movedBytes || (moved > 0 && (request.stop.aborted || request.clock.now() - lastCommitAtMs >= movedMs));
   for (;;) {
@@ -68,6 +69,9 @@ export const copyBatches = async (given: Omit<Copy, 'chains'>): Promise<'drained
     ledger.advance(poll.offsets);
     moved += poll.moved ?? 0;
     const last = poll.caughtUp || request.stop.aborted;
+    // Hazard B11: a pause, a stop or a new config ends the run between batches. Before the next poll, whose requests this one would wait for.
+    let isChecked = poll.batch.count > 0 || (poll.rejected?.length ?? 0) > 0;
+    if (isChecked && !(await isCurrent())) return 'superseded';
     // Started now, awaited after this batch; an error is seen then. Not where single records are tried: what dies is one's own doing.
     const ahead = !last && copy.budget.maxRecords > 1;
     if (ahead) {
@@ -80,8 +84,8 @@ export const copyBatches = async (given: Omit<Copy, 'chains'>): Promise<'drained
           carried.add(piece);
           continue;
         }
-        // Hazard B11: a pause, a stop or a new config ends the run between batches.
-        if (totals.batches > 0 && !(await request.stillCurrent())) return 'superseded';
+        if (!isChecked && !(await isCurrent())) return 'superseded';
+        isChecked = false;
         for (const before of carried.take(piece)) await putPiece(copy, before);
         await putPiece(copy, piece);
         moved = 0;
