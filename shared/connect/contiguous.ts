@@ -37,7 +37,7 @@ export const gatherBytes = (rows: Bytes, target: Buffer, offset: number): void =
   const { data, starts, ends } = rows;
   const source = bufferOf(data);
   if (isContiguous(rows)) {
-    source.copy(target, offset, starts[0], ends.at(-1));
+    source.copy(target, offset, starts[0] ?? 0, ends.at(-1) ?? 0);
     return;
   }
   let at = offset;
