@@ -65,6 +65,9 @@ export const convertColumn = (name: string, type: FieldType, cells: TextCells, m
   }
 };
 
+/** A read buffer beyond this holds a record that is too large to be in memory once more. */
+const mostCopiedBytes = 4 * 1024 * 1024;
+
 /**
  * The texts are copied now, while they are in the processor's cache: encoding would fetch each from its place in the read buffer, which
  * takes twice as long.
@@ -72,7 +75,13 @@ export const convertColumn = (name: string, type: FieldType, cells: TextCells, m
 const bytesColumn = (
   common: Omit<BytesColumn, 'kind' | 'data' | 'starts' | 'ends'>,
   { arena: { data }, starts, ends }: TextCells,
-): BytesColumn => ({ ...common, kind: 'bytes', ...toContiguous({ data, starts, ends }) });
+): BytesColumn => {
+  const bytes =
+    data.length > mostCopiedBytes
+      ? { data, starts: starts.slice(), ends: ends.slice() }
+      : toContiguous({ data, starts, ends });
+  return { ...common, kind: 'bytes', ...bytes };
+};
 
 /** A column whose cells need no conversion. */
 export const plainColumn = (name: string, schema: PrimitiveSchema, cells: TextCells): BytesColumn => {

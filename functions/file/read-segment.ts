@@ -82,6 +82,14 @@ const closeSegment = (file: OpenFile, window: Window, rows: Rows, drained: boole
   const kept = bad.size === 0 ? undefined : keptRows(rows.count, bad);
   const good =
     kept === undefined || group === undefined ? group : kept.length === 0 ? undefined : gatherGroup(group, kept);
+  const rejected = rejectedRows(file.path, window, rows, bad).map(({ at, line, ...rest }) => ({
+    ...rest,
+    topic,
+    partition,
+    offset: offset(at, line),
+  }));
+  // A record may be as large as a third of the memory: what was read is not kept beside its columns, but where they lie in it.
+  if (group === undefined || !liesIn(group, window)) freeBuffer(window.data);
   return {
     partition,
     ...(good === undefined ? {} : { group: good }),
@@ -89,12 +97,7 @@ const closeSegment = (file: OpenFile, window: Window, rows: Rows, drained: boole
       const original = kept === undefined ? row : kept[row]!;
       return offset(rows.after[original]!, rows.linesAfter[original]!);
     },
-    rejected: rejectedRows(file.path, window, rows, bad).map(({ at, line, ...rest }) => ({
-      ...rest,
-      topic,
-      partition,
-      offset: offset(at, line),
-    })),
+    rejected,
     rows: rows.count + rows.broken.length,
     bytes: rows.at,
     drained,
@@ -104,6 +107,9 @@ const closeSegment = (file: OpenFile, window: Window, rows: Rows, drained: boole
     },
   };
 };
+
+const liesIn = ({ value }: RecordGroup, { data }: Window): boolean =>
+  value.columns.some((column) => column.kind === 'bytes' && column.data.buffer === data.buffer);
 
 const groupOf = (file: OpenFile, window: Window, rows: Rows, bad: Map<number, string>): RecordGroup => {
   const misfit = (row: number, problem: string) => {

@@ -24,10 +24,13 @@ export const placesOf = (lengths: Uint32Array): Places => {
 /** The same rows, contiguous, in memory of their own. */
 export const toContiguous = (rows: Bytes): Bytes => {
   const { starts, ends } = rows;
-  const places = new Uint32Array(starts.length + 1);
+  // From Node's pool where they are small: thousands of columns would be thousands of array buffers.
+  const { buffer, byteOffset } = Buffer.allocUnsafe((starts.length + 1) * 4);
+  const places = new Uint32Array(buffer, byteOffset, starts.length + 1);
   let at = 0;
+  places[0] = 0;
   for (let row = 0; row < starts.length; row++) places[row + 1] = at += ends[row]! - starts[row]!;
-  const data = Buffer.allocUnsafeSlow(at);
+  const data = Buffer.allocUnsafe(at);
   gatherBytes(rows, data, 0);
   return { data, ...split(places) };
 };
