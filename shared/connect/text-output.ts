@@ -9,14 +9,15 @@ export interface TextOutput {
 }
 
 export const createTextOutput = (capacity = 64 * 1024): TextOutput => {
-  const out = { data: Buffer.alloc(0), words: new DataView(new ArrayBuffer(0)), length: 0 };
-  moveTo(out, Buffer.allocUnsafeSlow(capacity));
-  return out;
+  const data = Buffer.allocUnsafeSlow(capacity);
+  return { data, words: wordsOf(data), length: 0 };
 };
+
+const wordsOf = ({ buffer, byteOffset, byteLength }: Buffer): DataView => new DataView(buffer, byteOffset, byteLength);
 
 const moveTo = (out: TextOutput, data: Buffer): void => {
   out.data = data;
-  out.words = new DataView(data.buffer, data.byteOffset, data.byteLength);
+  out.words = wordsOf(data);
 };
 
 /** Gives the memory back: what was written is gone. */

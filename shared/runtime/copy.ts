@@ -31,8 +31,10 @@ const movedBytes = 64 * 1024 * 1024;
 const movedMs = 10 * 60_000;
 
 /** Whether a poll leaves nothing to write: no record, and so little passed that its offset can wait. */
-const isIdle = ({ batch, rejected = [], caughtUp, moved = 0 }: Poll<unknown>): boolean =>
-  batch.count === 0 && rejected.length === 0 && caughtUp && moved < movedBytes;
+const isIdle = (poll: Poll<unknown>): boolean => isEmpty(poll) && poll.caughtUp && (poll.moved ?? 0) < movedBytes;
+
+const isEmpty = ({ batch, rejected = [] }: Pick<Poll<unknown>, 'batch' | 'rejected'>): boolean =>
+  batch.count === 0 && rejected.length === 0;
 
 export interface Copy {
   readonly request: RunRequest;
@@ -70,7 +72,7 @@ export const copyBatches = async (given: Omit<Copy, 'chains'>): Promise<'drained
     moved += poll.moved ?? 0;
     const last = poll.caughtUp || request.stop.aborted;
     // Hazard B11: a pause, a stop or a new config ends the run between batches. Before the next poll, whose requests this one would wait for.
-    let isChecked = poll.batch.count > 0 || (poll.rejected?.length ?? 0) > 0;
+    let isChecked = !isEmpty(poll);
     if (isChecked && !(await isCurrent())) return 'superseded';
     // Started now, awaited after this batch; an error is seen then. Not where single records are tried: what dies is one's own doing.
     const ahead = !last && copy.budget.maxRecords > 1;
@@ -148,8 +150,6 @@ const endOf = (poll: Poll<unknown>): Piece => {
   const end = poll.batch.count;
   return { poll, batch: emptyBatch, from: end, to: end, offsets: [], rejected: [] };
 };
-
-const isEmpty = (piece: Piece): boolean => piece.batch.count === 0 && piece.rejected.length === 0;
 
 const startPoll = ({ request, source, ledger, budget, totals }: Copy): Promise<Poll<unknown>> =>
   timed(totals, 'pollMs', request, () => source.poll(ledger.polled, { ...budget, signal: request.stop }));

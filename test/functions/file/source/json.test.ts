@@ -61,7 +61,7 @@ describe('JSON lines', () => {
     );
   });
 
-  test('undeclared values keep their text, and tell null from missing', async () => {
+  test('undeclared values keep their text, lie one behind the other, and tell null from missing', async () => {
     const text = '{"a":1.50,"b":{"x" : 1}}\n{"b":null,"a":12345678901234567890}\n{"a":"\\u0041"}\n';
     await pollContent('in.jsonl', text, ({ batch }) => {
       const [a, b] = batch.groups[0]!.value.columns as BytesColumn[];
@@ -71,6 +71,7 @@ describe('JSON lines', () => {
       expect(texts(b!)[0]).toBe('{"x" : 1}');
       expect([...b!.state!]).toEqual([0, NULL, MISSING]);
       expect(a!.state).toBeUndefined();
+      for (const { starts, ends } of [a!, b!]) expect([...starts.subarray(1)]).toEqual([...ends.subarray(0, -1)]);
       expect([...batch].map(({ value }) => value)).toEqual([
         { a: 1.5, b: { x: 1 } },
         { a: 12345678901234567890n, b: null },
