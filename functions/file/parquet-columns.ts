@@ -1,7 +1,8 @@
 import type { SchemaElement } from 'hyparquet-writer';
-import { type BytesColumn, type Column, holdsJson, VALUE } from '../../shared/connect/batch.ts';
+import { type BytesColumn, type Column, type FlatColumn, holdsJson, VALUE } from '../../shared/connect/batch.ts';
 import { ConnectError, rowError } from '../../shared/connect/errors.ts';
 import type { Schema } from '../../shared/connect/schema.ts';
+import { flatColumn } from '../../shared/connect/to-json-lines.ts';
 import { daysOf, microsOfTime, microsOfTimestamp, unscaled } from './parquet-text.ts';
 
 /** What engines read as DECIMAL; a wider one, or one without precision, is a string of its digits. */
@@ -78,7 +79,7 @@ const bytesOfPrecision = (precision: number): number => Math.ceil((precision * M
 
 /** The values of a column as Parquet holds them, null where there is none. What it can't hold exactly is put into `bad`. */
 export const parquetValues = (column: Column, count: number, bad: Map<number, ConnectError>): unknown[] => {
-  const read = valueReader(column);
+  const read = valueReader(flatColumn(column, count));
   const { state } = column;
   const values = new Array<unknown>(count);
   for (let row = 0; row < count; row++) {
@@ -96,7 +97,7 @@ export const parquetValues = (column: Column, count: number, bad: Map<number, Co
 
 type Read = (row: number) => unknown;
 
-const valueReader = (column: Column): Read => {
+const valueReader = (column: FlatColumn): Read => {
   switch (column.kind) {
     case 'int32':
     case 'int64': {

@@ -1,8 +1,10 @@
 import { gatherGroup, type RecordBatch, type RecordGroup } from '../../shared/connect/batch.ts';
 import type { Rejected } from '../../shared/connect/connector.ts';
+import { unwrapped } from '../../shared/connect/envelope.ts';
 import { rowError } from '../../shared/connect/errors.ts';
 import { type TextOutput, written } from '../../shared/connect/text-output.ts';
 import { type CopyField, toCopyText } from '../../shared/connect/to-copy-text.ts';
+import { flatColumn } from '../../shared/connect/to-json-lines.ts';
 import type { PostgresSinkConfig } from './config.ts';
 import { judge, type Layout, layoutOf, sideOf, type Verdict } from './layout.ts';
 import type { Target, Targets } from './target.ts';
@@ -37,21 +39,26 @@ const CHUNK_BYTES = 64 * 1024;
 const STAGING_FIELDS = 2;
 
 /** What can be said of a batch without asking the server: how the records of each group become rows, and which do not. */
-export type Judged = readonly { readonly layout: Layout; readonly verdict: Verdict }[];
+export type Judged = readonly {
+  /** Flat rows, also where the records are changes. */
+  readonly group: RecordGroup;
+  readonly layout: Layout;
+  readonly verdict: Verdict;
+}[];
 
 export const judgeBatch = ({ groups }: RecordBatch, config: PostgresSinkConfig): Judged =>
-  groups.map((group) => {
+  groups.map((given) => {
+    const group = unwrapped(given);
     const layout = layoutOf(group, config);
-    return { layout, verdict: judge(group, layout, config) };
+    return { group, layout, verdict: judge(group, layout, config) };
   });
 
 /** Finds what each record becomes; makes and changes tables on the way, so never inside a transaction. */
-export const planOf = async (batch: RecordBatch, judged: Judged, targets: Targets): Promise<Plan> => {
+export const planOf = async (judged: Judged, targets: Targets): Promise<Plan> => {
   const parts: Part[] = [];
   const rejected: Rejected[] = [];
   let start = 0;
-  for (const [i, group] of batch.groups.entries()) {
-    const { layout, verdict } = judged[i]!;
+  for (const { group, layout, verdict } of judged) {
     const { rows, refused } = verdict;
     for (const [row, problem] of refused)
       rejected.push({ index: start + row, error: rowError(`record of topic ${group.topic}: ${problem}`) });
@@ -131,7 +138,7 @@ const unitOf = (parts: readonly Part[]): Unit => {
 const fieldsOf = ({ target, group }: Part, start: number): readonly CopyField[] => {
   const fields = target.columns.map((column): CopyField => {
     const { columns, nulls } = sideOf(group, column);
-    return { column: columns[column.at]!, nulls };
+    return { column: flatColumn(columns[column.at]!, group.count), nulls };
   });
   if (!target.staged) return fields;
   const ordinals = new Int32Array(countFrom(start, group.count).buffer);

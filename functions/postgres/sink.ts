@@ -89,7 +89,7 @@ const createTask = (
       return sessions.use(context.signal, async ({ connection, targets, writer }) => {
         await offsets.ensure(connection);
         // What changes tables comes before the transaction of the rows.
-        const plan = await planOf(batch, early.get(batch) ?? judgeBatch(batch, config), targets);
+        const plan = await planOf(early.get(batch) ?? judgeBatch(batch, config), targets);
         await commitPlan(plan, context, connection, offsets, writer);
         return { committed: true };
       });

@@ -1,6 +1,6 @@
 import { freeBuffer } from './buffers.ts';
 import { type ConnectRecord, type Header, recordReader } from './record.ts';
-import type { Schema } from './schema.ts';
+import type { Schema, StructSchema } from './schema.ts';
 
 /**
  * A batch of records as columns. Groups are runs of records with one topic and one pair of schemas; their order is the
@@ -73,9 +73,18 @@ export interface BytesColumn extends ColumnCommon {
   readonly ends: Uint32Array;
 }
 
-export type Column = Int32Column | Int64Column | Float64Column | BooleanColumn | BytesColumn;
-export type ColumnKind = Column['kind'];
+/** A struct, a column per field. A row that is not VALUE has undefined fields. Where a struct came as JSON text it is a bytes column of that. */
+export interface StructColumn extends ColumnCommon {
+  readonly kind: 'struct';
+  readonly schema: StructSchema;
+  readonly columns: readonly Column[];
+}
 
+export type FlatColumn = Int32Column | Int64Column | Float64Column | BooleanColumn | BytesColumn;
+export type Column = FlatColumn | StructColumn;
+export type ColumnKind = FlatColumn['kind'];
+
+/** Of a flat column. */
 export const columnKind = (schema: Schema): ColumnKind => {
   switch (schema.type) {
     case 'int8':
@@ -187,6 +196,7 @@ const mapGroup = (
   const column = (c: Column): Column => {
     const state = c.state === undefined ? {} : { state: pick(c.state) };
     if (c.kind === 'bytes') return { ...c, ...state, starts: pick(c.starts), ends: pick(c.ends) };
+    if (c.kind === 'struct') return { ...c, ...state, columns: c.columns.map(column) };
     return { ...c, ...state, values: pick(c.values) } as Column;
   };
   const side = (s: Side): Side => ({
@@ -212,13 +222,14 @@ export const batchBytes = (batch: RecordBatch): number => {
   return bytes;
 };
 
-export const sideBytes = ({ columns }: Side, count: number): number => {
+export const sideBytes = ({ columns }: { readonly columns: readonly Column[] }, count: number): number => {
   let bytes = 0;
   for (const column of columns) bytes += columnBytes(column, count);
   return bytes;
 };
 
 const columnBytes = (column: Column, count: number): number => {
+  if (column.kind === 'struct') return sideBytes(column, count);
   if (column.kind !== 'bytes') return column.values.byteLength;
   let bytes = 0;
   for (let i = 0; i < count; i++) bytes += column.ends[i]! - column.starts[i]!;
@@ -227,8 +238,17 @@ const columnBytes = (column: Column, count: number): number => {
 
 /** Frees what a group's columns lie in: nobody may read it, or any other group over the same bytes, again. */
 export const freeGroup = ({ key, value }: RecordGroup): void => {
-  for (const column of [...value.columns, ...(key?.columns ?? [])]) {
+  freeColumns(value.columns);
+  freeColumns(key?.columns ?? []);
+};
+
+const freeColumns = (columns: readonly Column[]): void => {
+  for (const column of columns) {
     if (column.state !== undefined) freeBuffer(column.state);
+    if (column.kind === 'struct') {
+      freeColumns(column.columns);
+      continue;
+    }
     const arrays = column.kind === 'bytes' ? [column.data, column.starts, column.ends] : [column.values];
     for (const array of arrays) freeBuffer(array);
   }

@@ -163,6 +163,8 @@ export const columnOf = (name: string, schema: Schema, values: readonly (Value |
     ? {}
     : { state: Uint8Array.from(values, (v) => (v === undefined ? MISSING : v === null ? NULL : VALUE)) };
   const common = { name, schema, ...state };
+  if (isStruct(schema))
+    return { ...common, schema, kind: 'struct', columns: fieldColumns(schema.fields, values.map(valueOrNull)) };
   switch (columnKind(schema)) {
     case 'int32':
       return { ...common, kind: 'int32', values: Int32Array.from(values, (v) => (v as number | null) ?? 0) };
@@ -176,6 +178,8 @@ export const columnOf = (name: string, schema: Schema, values: readonly (Value |
       return { ...common, kind: 'bytes', ...packed(schema, values) };
   }
 };
+
+const valueOrNull = (value: Value | undefined): Value => value ?? null;
 
 /** The bytes of variable length of a column, one after the other. */
 const packed = (

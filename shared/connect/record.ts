@@ -81,6 +81,8 @@ const presentReader = (column: Column): Read<Value> => {
       const { values } = column;
       return (row) => values[row] === 1;
     }
+    case 'struct':
+      return structReader(column.columns);
     case 'bytes': {
       const { data, starts, ends, schema } = column;
       if (schema.type === 'bytes') return (row) => data.subarray(starts[row], ends[row]);

@@ -1,4 +1,4 @@
-import { type BytesColumn, type Column, VALUE } from './batch.ts';
+import { type BytesColumn, type FlatColumn, VALUE } from './batch.ts';
 import { bufferOf } from './buffers.ts';
 import {
   floatText,
@@ -25,7 +25,7 @@ const hexDigits = Buffer.from('0123456789abcdef');
 
 /** A column of the output, and the nulls of the side it belongs to. */
 export interface CopyField {
-  readonly column: Column;
+  readonly column: FlatColumn;
   readonly nulls?: Uint8Array | undefined;
 }
 

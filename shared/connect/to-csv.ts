@@ -1,4 +1,4 @@
-import { type BytesColumn, type Column, type RecordGroup, type Side, VALUE } from './batch.ts';
+import { type BytesColumn, type FlatColumn, type RecordGroup, type Side, VALUE } from './batch.ts';
 import { bufferOf } from './buffers.ts';
 import { isStruct } from './schema.ts';
 import {
@@ -11,6 +11,7 @@ import {
   writeInt32,
   writeInt64,
 } from './text-output.ts';
+import { flatColumn } from './to-json-lines.ts';
 
 const QUOTE = 0x22;
 const COMMA = 0x2c;
@@ -50,7 +51,7 @@ export const toCsv = (group: RecordGroup, names: readonly string[], out: TextOut
   const own = csvColumnNames(value);
   const fields = names.map((name) => {
     const at = own.indexOf(name);
-    return at === -1 ? undefined : fieldWriter(value.columns[at]!, out);
+    return at === -1 ? undefined : fieldWriter(flatColumn(value.columns[at]!, group.count), out);
   });
   for (let row = 0; row < group.count; row++) {
     const isNull = value.nulls?.[row] === 1;
@@ -62,7 +63,7 @@ export const toCsv = (group: RecordGroup, names: readonly string[], out: TextOut
   }
 };
 
-const fieldWriter = (column: Column, out: TextOutput): WriteRow => {
+const fieldWriter = (column: FlatColumn, out: TextOutput): WriteRow => {
   const write = valueWriter(column, out);
   const { state } = column;
   if (state === undefined) return write;
@@ -71,7 +72,7 @@ const fieldWriter = (column: Column, out: TextOutput): WriteRow => {
   };
 };
 
-const valueWriter = (column: Column, out: TextOutput): WriteRow => {
+const valueWriter = (column: FlatColumn, out: TextOutput): WriteRow => {
   switch (column.kind) {
     case 'int32': {
       const { values } = column;

@@ -1,7 +1,17 @@
-import { type Column, holdsJson, MISSING, NULL, type RecordGroup } from './batch.ts';
+import { type Column, type FlatColumn, holdsJson, MISSING, NULL, type RecordGroup, VALUE } from './batch.ts';
 import { bufferOf } from './buffers.ts';
 import { isStruct, type Schema } from './schema.ts';
-import { floatText, putInt32, reserve, type TextOutput, writeAscii, writeByte, writeBytes } from './text-output.ts';
+import {
+  createTextOutput,
+  floatText,
+  putInt32,
+  reserve,
+  type TextOutput,
+  writeAscii,
+  writeByte,
+  writeBytes,
+  written,
+} from './text-output.ts';
 
 const QUOTE = 0x22;
 const BACKSLASH = 0x5c;
@@ -37,6 +47,21 @@ export const toJsonLines = (group: RecordGroup, out: TextOutput): void => {
     else write(row);
     writeByte(out, NEWLINE);
   }
+};
+
+/** A struct column as one of its JSON texts; a column of any other kind as it is. */
+export const flatColumn = (column: Column, count: number): FlatColumn => {
+  if (column.kind !== 'struct') return column;
+  const out = createTextOutput();
+  const places = new Uint32Array(count + 1);
+  const write = objectWriter(column.columns, out);
+  for (let row = 0; row < count; row++) {
+    if (column.state === undefined || column.state[row] === VALUE) write(row);
+    places[row + 1] = out.length;
+  }
+  const { name, schema, state } = column;
+  const text = { data: written(out), starts: places.subarray(0, -1), ends: places.subarray(1) };
+  return { name, schema, ...(state === undefined ? {} : { state }), kind: 'bytes', ...text };
 };
 
 const objectWriter = (columns: readonly Column[], out: TextOutput): WriteRow => {
@@ -127,6 +152,8 @@ const anyWriter = (column: Column, out: TextOutput): WriteRow => {
       const { values } = column;
       return (row) => writeAscii(out, values[row] === 1 ? 'true' : 'false');
     }
+    case 'struct':
+      return objectWriter(column.columns, out);
     case 'bytes': {
       const { schema, starts, ends } = column;
       const write = bytesWriter(schema, bufferOf(column.data), out);

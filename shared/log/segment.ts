@@ -14,7 +14,7 @@ import { gatherBytes, placesOf } from '../connect/contiguous.ts';
 import { ConnectError } from '../connect/errors.ts';
 import { parseJson, writeJson } from '../connect/json.ts';
 import type { Header } from '../connect/record.ts';
-import { isStruct, type Schema, type Value } from '../connect/schema.ts';
+import { type Field, isStruct, type Schema, type Value } from '../connect/schema.ts';
 
 /**
  * The body of a segment: columns, compressed. It holds no offsets and no name, so that losing the race for a queue's head re-issues
@@ -36,8 +36,16 @@ interface GroupHeader {
 interface SideHeader {
   readonly schema: Schema;
   readonly nulls?: true;
-  /** Per column: whether it has a state array, and for bytes columns the bytes' length. */
-  readonly columns: readonly { readonly state?: true; readonly bytes?: number }[];
+  readonly columns: readonly ColumnHeader[];
+}
+
+interface ColumnHeader {
+  /** Whether it has a state array. */
+  readonly state?: true;
+  /** The length of the bytes of a bytes column. */
+  readonly bytes?: number;
+  /** The fields of a struct column. */
+  readonly columns?: readonly ColumnHeader[];
 }
 
 /** JSON has neither bytes nor int64: such a value is text, and its type stands beside it. */
@@ -136,18 +144,21 @@ const readHeader = ([key, value, type]: StoredHeader): Header => {
 
 const sideHeader = (side: Side, parts: Part[]): SideHeader => {
   if (side.nulls !== undefined) parts.push(arrayPart(side.nulls));
-  const columns = side.columns.map((column) => {
-    if (column.state !== undefined) parts.push(arrayPart(column.state));
-    const state = column.state === undefined ? {} : { state: true as const };
-    if (column.kind !== 'bytes') {
-      parts.push(arrayPart(column.values));
-      return state;
-    }
+  const columns = side.columns.map((column) => columnHeader(column, parts));
+  return { schema: side.schema, ...(side.nulls === undefined ? {} : { nulls: true as const }), columns };
+};
+
+const columnHeader = (column: Column, parts: Part[]): ColumnHeader => {
+  if (column.state !== undefined) parts.push(arrayPart(column.state));
+  const state = column.state === undefined ? {} : { state: true as const };
+  if (column.kind === 'struct') return { ...state, columns: column.columns.map((field) => columnHeader(field, parts)) };
+  if (column.kind === 'bytes') {
     const bytes = bytesPart(column);
     parts.push(lengthsPart(column), bytes);
     return { ...state, bytes: bytes.bytes };
-  });
-  return { schema: side.schema, ...(side.nulls === undefined ? {} : { nulls: true as const }), columns };
+  }
+  parts.push(arrayPart(column.values));
+  return state;
 };
 
 /** The records of a body. The columns point into the decompressed buffer. Throws CORRUPT where the bytes are not those that were written. */
@@ -205,21 +216,23 @@ const view = <A>(type: new (buffer: ArrayBufferLike, offset: number, length: num
 const readSide = (header: SideHeader, count: number, read: ReadArray): Side => {
   const { schema } = header;
   const nulls = header.nulls ? { nulls: read(count) } : {};
-  const columns = header.columns.map((column, index) => {
-    const field = isStruct(schema) ? schema.fields[index]! : { name: '', schema };
-    const state = column.state ? { state: read(count) } : {};
-    return readColumn({ ...field, ...state }, count, column.bytes, read);
-  });
-  return { schema, columns, ...nulls };
+  const fields = isStruct(schema) ? schema.fields : [{ name: '', schema }];
+  return { schema, columns: readColumns(fields, header.columns, count, read), ...nulls };
 };
 
-const readColumn = (
-  common: Pick<Column, 'name' | 'schema' | 'state'>,
+const readColumns = (
+  fields: readonly Field[],
+  headers: readonly ColumnHeader[],
   count: number,
-  bytes: number | undefined,
   read: ReadArray,
-): Column => {
-  switch (columnKind(common.schema)) {
+): readonly Column[] => headers.map((header, index) => readColumn(fields[index]!, header, count, read));
+
+const readColumn = (field: Field, { state, bytes, columns }: ColumnHeader, count: number, read: ReadArray): Column => {
+  const { schema } = field;
+  const common = { ...field, ...(state ? { state: read(count) } : {}) };
+  if (columns !== undefined && isStruct(schema))
+    return { ...common, schema, kind: 'struct', columns: readColumns(schema.fields, columns, count, read) };
+  switch (columnKind(schema)) {
     case 'int32':
       return { ...common, kind: 'int32', values: view(Int32Array, read(count * 4)) };
     case 'int64':

@@ -1,7 +1,7 @@
 import { randomUUID } from 'node:crypto';
 import { expect } from 'vitest';
 import type * as z from 'zod';
-import { type RecordBatch, sliceBatch } from '../../shared/connect/batch.ts';
+import { type Column, type RecordBatch, sliceBatch } from '../../shared/connect/batch.ts';
 import { batchOf, type RecordInput } from '../../shared/connect/build.ts';
 import {
   type Identity,
@@ -184,11 +184,16 @@ const overwrite = (batch: RecordBatch) => {
   for (const group of batch.groups)
     for (const side of group.key === undefined ? [group.value] : [group.key, group.value]) {
       side.nulls?.fill(1);
-      for (const column of side.columns) {
-        column.state?.fill(1);
-        if (column.kind === 'bytes') for (const array of [column.data, column.starts, column.ends]) array.fill(0x23);
-        else if (column.kind === 'int64') column.values.fill(23n);
-        else column.values.fill(23);
-      }
+      overwriteColumns(side.columns);
     }
+};
+
+const overwriteColumns = (columns: readonly Column[]) => {
+  for (const column of columns) {
+    column.state?.fill(1);
+    if (column.kind === 'struct') overwriteColumns(column.columns);
+    else if (column.kind === 'bytes') for (const array of [column.data, column.starts, column.ends]) array.fill(0x23);
+    else if (column.kind === 'int64') column.values.fill(23n);
+    else column.values.fill(23);
+  }
 };

@@ -4,6 +4,7 @@ import { batchOf, columnOf } from '../../../shared/connect/build.ts';
 import type { Schema, Struct } from '../../../shared/connect/schema.ts';
 import { createTextOutput, written } from '../../../shared/connect/text-output.ts';
 import { toCopyText } from '../../../shared/connect/to-copy-text.ts';
+import { flatColumn } from '../../../shared/connect/to-json-lines.ts';
 
 const schemas = {
   small: { type: 'int32' },
@@ -65,7 +66,7 @@ const textOf = (values: readonly (Struct | null)[], from = 0, to = values.length
   const out = createTextOutput(1);
   const { columns, nulls } = group!.value;
   toCopyText(
-    columns.map((column) => ({ column, nulls })),
+    columns.map((column) => ({ column: flatColumn(column, values.length), nulls })),
     from,
     to,
     out,
@@ -112,6 +113,6 @@ test('what the data holds where there is no value does not matter', () => {
 test('a text of backslash, dot is not the end of the data', () => {
   const [group] = batchOf([{ topic: 't', value: '\\.', valueSchema: { type: 'string' } }]).groups;
   const out = createTextOutput();
-  toCopyText([{ column: group!.value.columns[0]! }], 0, 1, out);
+  toCopyText([{ column: flatColumn(group!.value.columns[0]!, 1) }], 0, 1, out);
   expect(Buffer.from(written(out)).toString()).toBe('\\\\.\n');
 });
