@@ -1,8 +1,9 @@
-import { type ChildProcess, spawn } from 'node:child_process';
+import { spawn } from 'node:child_process';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
 import { setTimeout as delay } from 'node:timers/promises';
 import { DynamoDBClient, ListTablesCommand } from '@aws-sdk/client-dynamodb';
+import { guardAgainstOurDeath } from './guard.ts';
 import { freePort } from './listen.ts';
 import { commandLineOf } from './process-identity.ts';
 import { readStateFile, writeStateFile } from './state-file.ts';
@@ -149,18 +150,6 @@ function spawnEmbedded(binary: string, args: string[]): EmbeddedProcess {
       clearTimeout(timer);
     },
   };
-}
-
-/** Waits on a pipe that closes when this process ends in any way, SIGKILL included, and then kills the process. */
-function guardAgainstOurDeath(pid: number): ChildProcess {
-  const guard = spawn('/bin/sh', ['-c', 'read -r _; kill -9 "$0"', String(pid)], {
-    stdio: ['pipe', 'ignore', 'ignore'],
-    detached: true,
-  });
-  // Without a shell the recorded pid is left as the second line: the next start kills what it names.
-  guard.once('error', () => {});
-  guard.unref();
-  return guard;
 }
 
 async function untilHealthy(endpoint: string): Promise<void> {

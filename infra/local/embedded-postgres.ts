@@ -4,6 +4,7 @@ import { chown, cp, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:f
 import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { ConnectError } from '../../shared/connect/errors.ts';
+import { guardAgainstOurDeath } from './guard.ts';
 import { freePort } from './listen.ts';
 
 /** A PostgreSQL 18 server with one superuser, on the loopback address. */
@@ -143,7 +144,7 @@ const spawnServer = async (postgres: string, args: readonly string[], owner: Own
   const deadlineMs = Date.now() + START_TIMEOUT_MS;
   for (;;) {
     const server = spawn(postgres, args, { ...owner, stdio: ['ignore', 'ignore', 'pipe'], env: { LC_ALL: 'C' } });
-    const guard = guardAgainstOurDeath(server);
+    const guard = guardAgainstOurDeath(server.pid);
     const log = await untilReady(server, deadlineMs);
     if (log === undefined) return { end: (signal) => end(server, guard, signal) };
     await end(server, guard, 'SIGKILL');
@@ -179,16 +180,6 @@ const end = async (server: ChildProcess, guard: ChildProcess, signal: NodeJS.Sig
     clearTimeout(timer);
   }
   guard.kill('SIGKILL');
-};
-
-/** Waits on a pipe that closes when this process ends in any way, SIGKILL included, and then kills the server. */
-const guardAgainstOurDeath = (server: ChildProcess): ChildProcess => {
-  const guard = spawn('/bin/sh', ['-c', 'read -r _; kill -9 "$0"', String(server.pid)], {
-    stdio: ['pipe', 'ignore', 'ignore'],
-    detached: true,
-  });
-  guard.unref();
-  return guard;
 };
 
 const exists = (path: string): Promise<boolean> =>
