@@ -2,6 +2,7 @@
 export {
   fileSink,
   fileSource,
+  mysqlCdcSource,
   postgresSink,
   type Sink,
   type Source,
