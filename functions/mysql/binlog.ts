@@ -105,7 +105,8 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
     };
   });
   zongji.on('error', (error: unknown) => {
-    failure ??= error;
+    // Behind the end of its log a server closes the connection.
+    if (!ended) failure ??= error;
     wake();
   });
   zongji.on('binlog', (event: BinlogEvent) => {
