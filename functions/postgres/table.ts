@@ -1,5 +1,5 @@
 import { ConnectError } from '../../shared/connect/errors.ts';
-import type { Schema } from '../../shared/connect/schema.ts';
+import type { WantedColumn } from '../../shared/sql/layout.ts';
 import { type Connection, quote, sqlStateOf } from './client.ts';
 import { type PostgresSinkConfig, topicReference } from './config.ts';
 import { type ColumnType, columnType, describeMisfit, takes } from './types.ts';
@@ -16,12 +16,6 @@ export interface Table extends TableName {
   readonly columns: ReadonlyMap<string, ColumnType>;
   /** The columns of each primary key and unique index that ON CONFLICT can name. */
   readonly uniqueKeys: readonly (readonly string[])[];
-}
-
-/** A column that records need. */
-export interface WantedColumn {
-  readonly name: string;
-  readonly schema: Schema;
 }
 
 const MAX_NAME_BYTES = 63;
