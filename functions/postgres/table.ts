@@ -1,7 +1,8 @@
+import { topicReference } from '../../shared/connect/database-config.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import type { WantedColumn } from '../../shared/sql/layout.ts';
 import { type Connection, quote, sqlStateOf } from './client.ts';
-import { type PostgresSinkConfig, topicReference } from './config.ts';
+import type { PostgresSinkConfig } from './config.ts';
 import { type ColumnType, columnType, describeMisfit, takes } from './types.ts';
 
 export interface TableName {
