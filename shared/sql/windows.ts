@@ -6,8 +6,8 @@ export interface Windows {
   write(from: number, to: number): Promise<void>;
   /** Undoes what a write began that threw. */
   undo(): Promise<void>;
-  /** Which of the rows the server refused, counted from the first of the write; undefined where it did not say. */
-  badRow(error: ConnectError): number | undefined;
+  /** Which of the rows of the write from `from` on the server refused, counted from there; undefined where it did not say. */
+  badRow(error: ConnectError, from: number): number | undefined;
   reject(row: number, error: ConnectError): void;
 }
 
@@ -31,7 +31,7 @@ export const writeWindows = async ({ count, write, undo, badRow, reject }: Windo
     }
     if (!(error instanceof ConnectError) || error.blame === 'system') throw error;
     await undo();
-    if (end - at > 1) window = windowBefore(badRow(error), end - at);
+    if (end - at > 1) window = windowBefore(badRow(error, at), end - at);
     else if (error.blame === 'order') throw error;
     else {
       reject(at, error);

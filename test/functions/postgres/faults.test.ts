@@ -9,8 +9,8 @@ import { type OffsetCommit, partitionKey } from '../../../shared/connect/connect
 import type { Schema, Struct } from '../../../shared/connect/schema.ts';
 import { offsetsShape } from '../../../shared/sql/offsets.ts';
 import { type PostgresServer, startPostgres } from '../../kit/postgres-server.ts';
+import { nextCommit, putRecords } from '../../kit/put-records.ts';
 import { until } from '../../kit/until.ts';
-import { nextCommit, putRecords } from './put-records.ts';
 
 let server: PostgresServer;
 let db: pg.Client;

@@ -9,7 +9,7 @@ import { connect } from '../../../functions/postgres/client.ts';
 import { PostgresSinkConfig, postgresServer } from '../../../functions/postgres/config.ts';
 import { loginOf, tlsOf } from '../../../shared/lambda/database-login.ts';
 import { type PostgresServer, startPostgres } from '../../kit/postgres-server.ts';
-import { refused } from './sink-fixture.ts';
+import { refused } from '../../kit/put-records.ts';
 
 const rds = 'shop.cluster-c9akciq32.eu-west-1.rds.amazonaws.com';
 const parse = (config: object) => PostgresSinkConfig.parse({ database: 'shop', user: 'sluice', ...config });
