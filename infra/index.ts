@@ -2,6 +2,7 @@
 export {
   fileSink,
   fileSource,
+  mysqlSink,
   postgresSink,
   type Sink,
   type Source,
