@@ -3,6 +3,7 @@ export {
   fileSink,
   fileSource,
   mysqlCdcSource,
+  mysqlSink,
   postgresSink,
   type Sink,
   type Source,

@@ -1,45 +1,47 @@
 import * as z from 'zod';
+import { connectionKeys, databaseRules } from '../../shared/connect/database-config.ts';
+import { mysqlServer } from './config.ts';
 
 const tableName = /^[^.]+\.[^.]+$/;
 
-export const MysqlCdcConfig = z.strictObject({
-  host: z.string().describe('host name or address of the server'),
-  port: z.number().int().min(1).max(65_535).default(3306).describe('TCP port of the server'),
-  user: z.string().describe('account to log in as'),
-  password: z
-    .string()
-    .optional()
-    .describe(`its password, as a reference: \${secretsmanager:…}, \${ssm:…} or \${env:…}`),
-  tables: z
-    .array(z.string().regex(tableName, 'a table is written as database.table'))
-    .min(1)
-    .describe('tables whose rows are captured, as `database.table`'),
-  topicPrefix: z
-    .string()
-    .regex(/^[A-Za-z0-9._-]{1,60}$/, 'a prefix is 1 to 60 of the characters A-Z a-z 0-9 . _ -')
-    .describe('the name of this server in topics: the rows of a table go to topic `<topicPrefix>.<database>.<table>`'),
-  serverId: z
-    .number()
-    .int()
-    .min(1)
-    .max(4_294_967_295)
-    .optional()
-    .describe('the id that this connector has among the server’s replicas. Default: made from its name'),
-  snapshotMode: z
-    .enum(['initial', 'no_data', 'never'])
-    .default('initial')
-    .describe(
-      'initial: all rows that are there, then the changes; no_data: changes from now on; never: changes from the beginning of the server’s binlog on',
-    ),
-  tombstonesOnDelete: z
-    .boolean()
-    .default(true)
-    .describe('a deleted row is followed by a record without value, at which a compacted topic forgets the key'),
-  zeroDates: z
-    .enum(['refuse', 'null'])
-    .default('refuse')
-    .describe('what becomes of a date like 0000-00-00. refuse: its record is rejected; null: it is null'),
-});
+export const MysqlCdcConfig = z
+  .strictObject({
+    ...connectionKeys(mysqlServer),
+    tables: z
+      .array(z.string().regex(tableName, 'a table is written as database.table'))
+      .min(1)
+      .describe('tables whose rows are captured, as `database.table`'),
+    topicPrefix: z
+      .string()
+      .regex(/^[A-Za-z0-9._-]{1,60}$/, 'a prefix is 1 to 60 of the characters A-Z a-z 0-9 . _ -')
+      .describe(
+        'the name of this server in topics: the rows of a table go to topic `<topicPrefix>.<database>.<table>`',
+      ),
+    serverId: z
+      .number()
+      .int()
+      .min(1)
+      .max(4_294_967_295)
+      .optional()
+      .describe('the id that this connector has among the server’s replicas. Default: made from its name'),
+    snapshotMode: z
+      .enum(['initial', 'no_data', 'never'])
+      .default('initial')
+      .describe(
+        'initial: all rows that are there, then the changes; no_data: changes from now on; never: changes from the beginning of the server’s binlog on',
+      ),
+    tombstonesOnDelete: z
+      .boolean()
+      .default(true)
+      .describe('a deleted row is followed by a record without value, at which a compacted topic forgets the key'),
+    zeroDates: z
+      .enum(['refuse', 'null'])
+      .default('refuse')
+      .describe('what becomes of a date like 0000-00-00. refuse: its record is rejected; null: it is null'),
+  })
+  .refine(...databaseRules.server)
+  .refine(...databaseRules.iamHasNoSecret)
+  .refine(...databaseRules.iamIsEncrypted);
 
 export type MysqlCdcConfig = z.output<typeof MysqlCdcConfig>;
 

@@ -54,7 +54,7 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
         `tables was ${offset.tables} and is ${counted}, in the middle of a transaction: set it back until that is read, or reset the offsets`,
       );
     const reader = openBinlog({
-      login: { host: config.host, port: config.port, user: config.user, password: config.password },
+      login: server.login,
       serverId: config.serverId ?? serverIdOf(context),
       place: offset,
       tables: byDatabase(config.tables),

@@ -8,6 +8,7 @@ import { type Connection, connect } from './client.ts';
 export interface Server {
   /** Which server it is, in offsets. */
   readonly identity: string;
+  readonly login: Connection['login'];
   /** The oldest place of the binlog. */
   start(): Promise<MysqlCdcOffset>;
   /** Its present end. */
@@ -21,13 +22,14 @@ export interface Server {
 /** Behind the magic number. */
 const startOfFile = 4;
 
-export const openServer = async ({ config, signal }: OpenContext<MysqlCdcConfig>): Promise<Server> => {
-  const connection = await connect(config, signal);
+export const openServer = async ({ config, connector, signal }: OpenContext<MysqlCdcConfig>): Promise<Server> => {
+  const connection = await connect(config, `sluice ${connector}`, signal);
   const [variables] = await connection.query<{ version: string }>('SELECT VERSION() AS version');
   const isMariaDb = /mariadb/i.test(variables!.version);
   const identity = await identityOf(connection, isMariaDb);
   return {
     identity,
+    login: connection.login,
     async start() {
       const [first] = await connection.query<{ Log_name: string }>('SHOW BINARY LOGS');
       return { server: identity, file: first!.Log_name, pos: startOfFile, record: 0 };

@@ -2,14 +2,15 @@ import { once } from 'node:events';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { createOffsetsTable, offsetsShape } from '../../../functions/postgres/offsets.ts';
+import { createOffsetsTable } from '../../../functions/postgres/offsets.ts';
 import { postgresSink } from '../../../functions/postgres/sink.ts';
 import type { RecordInput } from '../../../shared/connect/build.ts';
 import { type OffsetCommit, partitionKey } from '../../../shared/connect/connector.ts';
 import type { Schema, Struct } from '../../../shared/connect/schema.ts';
+import { offsetsShape } from '../../../shared/sql/offsets.ts';
 import { type PostgresServer, startPostgres } from '../../kit/postgres-server.ts';
+import { nextCommit, putRecords } from '../../kit/put-records.ts';
 import { until } from '../../kit/until.ts';
-import { nextCommit, putRecords } from './put-records.ts';
 
 let server: PostgresServer;
 let db: pg.Client;

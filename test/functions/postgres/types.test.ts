@@ -6,7 +6,7 @@ import type { RecordInput } from '../../../shared/connect/build.ts';
 import type { Rejected } from '../../../shared/connect/connector.ts';
 import type { Schema, Struct, Value } from '../../../shared/connect/schema.ts';
 import { type PostgresServer, startPostgres } from '../../kit/postgres-server.ts';
-import { putRecords } from './put-records.ts';
+import { putRecords } from '../../kit/put-records.ts';
 
 let server: PostgresServer;
 let reader: pg.Client;
