@@ -5,6 +5,7 @@ import type { Check } from '../../shared/sql/layout.ts';
 import { timeChange } from '../../shared/sql/time.ts';
 import { type ColumnType, countsSpaces } from './types.ts';
 
+const MINUS = 0x2d;
 const SPACE = 0x20;
 const ZERO = 0x30;
 const NINE = 0x39;
@@ -14,12 +15,24 @@ const BACKSLASH = 0x5c;
 
 /** What MySQL would change in silence, whatever the column. */
 export const silentChange = (schema: Schema): Check | undefined => {
+  if (schema.type === 'date' || schema.type === 'timestamp') return dateChange(timeChange(schema, 'MySQL')!);
   if (schema.type !== 'float32' && schema.type !== 'float64') return timeChange(schema, 'MySQL');
   return (column, row) => {
     if (column.kind !== 'float64' || Number.isFinite(column.values[row]!)) return undefined;
     return `MySQL has no ${column.values[row]}`;
   };
 };
+
+const YEAR_DIGITS = 4;
+
+/** MySQL reads `12024-02-29` as another day. */
+const dateChange =
+  (others: Check): Check =>
+  (column, row) => {
+    const problem = others(column, row);
+    if (problem !== undefined || column.kind !== 'bytes') return problem;
+    return column.data[column.starts[row]! + YEAR_DIGITS] === MINUS ? undefined : "MySQL's years have four digits";
+  };
 
 /** What this very column would change in silence. */
 export const columnCheck = (type: ColumnType, schema: Schema, isKey: boolean): Check | undefined => {
@@ -74,47 +87,38 @@ const roundedDecimal = ({ data, start, end }: Span, scale: number): string | und
   return undefined;
 };
 
-/** So many digits of any number are kept by a double. */
-const SURE_DIGITS = 15;
+/** A number of so many bytes without an exponent is certainly kept. */
+const SURE_BYTES = 15;
 
-/** MySQL's JSON has integers of 64 bits and doubles: more digits than that are rounded. */
+/** The numbers of MySQL's JSON are integers of 64 bits, else doubles, which it reads with an error in the last digits. */
 const roundedNumber = ({ data, start, end }: Span): string | undefined => {
   for (let at = start; at < end; at++) {
-    const byte = data[at]!;
-    if (byte === QUOTE) {
-      for (at++; data[at] !== QUOTE && at < end; at++) if (data[at] === BACKSLASH) at++;
-    } else if (isDigit(byte)) {
-      const first = at;
-      while (at < end && (isDigit(data[at]) || data[at] === DOT || isExponent(data, at))) at++;
-      if (at - first <= SURE_DIGITS) continue;
-      const number = data.toString('latin1', first, at);
-      if (!isKept(number, data[first - 1] === MINUS)) return `MySQL's JSON would round ${number}`;
-    }
+    if (data[at] === QUOTE) at = endOfString(data, at, end);
+    if (!isDigit(data[at])) continue;
+    const first = at;
+    while (at < end && isOfNumber(data[at]!)) at++;
+    const number = data.toString('latin1', first, at);
+    if ((number.length > SURE_BYTES || /e/i.test(number)) && !isKept(number, data[first - 1] === MINUS))
+      return `a column of type json would round ${number}: make it longtext`;
   }
   return undefined;
 };
 
-const MINUS = 0x2d;
-const PLUS = 0x2b;
-const SMALL_E = 0x65;
-const LARGE_E = 0x45;
-
-const isLetterE = (byte: number | undefined) => byte === SMALL_E || byte === LARGE_E;
-const isExponent = (data: Buffer, at: number) =>
-  isLetterE(data[at]) || ((data[at] === MINUS || data[at] === PLUS) && isLetterE(data[at - 1]));
-
-const isKept = (number: string, isNegative: boolean): boolean => {
-  if (/^\d+$/.test(number)) return BigInt(number) <= (isNegative ? 2n ** 63n : 2n ** 64n - 1n) || sameDigits(number);
-  return sameDigits(number);
+const endOfString = (data: Buffer, from: number, end: number): number => {
+  let at = from + 1;
+  while (at < end && data[at] !== QUOTE) at += data[at] === BACKSLASH ? 2 : 1;
+  return at;
 };
 
-/** Whether the shortest text of the double is the same number. */
-const sameDigits = (number: string): boolean => significant(number) === significant(String(Number(number)));
+const numberBytes = new Set(Buffer.from('0123456789.eE+-'));
+const isOfNumber = (byte: number) => numberBytes.has(byte);
 
-/** Digits and magnitude, so that 1.50e1 and 15 are the same. */
-const significant = (number: string): string => {
+/** Powers of ten that a double holds exactly. */
+const EXACT_POWERS = 22;
+
+const isKept = (number: string, isNegative: boolean): boolean => {
+  if (/^\d+$/.test(number)) return BigInt(number) <= (isNegative ? 2n ** 63n : 2n ** 64n - 1n);
   const [, whole = '', fraction = '', exponent = '0'] = /^(\d+)\.?(\d*)(?:[eE]([+-]?\d+))?$/.exec(number) ?? [];
-  const digits = `${whole}${fraction}`.replace(/^0+/, '');
-  const kept = digits.replace(/0+$/, '');
-  return kept === '' ? '0' : `${kept}e${Number(exponent) - fraction.length + digits.length - kept.length}`;
+  const power = Number(exponent) - fraction.length;
+  return Number(`${whole}${fraction}`) <= Number.MAX_SAFE_INTEGER && Math.abs(power) <= EXACT_POWERS;
 };

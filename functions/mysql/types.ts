@@ -24,7 +24,12 @@ export const columnType = (schema: Schema): string => {
       return 'double';
     case 'boolean':
       return 'tinyint(1)';
+    // JSON too: MySQL's own type rounds numbers and sorts keys, MariaDB's is this with a check.
     case 'string':
+    case 'any':
+    case 'array':
+    case 'map':
+    case 'struct':
       return text('longtext');
     case 'bytes':
       return 'longblob';
@@ -41,11 +46,6 @@ export const columnType = (schema: Schema): string => {
       return 'datetime(6)';
     case 'uuid':
       return text('char(36)', 'ascii');
-    case 'any':
-    case 'array':
-    case 'map':
-    case 'struct':
-      return 'json';
   }
 };
 
