@@ -49,16 +49,35 @@ export type MysqlCdcConfig = z.output<typeof MysqlCdcConfig>;
 export const topicsOf = ({ topicPrefix, tables }: MysqlCdcConfig): readonly string[] =>
   tables.map((table) => `${topicPrefix}.${table}`);
 
-/** A place between two transactions, and how many records of the next one are done. */
-export const MysqlCdcOffset = z.strictObject({
-  /** MySQL's server_uuid; of MariaDB its server_id. */
-  server: z.string(),
+const place = {
   file: z.string(),
   pos: z.number().int(),
   gtids: z.string().optional(),
+};
+
+/** Where the binlog is read: a place between two transactions, and how many records of the next one are done. */
+export const StreamOffset = z.strictObject({
+  /** MySQL's server_uuid; of MariaDB its server_id. */
+  server: z.string(),
+  ...place,
   record: z.number().int().nonnegative(),
   /** Inside a transaction: what records are counted by. */
   tables: z.string().optional(),
 });
+export type StreamOffset = z.output<typeof StreamOffset>;
 
+/** The values of a key's columns, as texts; bytes as Latin-1. */
+const key = z.array(z.string()).nullable();
+
+/** How far the rows that were there are read: all up to the key `after`, in the key's order. */
+export const TableOffset = z.strictObject({
+  server: z.string(),
+  after: key,
+  done: z.boolean(),
+  /** The rows after each of these keys were read in a view of the tables in which all before the place, and nothing behind it, was visible. */
+  views: z.array(z.strictObject({ after: key, place: z.strictObject(place) })),
+});
+export type TableOffset = z.output<typeof TableOffset>;
+
+export const MysqlCdcOffset = z.union([StreamOffset, TableOffset]);
 export type MysqlCdcOffset = z.output<typeof MysqlCdcOffset>;
