@@ -100,9 +100,9 @@ const viewOfMariaDb = async (connection: Connection): Promise<BinlogPlace> => {
   const status = await connection.query<{ Variable_name: string; Value: string }>(
     "SHOW STATUS LIKE 'binlog_snapshot_%'",
   );
-  const valueOf = (name: string) =>
+  const statusOf = (name: string) =>
     status.find(({ Variable_name }) => Variable_name.toLowerCase() === name)?.Value ?? '';
-  const place = { file: valueOf('binlog_snapshot_file'), pos: Number(valueOf('binlog_snapshot_position')) };
+  const place = { file: statusOf('binlog_snapshot_file'), pos: Number(statusOf('binlog_snapshot_position')) };
   if (place.file === '') throw noBinlog();
   const gtids = await mariaDbGtids(connection, place);
   return { ...place, ...(gtids === '' ? {} : { gtids }) };
