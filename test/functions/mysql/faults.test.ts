@@ -74,7 +74,9 @@ describe.each(['mariadb', 'mysql'] as const)('%s', (flavour) => {
       await run(`USE ${database()}`);
     });
 
-    test('an aborted put lets go at once, even where a lock holds it, and leaves nothing', async () => {
+    test('an aborted put lets go at once, even where a lock holds it, and leaves nothing', {
+      timeout: 10_000,
+    }, async () => {
       const task = await openSink();
       await putRecords(task, [record(1)]);
       const commit = await nextCommit(task);
