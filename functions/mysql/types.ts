@@ -1,4 +1,3 @@
-import { holdsJson } from '../../shared/connect/batch.ts';
 import { describeSchema, type Schema } from '../../shared/connect/schema.ts';
 
 /** The largest that a decimal of MySQL can be. */
@@ -53,14 +52,14 @@ export const columnType = (schema: Schema): string => {
 const KEY_BYTES = 3072;
 const BYTES_PER_CHARACTER = 4;
 
-/** The types of a primary key's columns: text and bytes are as long as there is room for. Undefined where a schema can be no key. */
-export const keyTypes = (schemas: readonly Schema[], collation: string): readonly (string | undefined)[] => {
+/** The types of a primary key's columns: text and bytes are as long as there is room for. */
+export const keyTypes = (schemas: readonly Schema[], collation: string): readonly string[] => {
   const isLong = ({ type }: Schema) => type === 'string' || type === 'bytes';
   const fixed = schemas.reduce((sum, schema) => sum + (isLong(schema) ? 0 : keyBytes(schema)), 0);
   const room = Math.floor((KEY_BYTES - fixed) / Math.max(schemas.filter(isLong).length, 1));
   return schemas.map((schema) => {
     if (schema.type === 'bytes') return `varbinary(${room})`;
-    if (schema.type !== 'string') return holdsJson(schema) ? undefined : columnType(schema);
+    if (schema.type !== 'string') return columnType(schema);
     return `${text(`varchar(${Math.floor(room / BYTES_PER_CHARACTER)})`)} COLLATE ${collation}`;
   });
 };
@@ -124,7 +123,6 @@ export const takes = (type: ColumnType, schema: Schema): boolean => {
 
 /** Why a column cannot be part of a key for the values of a schema; undefined where it can. */
 export const keyMisfit = (type: ColumnType, schema: Schema): string | undefined => {
-  if (holdsJson(schema)) return 'holds JSON, which has no key in MySQL: declare the type of the field';
   if (type.base === 'float') return 'is a float, which is not equal to itself';
   if (type.nullable) return 'may be null';
   if (schema.type !== 'string' || isBinary(type.collation)) return undefined;

@@ -69,14 +69,18 @@ export const prepareTable = async <T extends { readonly sql: string }>(
       throw new ConnectError('CONFIG_INVALID', `table ${kind.sql} is missing, and create is false: ${statement}`);
     table = await change(statement);
   }
-  const missing = wanted.filter((column) => !kind.has(table!, column.name));
-  if (missing.length > 0 && config.evolve !== 'ignore') {
+  const missingOf = (one: T) => wanted.filter((column) => !kind.has(one, column.name));
+  let missing = config.evolve === 'ignore' ? [] : missingOf(table);
+  while (missing.length > 0) {
     const statement = kind.addStatement(missing);
     if (config.evolve === 'fail') {
       const names = missing.map((column) => kind.quote(column.name)).join(', ');
       throw new ConnectError('CONFIG_INVALID', `${table.sql} lacks ${names}, and evolve is fail: ${statement}`);
     }
     table = await change(statement);
+    // Another session may have made some of them at the same moment, and so kept the rest from being made.
+    const left = missingOf(table);
+    missing = left.length < missing.length ? left : [];
   }
   const problems = kind.problems(table);
   if (problems.length > 0)
