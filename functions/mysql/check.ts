@@ -1,5 +1,5 @@
 import type { OpenContext, Problem } from '../../shared/connect/connector.ts';
-import { topicReference } from '../../shared/connect/database-config.ts';
+import { isOneTable } from '../../shared/connect/database-config.ts';
 import { isCode } from '../../shared/connect/errors.ts';
 import { type Connection, connect } from './client.ts';
 import type { MysqlSinkConfig } from './config.ts';
@@ -18,7 +18,7 @@ export const checkSink = async (context: OpenContext<MysqlSinkConfig>): Promise<
   const cut = () => connection.destroy();
   signal.addEventListener('abort', cut, { once: true });
   try {
-    const fixed = config.table.includes(topicReference) ? [] : await tableProblems(connection, config).catch(told);
+    const fixed = isOneTable(config.table) ? await tableProblems(connection, config).catch(told) : [];
     return [...(await readOnlyProblem(connection)), ...(await offsetsProblems(connection, config)), ...fixed];
   } finally {
     signal.removeEventListener('abort', cut);

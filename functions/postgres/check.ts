@@ -1,5 +1,5 @@
 import type { OpenContext, Problem } from '../../shared/connect/connector.ts';
-import { topicReference } from '../../shared/connect/database-config.ts';
+import { isOneTable } from '../../shared/connect/database-config.ts';
 import { isCode } from '../../shared/connect/errors.ts';
 import type { TableName } from '../../shared/sql/table.ts';
 import { type Connection, connect, quote } from './client.ts';
@@ -23,7 +23,7 @@ export const checkSink = async (context: OpenContext<PostgresSinkConfig>): Promi
     return [
       ...serverProblems(role[0]!, config),
       ...(await offsetsProblems(connection, role[0]!, config)),
-      ...(config.table.includes(topicReference) ? [] : await tableProblems(connection, role[0]!, config).catch(told)),
+      ...(isOneTable(config.table) ? await tableProblems(connection, role[0]!, config).catch(told) : []),
     ];
   } finally {
     signal.removeEventListener('abort', cut);

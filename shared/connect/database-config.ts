@@ -1,7 +1,19 @@
 import * as z from 'zod';
 
 /** What stands for the topic's name in `table`. */
-export const topicReference = `\${topic}`;
+const topicReference = `\${topic}`;
+/** What stands for the last part of it, behind its last dot: the table that a change is of. */
+const tableReference = `\${table}`;
+
+/** The name that a template gives for the records of a topic. */
+export const tableNameOf = (template: string, topic: string): string =>
+  template
+    .replaceAll(topicReference, () => topic)
+    .replaceAll(tableReference, () => topic.slice(topic.lastIndexOf('.') + 1));
+
+/** Whether records of all topics go to one table. */
+export const isOneTable = (template: string): boolean =>
+  !template.includes(topicReference) && !template.includes(tableReference);
 
 export const sslModes = ['disable', 'prefer', 'require', 'verify-ca', 'verify-full'] as const;
 
@@ -57,9 +69,11 @@ export const rowKeys = (qualified: string) => ({
   table: z
     .string()
     .min(1)
-    .regex(/^([^$]|\$(?!\{)|\$\{topic\})*$/, `the only reference is ${topicReference}`)
+    .regex(/^([^$]|\$(?!\{)|\$\{(topic|table)\})*$/, `the only references are ${topicReference} and ${tableReference}`)
     .default(topicReference)
-    .describe(`table that records go to, as table or ${qualified}; ${topicReference} stands for the topic's name`),
+    .describe(
+      `table that records go to, as table or ${qualified}; ${topicReference} stands for the topic's name, ${tableReference} for what is behind its last dot`,
+    ),
   mode: z
     .enum(['insert', 'upsert'])
     .optional()

@@ -1,4 +1,4 @@
-import { topicReference } from '../connect/database-config.ts';
+import { tableNameOf } from '../connect/database-config.ts';
 import { ConnectError } from '../connect/errors.ts';
 import type { WantedColumn } from './layout.ts';
 import type { Connection } from './session.ts';
@@ -16,7 +16,7 @@ export const tableOf = (
   nameProblem: (name: string) => string | undefined,
   form: string,
 ): TableName => {
-  const full = template.replaceAll(topicReference, () => topic);
+  const full = tableNameOf(template, topic);
   const parts = full.split('.');
   const named = parts.length === 1 ? { schema, name: full } : { schema: parts[0]!, name: parts[1]! };
   const problem =
@@ -26,7 +26,7 @@ export const tableOf = (
   if (problem === undefined) return named;
   throw new ConnectError(
     'CONFIG_INVALID',
-    `the records of topic ${topic} cannot go to table "${full}": ${problem}. Set \`table\``,
+    `the records of topic ${topic} cannot go to table "${full}": ${problem}. Set \`table\`, to \${table} for what is behind the topic's last dot`,
   );
 };
 

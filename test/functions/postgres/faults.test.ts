@@ -256,7 +256,7 @@ describe('logging in', () => {
     [{}, /give either/],
     [{ url: 'u', host: 'h' }, /give either/],
     [{ host: 'h', user: 'u' }, /give either/],
-    [{ url: 'u', table: `a_\${key}` }, /the only reference is/],
+    [{ url: 'u', table: `a_\${key}` }, /the only references are/],
     [{ url: 'u', mode: 'insert', keyFields: ['id'] }, /keyFields belongs to mode upsert/],
     [{ url: 'u', tabel: 't' }, /tabel/],
   ])('a config that makes no sense is refused: %j', (config, problem) => {

@@ -1,7 +1,6 @@
 import pg from 'pg';
 import { describe, expect, test } from 'vitest';
 import type { RecordInput } from '../../../shared/connect/build.ts';
-import { topicReference } from '../../../shared/connect/database-config.ts';
 import type { Schema, Struct } from '../../../shared/connect/schema.ts';
 import { keyed, putRecords, refused, structOf } from '../../kit/put-records.ts';
 import { useSink } from './sink-fixture.ts';
@@ -179,7 +178,7 @@ describe('tables', () => {
       await expect(withSink({}, (task) => putRecords(task, [keyed(1, {}, {}, topic)]))).rejects.toMatchObject(
         refused('CONFIG_INVALID', /cannot go to table/),
       );
-    await withSink({ table: `all_of_${topicReference}` }, (task) => putRecords(task, [keyed(1, {}, {}, 't')]));
+    await withSink({ table: 'all_of_${topic}' }, (task) => putRecords(task, [keyed(1, {}, {}, 't')]));
     expect(await all('SELECT * FROM all_of_t')).toEqual([[1]]);
   });
 
