@@ -146,6 +146,12 @@ describe.each(['mariadb', 'mysql'] as const)('%s', (flavour) => {
       ['bytes', { id: { type: 'bytes' } }, [{ id: Buffer.from([0, 39, 92, 255]) }, { id: Buffer.from([0]) }], [1]],
       ['integers beyond 2^53', { id: { type: 'int64' } }, [{ id: 9007199254740993n }, { id: 9007199254740992n }], [1]],
       [
+        'decimals that are one double',
+        { id: { type: 'decimal' } },
+        [{ id: '9007199254740993.1' }, { id: '9007199254740993.2' }],
+        [1],
+      ],
+      [
         'decimals by their value',
         { id: { type: 'decimal' } },
         [{ id: '1.0' }, { id: '9007199254740993.5' }, { id: '01' }],
