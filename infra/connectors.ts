@@ -3,6 +3,7 @@ import type * as z from 'zod';
 import { topicOf } from '../functions/file/path-config.ts';
 import { FileSinkConfig } from '../functions/file/sink-config.ts';
 import { FileSourceConfig } from '../functions/file/source-config.ts';
+import { MysqlCdcConfig, topicsOf } from '../functions/mysql/cdc-config.ts';
 import { MysqlSinkConfig } from '../functions/mysql/config.ts';
 import { PostgresSinkConfig } from '../functions/postgres/config.ts';
 import type { Delivery, Replay } from '../shared/connect/connector.ts';
@@ -61,6 +62,17 @@ const file: SourcePlugin<typeof FileSourceConfig> = {
   access: ({ path }, place) => readObjectsAt(path, place),
 };
 
+const mysqlCdc: SourcePlugin<typeof MysqlCdcConfig> = {
+  plugin: 'mysql-cdc',
+  role: 'source',
+  schema: MysqlCdcConfig,
+  replay: 'exact',
+  topics: topicsOf,
+  module: 'functions/mysql/cdc-source.ts',
+  exportName: 'mysqlCdcSource',
+  handler: 'functions/mysql/cdc.handler.ts',
+};
+
 const fileDirectory: SinkPlugin<typeof FileSinkConfig> = {
   plugin: 'file',
   role: 'sink',
@@ -96,7 +108,7 @@ const mysql: SinkPlugin<typeof MysqlSinkConfig> = {
 };
 
 /** By name. What `connector:` of a source in YAML may be. */
-export const sourcePlugins: readonly SourcePlugin[] = [file as unknown as SourcePlugin];
+export const sourcePlugins: readonly SourcePlugin[] = [file, mysqlCdc] as unknown as readonly SourcePlugin[];
 export const sinkPlugins: readonly SinkPlugin[] = [fileDirectory, postgres, mysql];
 
 /** Relative paths in a config are from `directory`: the pipeline file's, or else where the app is run. */
@@ -121,6 +133,10 @@ const deliveryOf = ({ delivery, schema }: SinkPlugin, config: unknown): Delivery
 /** Reads files: JSON lines, a JSON array, CSV or lines of text. */
 export const fileSource = (config: z.input<typeof FileSourceConfig>): Source =>
   sourceOf(file as unknown as SourcePlugin, config);
+
+/** Reads the rows of MySQL's and MariaDB's tables and all their changes. */
+export const mysqlCdcSource = (config: z.input<typeof MysqlCdcConfig>): Source =>
+  sourceOf(mysqlCdc as unknown as SourcePlugin, config);
 
 /** Writes files into a directory: JSON lines, CSV, Parquet or lines of text. */
 export const fileSink = (config: z.input<typeof FileSinkConfig>): Sink => sinkOf(fileDirectory, config);

@@ -2,6 +2,7 @@
 export {
   fileSink,
   fileSource,
+  mysqlCdcSource,
   mysqlSink,
   postgresSink,
   type Sink,

@@ -10,6 +10,14 @@ import { classify, noTls } from './errors.ts';
 /** One session. */
 export interface Connection extends SqlConnection {
   readonly server: Server;
+  /** How to log in as it did. */
+  readonly login: ConnectionOptions;
+  /** Asks for rows and gives each as its packet of the text protocol, at `buffer[start … end)`, which is valid until `onRow` returns. */
+  rows(
+    text: string,
+    values: readonly unknown[],
+    onRow: (buffer: Buffer, start: number, end: number) => void,
+  ): Promise<void>;
   /** Runs statements that are UTF-8 already. They are copied at once: the memory may be used again when this returns. */
   send(statements: Uint8Array): Promise<void>;
 }
@@ -83,10 +91,13 @@ const openClient = async (
   { ssl, password, ...options }: Omit<Login, 'ssl'> & Pick<ConnectionOptions, 'ssl' | 'connectAttributes'>,
   signal: AbortSignal,
 ): Promise<Connection> => {
-  const client = mysql.createConnection({
+  const login = {
     ...options,
     ...(ssl === undefined ? {} : { ssl }),
     ...(password === undefined ? {} : { password }),
+  };
+  const client = mysql.createConnection({
+    ...login,
     charset: 'utf8mb4_bin',
     // The rows that a statement changed are counted, not those it found; no file is read for the server.
     flags: ['-FOUND_ROWS', '-LOCAL_FILES', '-CLIENT_QUERY_ATTRIBUTES'],
@@ -107,7 +118,7 @@ const openClient = async (
     });
     await ask(client, sessionStatements);
     const [server] = (await ask(client, serverQuery)) as unknown as readonly Server[];
-    return wrap(client, {
+    return wrap(client, login, {
       ...server!,
       maxPacket: Number(server!.maxPacket),
       keyCollation: server!.keyCollation ?? 'utf8mb4_bin',
@@ -125,7 +136,7 @@ const ask = (client: mysql.Connection, sql: string, values: readonly unknown[] =
     client.query({ sql, values: [...values] }, (error, result) => (error ? reject(error) : resolve(result)));
   });
 
-const wrap = (client: mysql.Connection, server: Server): Connection => {
+const wrap = (client: mysql.Connection, login: ConnectionOptions, server: Server): Connection => {
   let alive = true;
   const lost = () => {
     alive = false;
@@ -146,6 +157,7 @@ const wrap = (client: mysql.Connection, server: Server): Connection => {
       return alive;
     },
     server,
+    login,
     query: <Row extends object>(text: string, values: readonly unknown[] = []) =>
       guarded(async () => (await ask(client, text, values)) as unknown as readonly Row[]),
     run: (text) =>
@@ -154,6 +166,7 @@ const wrap = (client: mysql.Connection, server: Server): Connection => {
         const results = (await ask(client, text)) as ResultSetHeader | ResultSetHeader[];
         return (Array.isArray(results) ? results : [results]).map(({ affectedRows }) => affectedRows);
       }),
+    rows: (text, values, onRow) => guarded(() => askRows(client, text, values, onRow)),
     send: (statements) => guarded(() => sendBytes(client, statements)),
     destroy() {
       alive = false;
@@ -180,6 +193,14 @@ const HEADER_BYTES = 4;
 interface Command {
   start(packet: unknown, session: { writePacket(packet: object): void }): unknown;
   readonly resultsetHeader: unknown;
+  row(packet: RowPacket, session: unknown): unknown;
+}
+interface RowPacket {
+  readonly buffer: Buffer;
+  /** Of what is behind the header. */
+  readonly offset: number;
+  readonly end: number;
+  isEOF(): boolean;
 }
 interface Internals {
   createQuery(options: object, done: (error: Error | null) => void, values: undefined, config: object): Command;
@@ -216,6 +237,34 @@ const sendBytes = (client: mysql.Connection, statements: Uint8Array): Promise<vo
     (client as unknown as Internals).addCommand(command);
   });
 };
+
+/** mysql2's query without its parser, which makes a string of each value. */
+const askRows = (
+  client: mysql.Connection,
+  text: string,
+  values: readonly unknown[],
+  onRow: (buffer: Buffer, start: number, end: number) => void,
+): Promise<void> =>
+  new Promise((resolve, reject) => {
+    const { createQuery } = mysql as unknown as Internals;
+    const sql = client.format(text, [...values] as never[]);
+    const command = createQuery({ sql }, (error) => (error ? reject(error) : resolve()), undefined, client.config);
+    const { row } = command;
+    let failure: unknown;
+    command.row = (packet, session) => {
+      if (packet.isEOF()) {
+        if (failure !== undefined) reject(failure);
+        return row.call(command, packet, session);
+      }
+      try {
+        if (failure === undefined) onRow(packet.buffer, packet.offset, packet.end);
+      } catch (error) {
+        failure = error;
+      }
+      return command.row;
+    };
+    (client as unknown as Internals).addCommand(command);
+  });
 
 /** A name as an SQL identifier. */
 export const quote = (name: string): string => mysql.escapeId(name, true);

@@ -11,7 +11,7 @@ import {
   type Side,
   VALUE,
 } from './batch.ts';
-import { rowError } from './errors.ts';
+import { type ConnectError, rowError } from './errors.ts';
 import { decimalText, isPlainObject, misfit } from './fit.ts';
 import { writeJson } from './json.ts';
 import type { Header } from './record.ts';
@@ -26,6 +26,8 @@ export interface RecordInput {
   readonly valueSchema?: Schema | undefined;
   readonly headers?: readonly Header[];
   readonly timestampMs?: number;
+  /** Why it is no record, where a source could not make one: it is rejected, with `value` as it was read. */
+  readonly refused?: ConnectError;
 }
 
 /**
@@ -47,8 +49,9 @@ export const batchOf = (
   };
   for (const [index, record] of records.entries()) {
     const problem = recordMisfit(record);
-    if (problem !== undefined) {
-      reject(index, rowError(`record ${index} of topic ${record.topic}: ${problem}`));
+    const error = record.refused ?? (problem && rowError(`record ${index} of topic ${record.topic}: ${problem}`));
+    if (error) {
+      reject(index, error);
       continue;
     }
     if (run === undefined || !joinRun(run, record)) {
@@ -61,8 +64,8 @@ export const batchOf = (
   return batchOfGroups(groups);
 };
 
-const recordMisfit = (record: RecordInput): string | undefined => {
-  const { key, value, keySchema, valueSchema } = record;
+const recordMisfit = ({ key, value, keySchema, valueSchema, refused }: RecordInput): string | undefined => {
+  if (refused !== undefined) return undefined;
   return (
     (keySchema === undefined || key === null || key === undefined ? undefined : misfit(keySchema, key, 'key')) ??
     (valueSchema === undefined || value === null ? undefined : misfit(valueSchema, value, ''))

@@ -280,8 +280,8 @@ export const pollOf = <Offset>(
   };
 };
 
-/** About the bytes of a value. */
-const sizeOf = (value: Value): number => {
+/** About the bytes of a value: what budgets are counted in before there are columns. */
+export const sizeOf = (value: Value): number => {
   if (typeof value === 'string' || value instanceof Uint8Array) return value.length;
   if (Array.isArray(value)) return value.reduce((sum: number, one: Value) => sum + sizeOf(one), 0);
   if (!isPlainObject(value)) return 8;

@@ -98,6 +98,15 @@ export const databaseRules = {
     },
     'give either `url`, or `host`, `database` and `user`',
   ],
+  /** Where what is read is not of one database. */
+  server: [
+    ({ url, host, user, password }: DatabaseConnectionConfig) => {
+      const parts = [host, user];
+      if (url !== undefined) return [...parts, password].every((part) => part === undefined);
+      return parts.every((part) => part !== undefined);
+    },
+    'give either `url`, or `host` and `user`',
+  ],
   iamHasNoSecret: [
     ({ auth, url, password }: DatabaseConnectionConfig) =>
       auth === 'password' || (url === undefined && password === undefined),

@@ -1,0 +1,260 @@
+import ZongJi, { type BinlogEvent, type ColumnInfo, type ColumnSchema } from '@vlasky/zongji';
+import { ConnectError } from '../../shared/connect/errors.ts';
+import type { Connection } from './client.ts';
+import { isGeometry } from './column-type.ts';
+
+/** A place between two transactions. `gtids`: all that came before it, where the server keeps GTIDs; it survives a failover. */
+export interface BinlogPlace {
+  readonly file: string;
+  readonly pos: number;
+  readonly gtids?: string;
+}
+
+/** A table as it was when its rows were written. */
+export interface BinlogTable {
+  readonly database: string;
+  readonly name: string;
+  readonly columns: readonly { readonly name: string; readonly type: string }[];
+  /** Of the primary key; [] where there is none. */
+  readonly keyColumns: readonly string[];
+}
+
+export type BinlogRow = { readonly [column: string]: unknown };
+
+export interface RowChange {
+  readonly before?: BinlogRow;
+  readonly after?: BinlogRow;
+}
+
+/** Changes of rows of one table, or the end of a transaction and where it is. */
+export type BinlogPart =
+  | {
+      readonly kind: 'rows';
+      readonly table: BinlogTable;
+      readonly changes: readonly RowChange[];
+      readonly timestampMs: number;
+      readonly gtid: string | undefined;
+    }
+  | { readonly kind: 'end'; readonly place: BinlogPlace };
+
+/** A binlog that is read from a place on to its present end. */
+export interface BinlogReader {
+  /** undefined: there is no more now. */
+  next(): Promise<BinlogPart | undefined>;
+  /** Cuts both connections. */
+  close(): void;
+}
+
+export interface BinlogOptions {
+  readonly login: Connection['login'];
+  /** Of the reader, as a replica has one: two of the same do not read at once. */
+  readonly serverId: number;
+  readonly place: BinlogPlace;
+  /** By database; what is read of others is passed over undecoded. */
+  readonly tables: Readonly<Record<string, string[]>>;
+  /** The columns that the server keeps no metadata of in its binlog, by `database.table`. */
+  readonly catalog: ReadonlyMap<string, { readonly columns: readonly ColumnSchema[]; readonly key: readonly string[] }>;
+  readonly signal: AbortSignal;
+}
+
+/** So many bytes are read ahead of whoever takes the parts. */
+const aheadBytes = 4 * 1024 * 1024;
+
+const events = ['tablemap', 'writerows', 'updaterows', 'deleterows', 'xid', 'query', 'rotate', 'gtid', 'mariadbgtid'];
+
+/** In zongji's `nonBlock` mode, in which the server ends the stream at the end of its log. The library does not tell of that end. */
+export const openBinlog = (options: BinlogOptions): BinlogReader => {
+  const zongji = new ZongJi({ ...options.login, dateStrings: true, jsonStrings: true, timezone: 'Z' } as never);
+  const inner = zongji as unknown as Inner;
+  const parts: { readonly part: BinlogPart; readonly bytes: number }[] = [];
+  const tables = new Map<number, { readonly signature: string; readonly table: BinlogTable }>();
+  let queuedBytes = 0;
+  let ended = false;
+  let failure: unknown;
+  let waiting: (() => void) | undefined;
+
+  const wake = () => {
+    waiting?.();
+    waiting = undefined;
+  };
+  const push = (part: BinlogPart, bytes: number) => {
+    parts.push({ part, bytes });
+    queuedBytes += bytes;
+    if (queuedBytes > aheadBytes) inner.connection?.pause();
+    wake();
+  };
+  const place = (): BinlogPlace => {
+    const { filename, position } = inner.options;
+    return {
+      file: filename,
+      pos: position,
+      ...(zongji.gtidSet === undefined || zongji.gtidSet === '' ? {} : { gtids: zongji.gtidSet }),
+    };
+  };
+
+  zongji.on('ready', () => {
+    const Binlog = inner.BinlogClass;
+    inner.BinlogClass = class extends Binlog {
+      constructor(callback: unknown) {
+        super(callback);
+        this.once('eof', () => {
+          ended = true;
+          wake();
+        });
+      }
+    };
+  });
+  zongji.on('error', (error: unknown) => {
+    // Behind the end of its log a server closes the connection.
+    if (!ended) failure ??= error;
+    wake();
+  });
+  zongji.on('binlog', (event: BinlogEvent) => {
+    const bytes = (event as unknown as { size?: number }).size ?? 0;
+    switch (event.getTypeName()) {
+      case 'TableMap': {
+        const { tableId } = event as unknown as { tableId: number };
+        const entry = inner.tableMap[tableId];
+        if (entry?.columns === undefined) return;
+        const signature = entry.columnSchemas.map((column) => `${column.COLUMN_NAME} ${column.COLUMN_TYPE}`).join();
+        readGeometriesRaw(entry.columns, entry.columnSchemas);
+        if (tables.get(tableId)?.signature !== signature)
+          tables.set(tableId, { signature, table: tableOf(entry, event, options) });
+        return;
+      }
+      case 'WriteRows':
+      case 'UpdateRows':
+      case 'DeleteRows': {
+        const { tableId, rows } = event as unknown as { tableId: number; rows: readonly unknown[] };
+        const { table } = tables.get(tableId)!;
+        const header = { timestampMs: event.timestamp, gtid: gtidOf(event) };
+        push({ kind: 'rows', table, changes: changesOf(event.getTypeName(), rows), ...header }, bytes);
+        return;
+      }
+      case 'Xid':
+        push({ kind: 'end', place: place() }, 0);
+        return;
+      case 'Query': {
+        const { query } = event as unknown as { query: string };
+        if (!/^(BEGIN|SAVEPOINT|XA (START|END))\b/i.test(query)) push({ kind: 'end', place: place() }, 0);
+        return;
+      }
+      case 'Rotate':
+        // Not the one that a stream begins with: it says where reading starts, which may be far before what is wanted.
+        if (event.nextPosition > 0) push({ kind: 'end', place: place() }, 0);
+    }
+  });
+  inner._fetchTableInfo = function fetchTableInfo(event, next) {
+    const name = `${event.schemaName}.${event.tableName}`;
+    const columns = options.catalog.get(name)?.columns;
+    if (columns === undefined)
+      failure ??= new ConnectError('NOT_FOUND', `${name} is in the binlog, and no table of the server now`);
+    else {
+      const columnSchemas = columns.map((column) => ({ ...column }));
+      inner.tableMap[event.tableId] = { columnSchemas, parentSchema: event.schemaName, tableName: event.tableName };
+      next();
+    }
+    wake();
+  };
+
+  const close = () => {
+    options.signal.removeEventListener('abort', close);
+    failure ??= new ConnectError('STOPPED', 'reading the binlog was stopped');
+    for (const connection of [inner.connection, inner.ctrlConnection]) {
+      connection?.removeAllListeners('error');
+      connection?.on('error', () => {});
+      connection?.destroy();
+    }
+    wake();
+  };
+  options.signal.addEventListener('abort', close, { once: true });
+  const { gtids, file, pos } = options.place;
+  zongji.start({
+    serverId: options.serverId,
+    nonBlock: true,
+    filename: file,
+    position: pos,
+    ...(gtids === undefined ? {} : { gtidSet: gtids }),
+    includeEvents: events,
+    includeSchema: options.tables,
+  });
+
+  return {
+    async next() {
+      for (;;) {
+        const taken = parts.shift();
+        if (taken !== undefined) {
+          if (queuedBytes > aheadBytes && queuedBytes - taken.bytes <= aheadBytes) inner.connection?.resume();
+          queuedBytes -= taken.bytes;
+          return taken.part;
+        }
+        if (failure !== undefined) throw failure;
+        if (ended) return undefined;
+        await new Promise<void>((resolve) => {
+          waiting = resolve;
+        });
+      }
+    },
+    close,
+  };
+};
+
+/** What this needs of zongji beyond its types. */
+interface Inner {
+  connection: InnerConnection | null;
+  ctrlConnection: InnerConnection | null;
+  BinlogClass: new (callback: unknown) => { once(event: 'eof', listener: () => void): void };
+  options: { filename: string; position: number };
+  tableMap: Record<number, TableEntry>;
+  _fetchTableInfo(event: { schemaName: string; tableName: string; tableId: number }, next: () => void): void;
+}
+
+interface InnerConnection {
+  pause(): void;
+  resume(): void;
+  destroy(): void;
+  removeAllListeners(event: string): void;
+  on(event: string, listener: () => void): void;
+}
+
+interface TableEntry {
+  columnSchemas: ColumnSchema[];
+  parentSchema: string;
+  tableName: string;
+  columns?: ColumnInfo[];
+}
+
+const BLOB = 0xfc;
+const GEOMETRY = 0xff;
+
+/** The library would make objects of them, without the SRID. */
+const readGeometriesRaw = (columns: ColumnInfo[], schemas: readonly ColumnSchema[]): void => {
+  for (const [i, column] of columns.entries())
+    if (column.type === GEOMETRY && isGeometry(schemas[i]!.COLUMN_TYPE.toLowerCase())) {
+      column.type = BLOB;
+      column.charset = null;
+    }
+};
+
+const tableOf = (entry: TableEntry, event: BinlogEvent, { catalog }: BinlogOptions): BinlogTable => {
+  const { parentSchema: database, tableName: name } = entry;
+  const known = catalog.get(`${database}.${name}`);
+  const typesNow = new Map(known?.columns.map((column) => [column.COLUMN_NAME, column.COLUMN_TYPE]));
+  const columns = entry.columnSchemas.map(({ COLUMN_NAME, COLUMN_TYPE }) => ({
+    name: COLUMN_NAME,
+    // MariaDB's uuid and inet are binary columns to the binlog.
+    type: refined(COLUMN_TYPE, typesNow.get(COLUMN_NAME)),
+  }));
+  const { primaryKey } = event as unknown as { primaryKey?: number[] };
+  return { database, name, columns, keyColumns: primaryKey?.map((i) => columns[i]!.name) ?? known?.key ?? [] };
+};
+
+const refined = (logged: string, now: string | undefined): string =>
+  now !== undefined && /^(uuid|inet[46])$/.test(now) && logged.startsWith('binary(') ? now : logged;
+
+const changesOf = (event: string, rows: readonly unknown[]): readonly RowChange[] => {
+  if (event === 'UpdateRows') return rows as readonly RowChange[];
+  return (rows as readonly BinlogRow[]).map((row) => (event === 'WriteRows' ? { after: row } : { before: row }));
+};
+
+const gtidOf = (event: BinlogEvent): string | undefined => (event as unknown as { gtid?: string }).gtid;

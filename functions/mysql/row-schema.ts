@@ -1,0 +1,88 @@
+import { envelopeSchema } from '../../shared/connect/envelope.ts';
+import { rowError } from '../../shared/connect/errors.ts';
+import type { Field, StructSchema, Value } from '../../shared/connect/schema.ts';
+import type { MysqlCdcConfig } from './cdc-config.ts';
+import { type ColumnType, columnTypeOf } from './column-type.ts';
+
+export interface SourceColumn {
+  readonly name: string;
+  readonly type: ColumnType;
+}
+
+/** How the rows of a table become records. */
+export interface RowSchema {
+  readonly topicPrefix: string;
+  readonly topic: string;
+  readonly columns: readonly SourceColumn[];
+  readonly keyColumns: readonly SourceColumn[];
+  readonly key: StructSchema | undefined;
+  readonly envelope: StructSchema;
+  row(values: { readonly [column: string]: unknown }): { readonly [field: string]: Value };
+}
+
+export interface TableDefinition {
+  readonly database: string;
+  readonly name: string;
+  readonly columns: readonly { readonly name: string; readonly type: string }[];
+  readonly keyColumns: readonly string[];
+}
+
+const text = { type: 'string' } as const;
+
+/** As Debezium's MySQL connector has it, without what tells of Debezium itself. */
+const sourceSchema: StructSchema = {
+  type: 'struct',
+  name: 'io.debezium.connector.mysql.Source',
+  fields: [
+    { name: 'connector', schema: text },
+    { name: 'name', schema: text },
+    { name: 'ts_ms', schema: { type: 'int64', optional: true } },
+    { name: 'snapshot', schema: { type: 'boolean' } },
+    { name: 'db', schema: text },
+    { name: 'table', schema: text },
+    { name: 'gtid', schema: { ...text, optional: true } },
+    { name: 'file', schema: { ...text, optional: true } },
+    { name: 'pos', schema: { type: 'int64', optional: true } },
+    { name: 'row', schema: { type: 'int32', optional: true } },
+  ],
+};
+
+export const rowSchemaOf = (
+  table: TableDefinition,
+  { topicPrefix, zeroDates }: Pick<MysqlCdcConfig, 'topicPrefix' | 'zeroDates'>,
+): RowSchema => {
+  const topic = `${topicPrefix}.${table.database}.${table.name}`;
+  const columns = table.columns.map(({ name, type }) => ({ name, type: columnTypeOf(type, zeroDates) }));
+  const keyColumns = table.keyColumns.map((name) => columns.find((column) => column.name === name)!);
+  const keyFields = keyColumns.map(({ name, type }): Field => ({ name, schema: type.schema }));
+  // The binlog does not say which columns may be null: all but those of the key may.
+  const fields = columns.map(
+    ({ name, type }): Field => ({
+      name,
+      schema: table.keyColumns.includes(name) ? type.schema : { ...type.schema, optional: true },
+    }),
+  );
+  return {
+    topicPrefix,
+    topic,
+    columns,
+    keyColumns,
+    key: keyFields.length === 0 ? undefined : { type: 'struct', name: `${topic}.Key`, fields: keyFields },
+    envelope: envelopeSchema(topic, fields, sourceSchema),
+    row(values) {
+      const row: Record<string, Value> = {};
+      for (const { name, type } of columns) {
+        const value = values[name];
+        try {
+          row[name] = value === null ? null : type.read(value);
+        } catch (error) {
+          throw rowError(`column ${name}: ${(error as Error).message}`, error);
+        }
+      }
+      return row;
+    },
+  };
+};
+
+export const keyOf = ({ keyColumns }: RowSchema, row: { readonly [field: string]: Value }): Value =>
+  keyColumns.length === 0 ? null : Object.fromEntries(keyColumns.map(({ name }) => [name, row[name]!]));
