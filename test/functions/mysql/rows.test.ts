@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import type { Struct } from '../../../shared/connect/schema.ts';
-import { keyed, putRecords } from '../../kit/put-records.ts';
+import { keyed, putRecords, structOf } from '../../kit/put-records.ts';
 import { useSink } from './sink-fixture.ts';
 
 describe.each(['mariadb', 'mysql'] as const)('%s', (flavour) => {
@@ -186,6 +186,23 @@ describe.each(['mariadb', 'mysql'] as const)('%s', (flavour) => {
         expect(rejected).toMatchObject([
           { index: 1, error: { message: expect.stringMatching(/utf8mb4_bin takes a key/) } },
         ]);
+    });
+
+    test('decimals that are one double are keys apart, also where the server reads the whole table', async () => {
+      const keySchema = structOf({ id: { type: 'decimal' } });
+      const row = (digit: number) => ({
+        ...{ topic: 't', key: { id: `9007199254740993.${digit}` }, keySchema },
+        ...{ value: { n: digit }, valueSchema: structOf({ n: 'int32' }) },
+      });
+      const rows = Array.from({ length: 9 }, (_, i) => row(i + 1));
+      await withSink({}, async (task) => {
+        await putRecords(task, rows);
+        await putRecords(
+          task,
+          rows.slice(1).map((one) => ({ ...one, value: null })),
+        );
+      });
+      expect(await all('SELECT n FROM t')).toEqual([[1]]);
     });
 
     test('0 in a column that counts by itself is 0', async () => {

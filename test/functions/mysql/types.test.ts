@@ -126,7 +126,10 @@ const record = (topic: string, id: number, cells: Struct): RecordInput => ({
 });
 
 describe.each(['mariadb', 'mysql'] as const)('%s', (flavour) => {
-  const { withSink, run, all } = useSink(flavour);
+  /** A server as unlike the sink's sessions as it can be. */
+  const { withSink, run, all } = useSink(flavour, [
+    ...['--sql-mode=', '--default-time-zone=+05:30', '--character-set-server=latin1'],
+  ]);
 
   test('each canonical type gets its column', async () => {
     await withSink({}, (task) => putRecords(task, [record('t', 1, {})]));
@@ -194,6 +197,17 @@ describe.each(['mariadb', 'mysql'] as const)('%s', (flavour) => {
       expect(rejected.map(({ index }: Rejected) => index)).toEqual([1]);
       expect(rejected[0]!.error).toMatchObject({ blame: 'row', message: expect.stringMatching(problem) });
     }
+  });
+
+  test('an instant is the same instant in a column with a zone, whatever the zone of the server', async () => {
+    await run('CREATE TABLE t (id integer PRIMARY KEY, at timestamp(6) NULL)');
+    const at = (id: number, text: string) => keyed(id, { at: text }, { at: 'timestamp' });
+    const batch = [at(1, '2024-01-01T00:00:00.5Z'), at(2, '1969-12-31T23:59:59Z')];
+    const { rejected } = await withSink({}, (task) => putRecords(task, batch));
+    expect(rejected).toMatchObject([
+      { index: 1, error: { message: expect.stringMatching(/Incorrect datetime value/) } },
+    ]);
+    expect(await all('SELECT CAST(unix_timestamp(at) AS CHAR) FROM t')).toEqual([['1704067200.500000']]);
   });
 
   test('what columns that are there already would round or cut in silence is refused', async () => {
