@@ -1,6 +1,7 @@
 import pg from 'pg';
 import { ConnectError, type ConnectErrorOptions, type ErrorCode } from '../../shared/connect/errors.ts';
 import type { PostgresConnectionConfig } from './config.ts';
+import { copyOutQuery, type Pages } from './copy-out.ts';
 import { type Login, loginOf, tlsOf } from './login.ts';
 
 /** One session. Calls run in the order they are made. What it throws is a classified ConnectError. */
@@ -15,6 +16,8 @@ export interface Connection {
    * chunk may be used again when the next is asked for.
    */
   copy(text: string, chunks: Iterable<Uint8Array>): Promise<void>;
+  /** Runs one COPY … TO STDOUT. What else is asked of the connection waits until all of it is read. */
+  copyOut(text: string): Pages;
   /** Cuts the connection: what is under way fails. */
   destroy(): void;
   close(): Promise<void>;
@@ -119,6 +122,11 @@ const wrap = (client: pg.Client): Connection => {
       }),
     copy: (text, chunks) =>
       guarded(() => new Promise((resolve, reject) => client.query(copyQuery(text, chunks, resolve, reject)))),
+    copyOut(text) {
+      const { query, pages } = copyOutQuery(text, (error) => classify(error, 'PostgreSQL'));
+      client.query(query as unknown as pg.Submittable);
+      return pages;
+    },
     destroy() {
       alive = false;
       client.connection.stream.destroy();

@@ -6,7 +6,7 @@ export const topicReference = `\${topic}`;
 export const sslModes = ['disable', 'prefer', 'require', 'verify-ca', 'verify-full'] as const;
 
 /** Where a PostgreSQL server is and how to log in. */
-const connection = {
+export const connection = {
   url: z
     .string()
     .optional()
@@ -15,7 +15,7 @@ const connection = {
     ),
   host: z.string().optional().describe('host name or address of the server'),
   port: z.number().int().min(1).max(65_535).default(5432).describe('TCP port of the server'),
-  database: z.string().optional().describe('database to write to'),
+  database: z.string().optional().describe('name of the database'),
   user: z.string().optional().describe('role to log in as'),
   password: z
     .string()
@@ -37,6 +37,29 @@ const connection = {
     .describe(
       'PEM certificates to trust for verify-ca and verify-full, or `rds` for those of Amazon RDS. Default: the system’s, for an RDS host name also those of RDS',
     ),
+};
+
+const Connection = z.strictObject(connection);
+/** What a connection needs of a config. */
+export type PostgresConnectionConfig = z.output<typeof Connection>;
+
+/** The keys of a connection that do not go together. */
+export const checkConnection = (
+  { url, host, database, user, password, auth, ssl }: PostgresConnectionConfig,
+  ctx: z.RefinementCtx,
+): void => {
+  const problem = (path: string[], message: string) => ctx.addIssue({ code: 'custom', path, message });
+  const parts = [host, database, user];
+  const fits =
+    url === undefined
+      ? parts.every((part) => part !== undefined)
+      : [...parts, password].every((part) => part === undefined);
+  if (!fits) problem([], 'give either `url`, or `host`, `database` and `user`');
+  if (auth === 'password') return;
+  if (url !== undefined || password !== undefined)
+    problem(['auth'], 'iam needs no secret: give `host`, `database` and `user`, and leave `url` and `password` out');
+  if (ssl === 'disable' || ssl === 'prefer')
+    problem(['ssl'], 'with auth iam the connection must be encrypted: use require, verify-ca or verify-full');
 };
 
 export const PostgresSinkConfig = z
@@ -76,24 +99,10 @@ export const PostgresSinkConfig = z
         'what happens to a field the table has no column for. add: the column is added; ignore: the field is left out; fail: the task stops',
       ),
   })
-  .refine(({ url, host, database, user, password }) => {
-    const parts = [host, database, user];
-    if (url !== undefined) return [...parts, password].every((part) => part === undefined);
-    return parts.every((part) => part !== undefined);
-  }, 'give either `url`, or `host`, `database` and `user`')
-  .refine(({ auth, url, password }) => auth === 'password' || (url === undefined && password === undefined), {
-    path: ['auth'],
-    message: 'iam needs no secret: give `host`, `database` and `user`, and leave `url` and `password` out',
-  })
-  .refine(({ auth, ssl }) => auth === 'password' || (ssl !== 'disable' && ssl !== 'prefer'), {
-    path: ['ssl'],
-    message: 'with auth iam the connection must be encrypted: use require, verify-ca or verify-full',
-  })
+  .superRefine(checkConnection)
   .refine(({ mode, keyFields }) => mode !== 'insert' || keyFields === undefined, {
     path: ['keyFields'],
     message: 'keyFields belongs to mode upsert: with mode insert no row replaces another',
   });
 
 export type PostgresSinkConfig = z.output<typeof PostgresSinkConfig>;
-/** What a connection needs of it: a source's config has the same keys. */
-export type PostgresConnectionConfig = Pick<PostgresSinkConfig, keyof typeof connection>;
