@@ -9,7 +9,9 @@ export const PostgresCdcConfig = z
     topicPrefix: z
       .string()
       .regex(/^[A-Za-z0-9._-]{1,100}$/, '1 to 100 of the characters A-Z a-z 0-9 . _ -')
-      .describe('name of this server in topics, offsets and records: a table goes to the topic <prefix>.<schema>.<table>'),
+      .describe(
+        'name of this server in topics, offsets and records: a table goes to the topic <prefix>.<schema>.<table>',
+      ),
     tableIncludeList: z
       .array(tableName)
       .min(1)

@@ -48,8 +48,7 @@ export interface RelationColumn {
 /** 2000-01-01, from which PostgreSQL counts, in milliseconds since 1970. */
 const epochMs = 946_684_800_000;
 
-const timestampMs = (data: Buffer, at: number): number =>
-  epochMs + Math.floor(Number(data.readBigInt64BE(at)) / 1000);
+const timestampMs = (data: Buffer, at: number): number => epochMs + Math.floor(Number(data.readBigInt64BE(at)) / 1000);
 
 export const readBegin = (data: Buffer, at: number): Transaction => ({
   lsn: data.readBigUInt64BE(at + 1),
