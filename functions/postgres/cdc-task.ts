@@ -75,7 +75,8 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
     await slot.acknowledge(connection);
     progress.state = state;
     progress.from ??= { lsn: confirmed, row: 0, record: 0 };
-    const from = (progress.place ??= progress.from);
+    progress.place ??= progress.from;
+    const from = progress.place;
     if (state.end <= from.lsn) return undefined;
     const maxChanges = changesPerPeek * 2 ** doubled;
     const window = bytesPerPeek * 2n ** BigInt(doubled);
