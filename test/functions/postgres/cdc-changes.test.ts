@@ -138,7 +138,11 @@ describe('the old row', () => {
       ['c', { id: 3 }],
     ]);
     expect(rejected).toMatchObject([
-      { index: 3, error: { blame: 'row', message: expect.stringMatching(/REPLICA IDENTITY FULL/) }, offset: { row: 2 } },
+      {
+        index: 3,
+        error: { blame: 'row', message: expect.stringMatching(/REPLICA IDENTITY FULL/) },
+        offset: { row: 2 },
+      },
     ]);
     expect(JSON.parse(String(rejected![0]!.raw))).toEqual({ table: `${schema()}.t`, after: { id: '2' } });
     expect(position(3)).toMatchObject({ offset: { row: 3 } });
@@ -204,8 +208,10 @@ describe('tables', () => {
     await run('CREATE TABLE t (id int PRIMARY KEY)');
     const { withTask, readAll } = await capture(['t']);
     await run('INSERT INTO t VALUES (1)');
-    await run("ALTER TABLE t ADD n int DEFAULT 5; INSERT INTO t VALUES (2); ALTER TABLE t RENAME n TO m");
-    await run('INSERT INTO t VALUES (3); ALTER TABLE t ALTER m TYPE text; INSERT INTO t VALUES (4); ALTER TABLE t DROP m');
+    await run('ALTER TABLE t ADD n int DEFAULT 5; INSERT INTO t VALUES (2); ALTER TABLE t RENAME n TO m');
+    await run(
+      'INSERT INTO t VALUES (3); ALTER TABLE t ALTER m TYPE text; INSERT INTO t VALUES (4); ALTER TABLE t DROP m',
+    );
     await run('INSERT INTO t VALUES (5); DROP TABLE t');
     const { records } = await withTask((task) => readAll(task));
     expect(records.map(afterOf)).toEqual([{ id: 1 }, { id: 2, n: 5 }, { id: 3, m: 5 }, { id: 4, m: '5' }, { id: 5 }]);
