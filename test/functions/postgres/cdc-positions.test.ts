@@ -122,7 +122,11 @@ describe('what the server may let go', () => {
 });
 
 describe('a position', () => {
-  const lost = (message: RegExp) => ({ code: 'LOST_POSITION', blame: 'system', message: expect.stringMatching(message) });
+  const lost = (message: RegExp) => ({
+    code: 'LOST_POSITION',
+    blame: 'system',
+    message: expect.stringMatching(message),
+  });
   const captured = async () => {
     await run('CREATE TABLE t (id int PRIMARY KEY)');
     const captured = await capture(['t']);
@@ -139,7 +143,9 @@ describe('a position', () => {
       // It may be another run that got further: that is seen under the lease.
       expect(await task.more!(offsetsOf(offsets) as never)).toBe(true);
       await task.commit!(kept(offsets));
-      await expect(pollOnce(task, offsets)).rejects.toMatchObject(lost(/has let go everything before .*Reset the offsets/));
+      await expect(pollOnce(task, offsets)).rejects.toMatchObject(
+        lost(/has let go everything before .*Reset the offsets/),
+      );
     });
   });
 
@@ -186,16 +192,21 @@ describe('a slot that another session reads', () => {
   test('is a system error that is tried again', async () => {
     await run('CREATE TABLE t (id int PRIMARY KEY)');
     const { withTask, pollOnce, readAll } = await capture(['t']);
-    await run("INSERT INTO t SELECT generate_series(1, 200000)");
+    await run('INSERT INTO t SELECT generate_series(1, 200000)');
     const other = new pg.Client(server().url);
     await other.connect();
     const slow = other.query(
       `SELECT count(*) FROM pg_logical_slot_peek_binary_changes('${slot()}', NULL, NULL, 'proto_version', '1', 'publication_names', '${slot()}')`,
     );
-    const isActive = async () => (await all(`SELECT active FROM pg_replication_slots WHERE slot_name = '${slot()}'`))[0][0];
+    const isActive = async () =>
+      (await all(`SELECT active FROM pg_replication_slots WHERE slot_name = '${slot()}'`))[0][0];
     await until(isActive);
     await withTask((task) =>
-      expect(pollOnce(task, new Map())).rejects.toMatchObject({ code: 'UNAVAILABLE', blame: 'system', retriable: true }),
+      expect(pollOnce(task, new Map())).rejects.toMatchObject({
+        code: 'UNAVAILABLE',
+        blame: 'system',
+        retriable: true,
+      }),
     );
     await slow;
     await other.end();
