@@ -27,7 +27,7 @@ export const checkCdc = async (context: OpenContext<PostgresCdcConfig>): Promise
       ...serverProblems(server!, state, names),
       ...slotProblems(server!, state, names),
       ...publicationProblems(server!, tables, names),
-      ...missingTables(config, tables).map((table) => `there is no table ${table}: make it, or mend tableIncludeList`),
+      ...missingTables(config, tables).map((table) => `there is no table ${table}: make it, or mend tables`),
       ...tables.flatMap((table) => tableProblems(server!, table)),
     ];
   } finally {

@@ -12,12 +12,12 @@ export const PostgresCdcConfig = z
       .describe(
         'name of this server in topics, offsets and records: a table goes to the topic <prefix>.<schema>.<table>',
       ),
-    tableIncludeList: z
+    tables: z
       .array(tableName)
       .min(1)
       .describe('tables to read, as schema.table; with a * it is a pattern, which needs `topic`'),
-    tableExcludeList: z.array(tableName).default([]).describe('tables to leave out of a pattern'),
-    columnExcludeList: z
+    excludeTables: z.array(tableName).default([]).describe('tables to leave out of a pattern'),
+    excludeColumns: z
       .array(z.string().regex(/^[^.]+\..+\..+$/, 'a column is schema.table.column'))
       .default([])
       .describe('columns to leave out of rows, as schema.table.column; those of the key stay'),
@@ -51,8 +51,8 @@ export const PostgresCdcConfig = z
       .describe('after a delete a record without value follows, which deletes the row in sinks for tables'),
   })
   .superRefine(checkConnection)
-  .superRefine(({ tableIncludeList, topic }, ctx) => {
-    const pattern = tableIncludeList.find((table) => table.includes('*'));
+  .superRefine(({ tables, topic }, ctx) => {
+    const pattern = tables.find((table) => table.includes('*'));
     if (pattern !== undefined && topic === undefined)
       ctx.addIssue({
         code: 'custom',
@@ -70,7 +70,7 @@ export const topicOf = (
 ): string => topic ?? `${topicPrefix}.${table}`.replace(/[^A-Za-z0-9._-]/g, '_').slice(0, 200);
 
 export const topicsOf = (config: PostgresCdcConfig): readonly string[] => [
-  ...new Set(config.tableIncludeList.map((table) => topicOf(config, table))),
+  ...new Set(config.tables.map((table) => topicOf(config, table))),
 ];
 
 const escaped = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&');
@@ -80,11 +80,11 @@ const matcherOf = (patterns: readonly string[]): RegExp =>
 
 /** Whether a table, as schema.table, is one of those to read. */
 export const tableFilter = ({
-  tableIncludeList,
-  tableExcludeList,
-}: Pick<PostgresCdcConfig, 'tableIncludeList' | 'tableExcludeList'>): ((table: string) => boolean) => {
-  const included = matcherOf(tableIncludeList);
-  const excluded = tableExcludeList.length === 0 ? undefined : matcherOf(tableExcludeList);
+  tables,
+  excludeTables,
+}: Pick<PostgresCdcConfig, 'tables' | 'excludeTables'>): ((table: string) => boolean) => {
+  const included = matcherOf(tables);
+  const excluded = excludeTables.length === 0 ? undefined : matcherOf(excludeTables);
   return (table) => included.test(table) && excluded?.test(table) !== true;
 };
 

@@ -38,7 +38,7 @@ export const includedTables = async (
 /** Tables of the config, not patterns, that are not there. */
 export const missingTables = (config: PostgresCdcConfig, tables: readonly PublishedTable[]): readonly string[] => {
   const found = new Set(tables.map(({ schema, name }) => `${schema}.${name}`));
-  return config.tableIncludeList.filter((table) => !table.includes('*') && !found.has(table));
+  return config.tables.filter((table) => !table.includes('*') && !found.has(table));
 };
 
 /** So that a publication of somebody else is left alone. */
@@ -67,7 +67,7 @@ export const makeUpstream = async (
     if (missing.length > 0 || tables.length === 0)
       throw new ConnectError(
         'CONFIG_INVALID',
-        `tableIncludeList: there is no table ${(missing.length > 0 ? missing : config.tableIncludeList).join(', ')}`,
+        `tables: there is no table ${(missing.length > 0 ? missing : config.tables).join(', ')}`,
       );
     const publication = quote(names.publication);
     await connection.run(

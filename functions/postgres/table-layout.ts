@@ -73,7 +73,7 @@ export const layoutOf = (
     isKey: isKey(column),
     type: valueTypeOf(column.type, column.modifier, (oid) => types.get(oid)),
   }));
-  const told = fields.filter(({ name, isKey }) => isKey || !config.columnExcludeList.includes(`${table}.${name}`));
+  const told = fields.filter(({ name, isKey }) => isKey || !config.excludeColumns.includes(`${table}.${name}`));
   const key = told.filter(({ isKey }) => isKey);
   const name = `${config.topicPrefix}.${table}`;
   return {

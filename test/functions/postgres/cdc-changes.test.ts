@@ -196,8 +196,8 @@ describe('tables', () => {
       CREATE TABLE b (id int PRIMARY KEY)`);
     const { withTask, readAll } = await capture(['a_*'], {
       topic: 'all',
-      tableExcludeList: [`${schema()}.a_y`],
-      columnExcludeList: [`${schema()}.a_x.secret`, `${schema()}.a_x.id`],
+      excludeTables: [`${schema()}.a_y`],
+      excludeColumns: [`${schema()}.a_x.secret`, `${schema()}.a_x.id`],
     });
     await run("INSERT INTO a_x VALUES (1, 's', 2); INSERT INTO a_y VALUES (1); INSERT INTO b VALUES (1)");
     const { records } = await withTask((task) => readAll(task));

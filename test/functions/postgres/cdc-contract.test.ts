@@ -27,7 +27,7 @@ describeSource('postgres-cdc', async () => {
   const config = {
     url: server.url,
     topicPrefix: schema,
-    tableIncludeList: [`${schema}.a`, `${schema}.b`],
+    tables: [`${schema}.a`, `${schema}.b`],
     slotName: schema,
     publicationName: schema,
   };

@@ -46,7 +46,7 @@ export const useCdc = (settings: readonly string[] = []) => {
     return {
       url: server.url,
       topicPrefix: 'shop',
-      tableIncludeList: tables.map((table) => `${schema}.${table}`),
+      tables: tables.map((table) => `${schema}.${table}`),
       slotName: `s_${schema}`,
       ...more,
     };

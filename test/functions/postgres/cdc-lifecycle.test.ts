@@ -26,7 +26,7 @@ describe('a connector', () => {
     expect(await slots(name)).toEqual(['pgoutput']);
     expect(await published(name)).toEqual(['t']);
     expect(await check(named)).toEqual([]);
-    const more = { ...named, tableIncludeList: [`${schema()}.t`, `${schema()}.u`] };
+    const more = { ...named, tables: [`${schema()}.t`, `${schema()}.u`] };
     await created(more);
     expect(await published(name)).toEqual(['t', 'u']);
     await deleted(named);
@@ -128,7 +128,7 @@ describe('check', () => {
   test('says what a server needs that decodes nothing', async () => {
     const plain = await startPostgres(['max_replication_slots=0', 'max_wal_senders=0']);
     try {
-      const problems = await check({ url: plain.url, topicPrefix: 'p', tableIncludeList: ['public.t'] });
+      const problems = await check({ url: plain.url, topicPrefix: 'p', tables: ['public.t'] });
       expect(problems).toEqual([
         expect.stringMatching(/wal_level is replica: ALTER SYSTEM SET wal_level = logical/),
         expect.stringMatching(/all 0 replication slots are taken.*max_replication_slots = 5/),
@@ -141,7 +141,7 @@ describe('check', () => {
 
   test('says that nobody answers', async () => {
     expect(
-      await check({ url: 'postgres://u@127.0.0.1:1/d', topicPrefix: 'p', tableIncludeList: ['public.t'] }),
+      await check({ url: 'postgres://u@127.0.0.1:1/d', topicPrefix: 'p', tables: ['public.t'] }),
     ).toEqual([expect.stringMatching(/cannot connect to PostgreSQL/)]);
   });
 });
@@ -152,14 +152,14 @@ describe('the config', () => {
       .safeParse({ url: 'postgres://u@h/d', topicPrefix: 'p', ...config })
       .error?.issues.map(({ path, message }) => `${path.join('.')}: ${message}`) ?? [];
   test.each([
-    [{ tableIncludeList: ['public.a'] }, []],
+    [{ tables: ['public.a'] }, []],
     [
-      { tableIncludeList: ['public.a_*'] },
+      { tables: ['public.a_*'] },
       ['topic: public.a_* matches tables that are not known yet; say which topic they go to, or list the tables'],
     ],
-    [{ tableIncludeList: ['a'] }, ['tableIncludeList.0: a table is schema.table; * stands for any characters']],
-    [{ tableIncludeList: ['public.a'], slotName: 'A-b' }, ['slotName: 1 to 63 of the characters a-z 0-9 _']],
-    [{ tableIncludeList: ['public.a'], host: 'h' }, [': give either `url`, or `host`, `database` and `user`']],
+    [{ tables: ['a'] }, ['tables.0: a table is schema.table; * stands for any characters']],
+    [{ tables: ['public.a'], slotName: 'A-b' }, ['slotName: 1 to 63 of the characters a-z 0-9 _']],
+    [{ tables: ['public.a'], host: 'h' }, [': give either `url`, or `host`, `database` and `user`']],
   ])('%o', (config, problems) => expect(problemsOf(config as Struct)).toEqual(problems));
 
   test('a topic for each table, or one for all', () => {
@@ -168,7 +168,7 @@ describe('the config', () => {
         postgresCdcSource.config.parse({
           url: 'postgres://u@h/d',
           topicPrefix: 'p',
-          tableIncludeList: ['public.a', 'public.ä b'],
+          tables: ['public.a', 'public.ä b'],
           ...more,
         }),
       );

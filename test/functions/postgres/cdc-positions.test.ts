@@ -44,7 +44,7 @@ describe('a transaction larger than the budget', () => {
     await run('INSERT INTO u VALUES (1); INSERT INTO t VALUES (1); INSERT INTO u VALUES (2); INSERT INTO t VALUES (2)');
     const two = await withTask((task) => pollOnce(task, new Map(), { maxRecords: 2 }));
     const offsets = advance(new Map(), two.offsets);
-    const fewer = contextOf({ ...config, tableIncludeList: [`${schema()}.t`] } as never);
+    const fewer = contextOf({ ...config, tables: [`${schema()}.t`] } as never);
     const task = await postgresCdcSource.open(fewer);
     const rest = await task.poll(offsetsOf(offsets) as never, {
       maxRecords: 10,
