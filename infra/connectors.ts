@@ -4,6 +4,7 @@ import { topicOf } from '../functions/file/path-config.ts';
 import { FileSinkConfig } from '../functions/file/sink-config.ts';
 import { FileSourceConfig } from '../functions/file/source-config.ts';
 import { MysqlCdcConfig, topicsOf } from '../functions/mysql/cdc-config.ts';
+import { PostgresCdcConfig, topicsOf as postgresTopicsOf } from '../functions/postgres/cdc-config.ts';
 import { PostgresSinkConfig } from '../functions/postgres/config.ts';
 import type { Delivery, Replay } from '../shared/connect/connector.ts';
 import { loginToRds, type Place, type Right, readObjectsAt, writeObjectsAt } from './connector-access.ts';
@@ -72,6 +73,18 @@ const mysqlCdc: SourcePlugin<typeof MysqlCdcConfig> = {
   handler: 'functions/mysql/cdc.handler.ts',
 };
 
+const postgresCdc: SourcePlugin<typeof PostgresCdcConfig> = {
+  plugin: 'postgres-cdc',
+  role: 'source',
+  schema: PostgresCdcConfig,
+  replay: 'exact',
+  topics: postgresTopicsOf,
+  module: 'functions/postgres/cdc-source.ts',
+  exportName: 'postgresCdcSource',
+  handler: 'functions/postgres/cdc.handler.ts',
+  access: ({ auth, user }, place) => (auth === 'iam' ? loginToRds(user!, place) : []),
+};
+
 const fileDirectory: SinkPlugin<typeof FileSinkConfig> = {
   plugin: 'file',
   role: 'sink',
@@ -96,7 +109,11 @@ const postgres: SinkPlugin<typeof PostgresSinkConfig> = {
 };
 
 /** By name. What `connector:` of a source in YAML may be. */
-export const sourcePlugins: readonly SourcePlugin[] = [file, mysqlCdc] as unknown as readonly SourcePlugin[];
+export const sourcePlugins: readonly SourcePlugin[] = [
+  file,
+  mysqlCdc,
+  postgresCdc,
+] as unknown as readonly SourcePlugin[];
 export const sinkPlugins: readonly SinkPlugin[] = [fileDirectory, postgres];
 
 /** Relative paths in a config are from `directory`: the pipeline file's, or else where the app is run. */
@@ -125,6 +142,10 @@ export const fileSource = (config: z.input<typeof FileSourceConfig>): Source =>
 /** Reads the rows of MySQL's and MariaDB's tables and all their changes. */
 export const mysqlCdcSource = (config: z.input<typeof MysqlCdcConfig>): Source =>
   sourceOf(mysqlCdc as unknown as SourcePlugin, config);
+
+/** Reads the changes of PostgreSQL's tables from a replication slot. */
+export const postgresCdcSource = (config: z.input<typeof PostgresCdcConfig>): Source =>
+  sourceOf(postgresCdc as unknown as SourcePlugin, config);
 
 /** Writes files into a directory: JSON lines, CSV, Parquet or lines of text. */
 export const fileSink = (config: z.input<typeof FileSinkConfig>): Sink => sinkOf(fileDirectory, config);

@@ -3,6 +3,7 @@ export {
   fileSink,
   fileSource,
   mysqlCdcSource,
+  postgresCdcSource,
   postgresSink,
   type Sink,
   type Source,

@@ -6,6 +6,7 @@ import {
   DELETE,
   INSERT,
   NEW,
+  OLD_KEY,
   RELATION,
   type Relation,
   readBegin,
@@ -234,7 +235,7 @@ const partsOf = (
   const isOldTold = page[at] !== NEW;
   if (isOldTold) {
     // An index's columns only: of the others it has nulls, which say nothing.
-    const isKeyOnly = page[at] === 0x4b;
+    const isKeyOnly = page[at] === OLD_KEY;
     at = readTuple(page, at + 1, old);
     if (isKeyOnly) for (const [i, { isIdentity }] of relation.columns.entries()) if (!isIdentity) old[2 * i] = UNTOLD;
   }

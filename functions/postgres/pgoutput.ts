@@ -12,10 +12,9 @@ export const UPDATE = 0x55;
 export const DELETE = 0x44;
 export const TRUNCATE = 0x54;
 
-/** The only parts of a message that come in kinds of tuples: N the new row, K the old row's identity, O the whole old row. */
+/** What comes before a row: N the new one, K what identifies the old one (O is the old one whole). */
 export const NEW = 0x4e;
 export const OLD_KEY = 0x4b;
-export const OLD_ROW = 0x4f;
 
 export interface Transaction {
   /** Where its commit record begins. No two transactions have the same. */

@@ -84,12 +84,15 @@ const budgets: Readonly<Record<string, { readonly kb: number; readonly packages:
   processor: { kb: 280, packages: core },
   'file-source': { kb: 450, packages: [...core, 'zod'] },
   'mysql-cdc-source': { kb: 1500, packages: [...core, ...mysql] },
+  'postgres-cdc-source': { kb: 700, packages: [...core, ...pg] },
   'file-sink': { kb: 500, packages: [...core, ...parquet] },
   'postgres-sink': { kb: 700, packages: [...core, ...pg] },
   'direct-file-file': { kb: 550, packages: [...core, ...parquet] },
   'direct-file-postgres': { kb: 750, packages: [...core, ...pg] },
   'direct-mysql-cdc-file': { kb: 1600, packages: [...core, ...mysql, ...parquet] },
   'direct-mysql-cdc-postgres': { kb: 1800, packages: [...core, ...mysql, ...pg] },
+  'direct-postgres-cdc-file': { kb: 850, packages: [...core, ...pg, ...parquet] },
+  'direct-postgres-cdc-postgres': { kb: 750, packages: [...core, ...pg] },
 };
 
 const packagesOf = (files: readonly string[]): readonly string[] =>

@@ -140,9 +140,9 @@ describe('check', () => {
   });
 
   test('says that nobody answers', async () => {
-    expect(
-      await check({ url: 'postgres://u@127.0.0.1:1/d', topicPrefix: 'p', tables: ['public.t'] }),
-    ).toEqual([expect.stringMatching(/cannot connect to PostgreSQL/)]);
+    expect(await check({ url: 'postgres://u@127.0.0.1:1/d', topicPrefix: 'p', tables: ['public.t'] })).toEqual([
+      expect.stringMatching(/cannot connect to PostgreSQL/),
+    ]);
   });
 });
 

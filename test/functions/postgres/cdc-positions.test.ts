@@ -11,7 +11,7 @@ const { run, all, capture, schema, server } = useCdc();
 const partition = { server: 'shop' };
 const slot = () => `s_${schema()}`;
 const confirmed = async (): Promise<string> =>
-  (await all(`SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '${slot()}'`))[0][0];
+  (await all(`SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = '${slot()}'`))[0]![0];
 const idsOf = (records: readonly { readonly value: unknown }[]) =>
   records.map(({ value }) => (value as { after: { id: number } }).after.id);
 const offsetOf = (offsets: OffsetMap) => [...offsets.values()][0]!.offset as { lsn: string; row?: number };
@@ -53,6 +53,18 @@ describe('a transaction larger than the budget', () => {
     });
     await task.close();
     expect(idsOf([...rest.batch])).toEqual([2]);
+  });
+
+  test('is the same when the publication has more tables by then', async () => {
+    await run('CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE u (id int PRIMARY KEY)');
+    const { config, withTask, pollOnce, readAll, advance } = await capture(['t']);
+    await run('INSERT INTO u VALUES (1); INSERT INTO t VALUES (1); INSERT INTO u VALUES (2); INSERT INTO t VALUES (2)');
+    const { records } = await withTask((task) => readAll(task));
+    const one = await withTask((task) => pollOnce(task, new Map(), { maxRecords: 1 }));
+    await postgresCdcSource.created!(contextOf({ ...config, tables: [`${schema()}.t`, `${schema()}.u`] } as never));
+    const rest = await withTask((task) => readAll(task, advance(new Map(), one.offsets)));
+    expect([...recordsOf(one), ...rest.records]).toEqual(records);
+    expect(idsOf(records)).toEqual([1, 2]);
   });
 
   test('is read in pieces, and not held in memory', async () => {
@@ -100,7 +112,7 @@ describe('what the server may let go', () => {
     await run('INSERT INTO t VALUES (3), (4)');
     const three = await withTask(async (task) => {
       const first = await pollOnce(task, offsets, { maxRecords: 2 });
-      await task.commit!([first.position(1)] as Kept);
+      await task.commit!([first.position(1)] as unknown as Kept);
       return advance(new Map(), [first.position(1)]);
     });
     expect(offsetOf(three)).toMatchObject({ row: 1, lsn: await confirmed() });
@@ -199,7 +211,7 @@ describe('a slot that another session reads', () => {
       `SELECT count(*) FROM pg_logical_slot_peek_binary_changes('${slot()}', NULL, NULL, 'proto_version', '1', 'publication_names', '${slot()}')`,
     );
     const isActive = async () =>
-      (await all(`SELECT active FROM pg_replication_slots WHERE slot_name = '${slot()}'`))[0][0];
+      (await all(`SELECT active FROM pg_replication_slots WHERE slot_name = '${slot()}'`))[0]![0];
     await until(isActive);
     await withTask((task) =>
       expect(pollOnce(task, new Map())).rejects.toMatchObject({
