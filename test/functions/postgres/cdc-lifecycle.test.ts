@@ -4,7 +4,7 @@ import type { Struct } from '../../../shared/connect/schema.ts';
 import { startPostgres } from '../../kit/postgres-server.ts';
 import { contextOf, useCdc } from './cdc-fixture.ts';
 
-const { run, all, config, schema, server } = useCdc(['max_slot_wal_keep_size=64MB']);
+const { run, all, config, capture, schema, server } = useCdc(['max_slot_wal_keep_size=64MB']);
 
 const check = (config: Struct) => postgresCdcSource.check!(contextOf(config));
 const created = (config: Struct) => postgresCdcSource.created!(contextOf(config));
@@ -43,6 +43,21 @@ describe('a connector', () => {
     const found = await all("SELECT slot_name FROM pg_replication_slots WHERE slot_name LIKE 'sluice_test_o%'");
     expect(found).toHaveLength(connectors.length);
     for (const connector of connectors) await postgresCdcSource.deleted!({ ...contextOf(named), connector });
+  });
+
+  test('has a slot that standbys keep where it is asked to, and goes on after a failover', async () => {
+    await run('CREATE TABLE t (id int PRIMARY KEY)');
+    const { config: named, withTask, readAll, pollOnce } = await capture(['t'], { slotFailover: true });
+    expect(await all(`SELECT failover FROM pg_replication_slots WHERE slot_name = '${named.slotName}'`)).toEqual([
+      [true],
+    ]);
+    await run('INSERT INTO t VALUES (1)');
+    const { offsets } = await withTask((task) => readAll(task));
+    await run('INSERT INTO t VALUES (2)');
+    // As if the server had been promoted since.
+    const [[key, { partition, offset }]] = [...offsets] as [[string, { partition: never; offset: object }]];
+    const before = new Map([[key, { partition, offset: { ...offset, timeline: 7 } }]]);
+    expect((await withTask((task) => pollOnce(task, before))).batch.count).toBe(1);
   });
 
   test('leaves a publication alone that it did not make', async () => {
