@@ -90,6 +90,29 @@ describe('a transaction larger than the budget', () => {
   });
 });
 
+describe('a backlog', () => {
+  test('of more transactions than one COPY brings', async () => {
+    await run('CREATE TABLE t (id int PRIMARY KEY)');
+    const { withTask, readAll } = await capture(['t']);
+    await run(`DO $$ BEGIN FOR n IN 0..1199 LOOP
+      INSERT INTO ${schema()}.t SELECT generate_series(n * 100 + 1, n * 100 + 100); COMMIT; END LOOP; END $$`);
+    const { records } = await withTask((task) => readAll(task, new Map(), { maxRecords: 20_000 }));
+    expect(idsOf(records)).toEqual(Array.from({ length: 120_000 }, (_, n) => n + 1));
+  });
+
+  test('behind more WAL of other tables than one COPY goes through', async () => {
+    await run('CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE busy (a text)');
+    await run('ALTER TABLE busy ALTER a SET STORAGE EXTERNAL');
+    const { withTask, pollOnce } = await capture(['t']);
+    for (let n = 0; n < 5; n++)
+      await run('INSERT INTO busy SELECT repeat(md5(n::text), 512) FROM generate_series(1, 4 * 1024) n');
+    await run('INSERT INTO t VALUES (1)');
+    const poll = await withTask((task) => pollOnce(task, new Map()));
+    expect(idsOf([...poll.batch])).toEqual([1]);
+    expect(poll.caughtUp).toBe(true);
+  });
+});
+
 describe('what the server may let go', () => {
   test('is what was committed, and no more', async () => {
     await run('CREATE TABLE t (id int PRIMARY KEY)');

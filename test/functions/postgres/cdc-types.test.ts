@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import type { BytesColumn, StructColumn } from '../../../shared/connect/batch.ts';
 import { misfit } from '../../../shared/connect/fit.ts';
 import { writeJson } from '../../../shared/connect/json.ts';
 import {
@@ -190,6 +191,16 @@ describe('values', () => {
     } finally {
       await run('ALTER ROLE postgres RESET ALL');
     }
+  });
+
+  test('json has no line end, as a value of JSON lines needs it', async () => {
+    await run('CREATE TABLE t (id int PRIMARY KEY, j json)');
+    const { withTask, pollOnce } = await capture(['t']);
+    await run(`INSERT INTO t VALUES (1, E'{\\n"a":\\t"\\\\n"\\r}')`);
+    const { batch } = await withTask((task) => pollOnce(task, new Map()));
+    const { columns } = batch.groups[0]!.value.columns[1] as StructColumn;
+    const { data, starts, ends } = columns[1] as BytesColumn;
+    expect(Buffer.from(data).toString('utf8', starts[0], ends[0])).toBe('{ "a": "\\n" }');
   });
 
   test('a timestamp that is read in two polls from the same memory', async () => {
