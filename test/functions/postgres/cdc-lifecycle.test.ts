@@ -60,6 +60,24 @@ describe('a connector', () => {
     expect((await withTask((task) => pollOnce(task, before))).batch.count).toBe(1);
   });
 
+  test('needs no more than the privileges of its README', async () => {
+    const role = `least_${schema()}`;
+    await run(`CREATE TABLE t (id int PRIMARY KEY, p int[]); CREATE PUBLICATION by_owner_${schema()} FOR TABLE t;
+      CREATE ROLE ${role} LOGIN REPLICATION PASSWORD 'p'; GRANT USAGE ON SCHEMA ${schema()} TO ${role}; GRANT SELECT ON t TO ${role}`);
+    const more = { url: as(role), publicationName: `by_owner_${schema()}` };
+    expect(await check(config(['t'], more))).toEqual([]);
+    const { config: named, withTask, readAll } = await capture(['t'], more);
+    await run("INSERT INTO t VALUES (1, '{1,2}')");
+    const read = await withTask(async (task) => {
+      const { records, offsets } = await readAll(task);
+      await task.commit!([...offsets.values()] as never);
+      return records.length;
+    });
+    expect(read).toBe(1);
+    await deleted(named);
+    expect(await slots(String(named.slotName))).toEqual([]);
+  });
+
   test('leaves a publication alone that it did not make', async () => {
     await run(`CREATE TABLE t (id int PRIMARY KEY); CREATE PUBLICATION mine_${schema()} FOR TABLE t`);
     const named = config(['t'], { publicationName: `mine_${schema()}` });

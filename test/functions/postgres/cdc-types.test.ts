@@ -204,7 +204,7 @@ describe('values', () => {
   });
 
   test('a timestamp that is read in two polls from the same memory', async () => {
-    await run('CREATE TABLE t (at timestamptz PRIMARY KEY, l timestamp, j json)');
+    await run('CREATE TABLE t (at timestamptz PRIMARY KEY, l timestamp, j json); ALTER TABLE t REPLICA IDENTITY FULL');
     const { withTask, readAll } = await capture(['t'], { tombstonesOnDelete: true });
     await run(`INSERT INTO t VALUES ('2024-02-29 23:59:59+00', '2024-02-29 01:02:03', E'{\\n}');
       UPDATE t SET at = '2025-01-01 00:00:00+00'; DELETE FROM t`);
