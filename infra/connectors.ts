@@ -4,6 +4,7 @@ import { topicOf } from '../functions/file/path-config.ts';
 import { FileSinkConfig } from '../functions/file/sink-config.ts';
 import { FileSourceConfig } from '../functions/file/source-config.ts';
 import { MysqlCdcConfig, topicsOf } from '../functions/mysql/cdc-config.ts';
+import { MysqlSinkConfig } from '../functions/mysql/config.ts';
 import { PostgresCdcConfig, topicsOf as postgresTopicsOf } from '../functions/postgres/cdc-config.ts';
 import { PostgresSinkConfig } from '../functions/postgres/config.ts';
 import type { Delivery, Replay } from '../shared/connect/connector.ts';
@@ -108,13 +109,24 @@ const postgres: SinkPlugin<typeof PostgresSinkConfig> = {
   access: ({ auth, user }, place) => (auth === 'iam' ? loginToRds(user!, place) : []),
 };
 
+const mysql: SinkPlugin<typeof MysqlSinkConfig> = {
+  plugin: 'mysql',
+  role: 'sink',
+  schema: MysqlSinkConfig,
+  delivery: 'exactly-once',
+  module: 'functions/mysql/sink.ts',
+  exportName: 'mysqlSink',
+  handler: 'functions/mysql/sink.handler.ts',
+  access: ({ auth, user }, place) => (auth === 'iam' ? loginToRds(user!, place) : []),
+};
+
 /** By name. What `connector:` of a source in YAML may be. */
 export const sourcePlugins: readonly SourcePlugin[] = [
   file,
   mysqlCdc,
   postgresCdc,
 ] as unknown as readonly SourcePlugin[];
-export const sinkPlugins: readonly SinkPlugin[] = [fileDirectory, postgres];
+export const sinkPlugins: readonly SinkPlugin[] = [fileDirectory, postgres, mysql];
 
 /** Relative paths in a config are from `directory`: the pipeline file's, or else where the app is run. */
 export const sourceOf = (plugin: SourcePlugin, config: unknown, directory = ''): Source => ({
@@ -152,6 +164,9 @@ export const fileSink = (config: z.input<typeof FileSinkConfig>): Sink => sinkOf
 
 /** Writes rows into PostgreSQL. */
 export const postgresSink = (config: z.input<typeof PostgresSinkConfig>): Sink => sinkOf(postgres, config);
+
+/** Writes rows into MySQL or MariaDB. */
+export const mysqlSink = (config: z.input<typeof MysqlSinkConfig>): Sink => sinkOf(mysql, config);
 
 /**
  * A source of your own: a file whose default export is made by `defineSource`. The path is relative to the working directory, as the

@@ -3,6 +3,7 @@ export {
   fileSink,
   fileSource,
   mysqlCdcSource,
+  mysqlSink,
   postgresCdcSource,
   postgresSink,
   type Sink,

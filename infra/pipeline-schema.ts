@@ -112,7 +112,7 @@ const connector = {
     .string()
     .optional()
     .describe(
-      'the plugin: file, postgres; or a connector of your own, as a path relative to this file: ./my-source.ts',
+      'the plugin: file, postgres, mysql; or a connector of your own, as a path relative to this file: ./my-source.ts',
     ),
   config: z
     .record(z.string(), z.unknown())

@@ -1,6 +1,6 @@
 import ZongJi, { type BinlogEvent, type ColumnInfo, type ColumnSchema } from '@vlasky/zongji';
 import { ConnectError } from '../../shared/connect/errors.ts';
-import type { Login } from './client.ts';
+import type { Connection } from './client.ts';
 import { isGeometry } from './column-type.ts';
 
 /** A place between two transactions. `gtids`: all that came before it, where the server keeps GTIDs; it survives a failover. */
@@ -46,7 +46,7 @@ export interface BinlogReader {
 }
 
 export interface BinlogOptions {
-  readonly login: Login;
+  readonly login: Connection['login'];
   /** Of the reader, as a replica has one: two of the same do not read at once. */
   readonly serverId: number;
   readonly place: BinlogPlace;

@@ -1,23 +1,19 @@
 import {
-  type Budget,
   defineSource,
   type Offsets,
   type OpenContext,
   type Partition,
   type Poll,
   pollOf,
-  type SourceRecord,
   type SourceTask,
-  sizeOf,
 } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
-import { type BinlogReader, openBinlog } from './binlog.ts';
-import { MysqlCdcConfig, MysqlCdcOffset, topicsOf } from './cdc-config.ts';
-import { changeRecords, type RecordMaker } from './change-records.ts';
-import { openServer, type Server } from './server.ts';
-
-/** A place in another file, or the first one: to be committed, even where nothing of it is a record. */
-const newPlaceMoved = 64 * 1024 * 1024;
+import { MysqlCdcConfig, MysqlCdcOffset, type StreamOffset, type TableOffset, topicsOf } from './cdc-config.ts';
+import { createHandOver } from './hand-over.ts';
+import { rowSchemaOf } from './row-schema.ts';
+import { lostPosition, openServer, type Server, type View } from './server.ts';
+import { pollTable, type SnapshotTable } from './snapshot.ts';
+import { createStream, newPlaceMoved } from './stream.ts';
 
 /** The rows of tables, and then their changes from the binlog on. */
 export const mysqlCdcSource = defineSource({
@@ -29,111 +25,90 @@ export const mysqlCdcSource = defineSource({
   open: async (context) => createTask(context, await openServer(context)),
 });
 
-/** Where a task stands in the binlog. */
-interface Cursor {
-  readonly reader: BinlogReader;
-  readonly maker: RecordMaker;
-  /** Records of the part that was read last, which no poll has taken yet. */
-  pending: readonly SourceRecord<MysqlCdcOffset>[];
-  /** After what was taken. */
-  offset: MysqlCdcOffset;
-}
+/** What a poll looks at before it looks into a table. */
+const defaultRowBytes = 200;
 
+/**
+ * The place from which changes are read is committed before the first row is. Then each table is read to its end, in one view of it
+ * for the length of a run, and then the changes that no row had seen. A table that is added later is read the same way, while the
+ * changes of the others wait.
+ */
 const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): SourceTask<MysqlCdcOffset> => {
-  const { config, signal } = context;
-  const partition: Partition = { server: config.topicPrefix };
-  const counted = [...config.tables].sort().join();
-  let cursor: Cursor | undefined;
+  const { config } = context;
+  const streamPartition: Partition = { server: config.topicPrefix };
+  const partitionOf = (table: string): Partition => ({ ...streamPartition, table });
+  let latest: Offsets<MysqlCdcOffset> = { get: () => undefined, all: () => [] };
+  const tableOffset = (table: string) => latest.get(partitionOf(table)) as TableOffset | undefined;
+  const handOver = createHandOver((table) => tableOffset(table)?.views);
+  const stream = createStream(context, { server, partition: streamPartition, handOver });
+  const tables = new Map<string, SnapshotTable>();
+  let view: View | undefined;
 
-  const open = async (offset: MysqlCdcOffset): Promise<Cursor> => {
-    cursor?.reader.close();
-    await server.requirePlace(offset);
-    if (offset.record > 0 && offset.tables !== counted)
-      throw new ConnectError(
-        'LOST_POSITION',
-        `tables was ${offset.tables} and is ${counted}, in the middle of a transaction: set it back until that is read, or reset the offsets`,
-      );
-    const reader = openBinlog({
-      login: { host: config.host, port: config.port, user: config.user, password: config.password },
-      serverId: config.serverId ?? serverIdOf(context),
-      place: offset,
-      tables: byDatabase(config.tables),
-      catalog: await server.catalog(),
-      signal,
+  const begin = async (): Promise<Poll<MysqlCdcOffset>> => {
+    const offset = await (config.snapshotMode === 'never' ? server.start() : server.visible());
+    return pollOf<MysqlCdcOffset>([], {
+      offsets: [{ partition: streamPartition, offset }],
+      caughtUp: false,
+      moved: newPlaceMoved,
     });
-    const maker = changeRecords(config, { partition, skip: offset.record, counted });
-    return { reader, maker, pending: [], offset };
   };
 
-  /** Reads on until records are pending; false at the end of the log. */
-  const readOn = async (at: Cursor): Promise<boolean> => {
-    while (at.pending.length === 0) {
-      const part = await at.reader.next();
-      if (part === undefined) return false;
-      if (part.kind === 'end') at.offset = { server: server.identity, ...part.place, record: 0 };
-      else at.pending = at.maker.records(part, at.offset);
-    }
-    return true;
+  const nextTable = (): string | undefined =>
+    config.snapshotMode === 'initial' ? config.tables.find((table) => tableOffset(table)?.done !== true) : undefined;
+
+  const openTable = async (table: string): Promise<SnapshotTable> => {
+    const known = tables.get(table);
+    if (known !== undefined) return known;
+    const [database = '', name = ''] = table.split('.');
+    const found = (await server.catalog()).get(table);
+    if (found === undefined)
+      throw new ConnectError(
+        'NOT_FOUND',
+        `there is no table ${table}, or ${config.user ?? 'the account'} may not read it: GRANT SELECT ON ${table}`,
+      );
+    const columns = found.columns.map(({ COLUMN_NAME, COLUMN_TYPE }) => ({ name: COLUMN_NAME, type: COLUMN_TYPE }));
+    const definition = { database, name, columns, keyColumns: found.key };
+    const schema = rowSchemaOf(definition, config);
+    const opened = { database, name, schema, partition: partitionOf(table), rowBytes: defaultRowBytes };
+    tables.set(table, opened);
+    return opened;
+  };
+
+  const pollRows = async (table: string, budget: Parameters<SourceTask<MysqlCdcOffset>['poll']>[1]) => {
+    view ??= await server.openView();
+    const from = tableOffset(table) ?? { server: server.identity, after: null, done: false, views: [] };
+    if (from.server !== server.identity)
+      throw lostPosition(
+        `the rows of ${table} up to ${from.after?.join()} are of server ${from.server}, and this is ${server.identity}`,
+      );
+    const { place } = view;
+    const isLast = from.views.at(-1)?.place.file === place.file && from.views.at(-1)?.place.pos === place.pos;
+    const views = isLast ? from.views : [...from.views, { after: from.after, place }];
+    return pollTable(await openTable(table), view, { ...from, views }, budget);
   };
 
   return {
-    async poll(offsets: Offsets<MysqlCdcOffset>, budget: Budget): Promise<Poll<MysqlCdcOffset>> {
-      const from = offsets.get(partition);
-      if (from === undefined) {
-        const offset = await (config.snapshotMode === 'never' ? server.start() : server.end());
-        return pollOf<MysqlCdcOffset>([], { offsets: [{ partition, offset }], caughtUp: false, moved: newPlaceMoved });
-      }
-      if (cursor === undefined || !samePlace(cursor.offset, from)) cursor = await open(from);
-      const records: SourceRecord<MysqlCdcOffset>[] = [];
-      let caughtUp = false;
-      let bytes = 0;
-      while (records.length < budget.maxRecords && bytes < budget.maxBytes && !budget.signal.aborted) {
-        caughtUp = !(await readOn(cursor));
-        if (caughtUp) break;
-        let taken = 0;
-        while (taken < cursor.pending.length && records.length < budget.maxRecords && bytes < budget.maxBytes) {
-          const record = cursor.pending[taken++]!;
-          records.push(record);
-          bytes += sizeOf(record.key ?? null) + sizeOf(record.value);
-        }
-        cursor.pending = cursor.pending.slice(taken);
-        cursor.offset = records.at(-1)!.offset;
-      }
-      const { offset } = cursor;
-      if (caughtUp) {
-        cursor.reader.close();
-        cursor = undefined;
-      }
-      const moved = offset.file === from.file ? Math.max(offset.pos - from.pos, 0) : newPlaceMoved;
-      return pollOf(records, { offsets: [{ partition, offset }], caughtUp, moved });
+    async poll(offsets, budget) {
+      latest = offsets;
+      const from = offsets.get(streamPartition) as StreamOffset | undefined;
+      if (from === undefined) return begin();
+      const table = nextTable();
+      if (table !== undefined) return pollRows(table, budget);
+      view?.connection.destroy();
+      view = undefined;
+      return stream.poll(from, budget);
     },
-    more: async (offsets) => {
-      const from = offsets.get(partition);
-      if (from === undefined || from.record > 0) return true;
+    async more(offsets) {
+      latest = offsets;
+      const from = offsets.get(streamPartition) as StreamOffset | undefined;
+      if (from === undefined || from.record > 0 || nextTable() !== undefined) return true;
       const end = await server.end();
       return from.file !== end.file || from.pos !== end.pos;
     },
     async close() {
-      cursor?.reader.close();
-      cursor = undefined;
+      stream.close();
+      view?.connection.destroy();
       await server.close();
     },
   };
-};
-
-const samePlace = (a: MysqlCdcOffset, b: MysqlCdcOffset): boolean =>
-  a.file === b.file && a.pos === b.pos && a.gtids === b.gtids && a.record === b.record && a.server === b.server;
-
-const byDatabase = (tables: readonly string[]): Record<string, string[]> => {
-  const names = tables.map((table) => table.split('.') as [string, string]);
-  return Object.fromEntries(
-    names.map(([database]) => [database, names.filter(([one]) => one === database).map(([, name]) => name)]),
-  );
-};
-
-/** An id that no replica of the server is likely to have: FNV-1a over whose task it is, in the upper half of the range. */
-const serverIdOf = ({ deployment, connector, taskId }: OpenContext<MysqlCdcConfig>): number => {
-  let hash = 0x811c9dc5;
-  for (const byte of Buffer.from(`${deployment}#${connector}#${taskId}`)) hash = Math.imul(hash ^ byte, 0x01000193);
-  return (hash >>> 1) + 0x80000000;
 };

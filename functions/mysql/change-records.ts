@@ -3,23 +3,29 @@ import type { Op } from '../../shared/connect/envelope.ts';
 import { toConnectError } from '../../shared/connect/errors.ts';
 import type { Value } from '../../shared/connect/schema.ts';
 import type { BinlogPart, BinlogPlace, BinlogTable, RowChange } from './binlog.ts';
-import type { MysqlCdcConfig, MysqlCdcOffset } from './cdc-config.ts';
+import type { MysqlCdcConfig, StreamOffset } from './cdc-config.ts';
+import type { HandOver } from './hand-over.ts';
 import { keyOf, type RowSchema, rowSchemaOf } from './row-schema.ts';
 
 type Rows = Extract<BinlogPart, { kind: 'rows' }>;
 type Row = { readonly [field: string]: Value };
-type Made = Omit<SourceRecord<MysqlCdcOffset>, 'partition' | 'offset'>;
+type Made = Omit<SourceRecord<StreamOffset>, 'partition' | 'offset'>;
 
 /** Makes the records of one transaction after the other. Each record has its number in its transaction, whatever batches are cut. */
 export interface RecordMaker {
   /** Of the part that comes next in the transaction that begins at `place`. */
-  records(part: Rows, place: MysqlCdcOffset): readonly SourceRecord<MysqlCdcOffset>[];
+  records(part: Rows, place: StreamOffset): readonly SourceRecord<StreamOffset>[];
 }
 
 /** `skip`: so many records of the first transaction are done. `counted`: what records are numbered by. */
 export const changeRecords = (
   config: MysqlCdcConfig,
-  { partition, skip, counted }: { readonly partition: Partition; readonly skip: number; readonly counted: string },
+  {
+    partition,
+    skip,
+    counted,
+    handOver,
+  }: { readonly partition: Partition; readonly skip: number; readonly counted: string; readonly handOver: HandOver },
 ): RecordMaker => {
   const schemas = new WeakMap<BinlogTable, RowSchema>();
   let transaction: BinlogPlace | undefined;
@@ -29,7 +35,7 @@ export const changeRecords = (
   const schemaOf = (table: BinlogTable): RowSchema => {
     const known = schemas.get(table);
     if (known !== undefined) return known;
-    const schema = rowSchemaOf(table, `${config.topicPrefix}.${table.database}.${table.name}`, config.zeroDates);
+    const schema = rowSchemaOf(table, config);
     schemas.set(table, schema);
     return schema;
   };
@@ -43,11 +49,13 @@ export const changeRecords = (
         made = 0;
       }
       const schema = schemaOf(part.table);
-      const records: SourceRecord<MysqlCdcOffset>[] = [];
+      const seen = handOver.seenOf(`${part.table.database}.${part.table.name}`, part.gtid);
+      const records: SourceRecord<StreamOffset>[] = [];
       for (const change of part.changes)
         for (const record of recordsOf(change, schema, part, place, config)) {
           made++;
-          if (made > left) records.push({ ...record, partition, offset: { ...place, record: made, tables: counted } });
+          if (made <= left || seen?.(schema, record.key ?? null)) continue;
+          records.push({ ...record, partition, offset: { ...place, record: made, tables: counted } });
         }
       return records;
     },

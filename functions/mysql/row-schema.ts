@@ -1,7 +1,8 @@
 import { envelopeSchema } from '../../shared/connect/envelope.ts';
 import { rowError } from '../../shared/connect/errors.ts';
 import type { Field, StructSchema, Value } from '../../shared/connect/schema.ts';
-import { type ColumnType, columnTypeOf, type ZeroDate } from './column-type.ts';
+import type { MysqlCdcConfig } from './cdc-config.ts';
+import { type ColumnType, columnTypeOf } from './column-type.ts';
 
 export interface SourceColumn {
   readonly name: string;
@@ -10,6 +11,7 @@ export interface SourceColumn {
 
 /** How the rows of a table become records. */
 export interface RowSchema {
+  readonly topicPrefix: string;
   readonly topic: string;
   readonly columns: readonly SourceColumn[];
   readonly keyColumns: readonly SourceColumn[];
@@ -34,7 +36,7 @@ const sourceSchema: StructSchema = {
   fields: [
     { name: 'connector', schema: text },
     { name: 'name', schema: text },
-    { name: 'ts_ms', schema: { type: 'int64' } },
+    { name: 'ts_ms', schema: { type: 'int64', optional: true } },
     { name: 'snapshot', schema: { type: 'boolean' } },
     { name: 'db', schema: text },
     { name: 'table', schema: text },
@@ -45,8 +47,12 @@ const sourceSchema: StructSchema = {
   ],
 };
 
-export const rowSchemaOf = (table: TableDefinition, topic: string, onZeroDate: ZeroDate): RowSchema => {
-  const columns = table.columns.map(({ name, type }) => ({ name, type: columnTypeOf(type, onZeroDate) }));
+export const rowSchemaOf = (
+  table: TableDefinition,
+  { topicPrefix, zeroDates }: Pick<MysqlCdcConfig, 'topicPrefix' | 'zeroDates'>,
+): RowSchema => {
+  const topic = `${topicPrefix}.${table.database}.${table.name}`;
+  const columns = table.columns.map(({ name, type }) => ({ name, type: columnTypeOf(type, zeroDates) }));
   const keyColumns = table.keyColumns.map((name) => columns.find((column) => column.name === name)!);
   const keyFields = keyColumns.map(({ name, type }): Field => ({ name, schema: type.schema }));
   // The binlog does not say which columns may be null: all but those of the key may.
@@ -57,6 +63,7 @@ export const rowSchemaOf = (table: TableDefinition, topic: string, onZeroDate: Z
     }),
   );
   return {
+    topicPrefix,
     topic,
     columns,
     keyColumns,

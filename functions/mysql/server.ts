@@ -1,33 +1,55 @@
 import type { OpenContext } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import type { BinlogOptions, BinlogPlace } from './binlog.ts';
-import type { MysqlCdcConfig, MysqlCdcOffset } from './cdc-config.ts';
+import type { MysqlCdcConfig, StreamOffset } from './cdc-config.ts';
 import { type Connection, connect } from './client.ts';
 
 /** What a source asks its server beside the binlog. */
 export interface Server {
   /** Which server it is, in offsets. */
   readonly identity: string;
+  readonly login: Connection['login'];
   /** The oldest place of the binlog. */
-  start(): Promise<MysqlCdcOffset>;
-  /** Its present end. */
-  end(): Promise<MysqlCdcOffset>;
+  start(): Promise<StreamOffset>;
+  /** Its present end. What is before it may not be visible yet. */
+  end(): Promise<StreamOffset>;
+  /** A place before which all is visible. */
+  visible(): Promise<StreamOffset>;
+  /** A connection of its own to the tables as they are at one place of the binlog. */
+  openView(): Promise<View>;
   /** Throws LOST_POSITION where the place is not to be read from this server. */
-  requirePlace(offset: MysqlCdcOffset): Promise<void>;
+  requirePlace(offset: StreamOffset): Promise<void>;
   catalog(): Promise<BinlogOptions['catalog']>;
   close(): Promise<void>;
+}
+
+/** All changes before `place`, and none behind it, are visible in it. */
+export interface View {
+  readonly place: BinlogPlace;
+  readonly connection: Connection;
 }
 
 /** Behind the magic number. */
 const startOfFile = 4;
 
-export const openServer = async ({ config, signal }: OpenContext<MysqlCdcConfig>): Promise<Server> => {
-  const connection = await connect(config, signal);
+export const openServer = async ({ config, connector, signal }: OpenContext<MysqlCdcConfig>): Promise<Server> => {
+  const connection = await connect(config, `sluice ${connector}`, signal);
   const [variables] = await connection.query<{ version: string }>('SELECT VERSION() AS version');
   const isMariaDb = /mariadb/i.test(variables!.version);
   const identity = await identityOf(connection, isMariaDb);
+  const openView = async (): Promise<View> => {
+    const view = await connect(config, `sluice ${connector}`, signal);
+    try {
+      return { place: await (isMariaDb ? viewOfMariaDb(view) : viewOfMysql(view)), connection: view };
+    } catch (error) {
+      view.destroy();
+      throw error;
+    }
+  };
+
   return {
     identity,
+    login: connection.login,
     async start() {
       const [first] = await connection.query<{ Log_name: string }>('SHOW BINARY LOGS');
       return { server: identity, file: first!.Log_name, pos: startOfFile, record: 0 };
@@ -47,6 +69,12 @@ export const openServer = async ({ config, signal }: OpenContext<MysqlCdcConfig>
       if (Number(known) === 0) throw lostPosition(`the server has not executed all of ${gtids}`);
       if (Number(purged) === 1) throw lostPosition(`the server has purged transactions after ${gtids} from its binlog`);
     },
+    openView,
+    async visible() {
+      const { place, connection: view } = await openView();
+      view.destroy();
+      return { server: identity, ...place, record: 0 };
+    },
     catalog: () => catalogOf(connection, config.tables),
     close: () => connection.close(),
   };
@@ -57,6 +85,47 @@ export const lostPosition = (what: string): ConnectError =>
     'LOST_POSITION',
     `${what}: what came between is not to be had any more. Reset the offsets to read all rows again (sluice offsets reset), or set one that the server has`,
   );
+
+/** It lasts as long as the run: what waits longest is a batch that is written before more is read. */
+const viewSession = [
+  'SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ',
+  'SET SESSION wait_timeout = 1000, net_write_timeout = 1000 /*M!100301 , idle_transaction_timeout = 0 */',
+];
+
+const startView = 'START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY';
+
+/** MariaDB tells the place of a view exactly. */
+const viewOfMariaDb = async (connection: Connection): Promise<BinlogPlace> => {
+  await connection.run([...viewSession, startView].join(';'));
+  const status = await connection.query<{ Variable_name: string; Value: string }>(
+    "SHOW STATUS LIKE 'binlog_snapshot_%'",
+  );
+  const statusOf = (name: string) =>
+    status.find(({ Variable_name }) => Variable_name.toLowerCase() === name)?.Value ?? '';
+  const place = { file: statusOf('binlog_snapshot_file'), pos: Number(statusOf('binlog_snapshot_position')) };
+  if (place.file === '') throw noBinlog();
+  const gtids = await mariaDbGtids(connection, place);
+  return { ...place, ...(gtids === '' ? {} : { gtids }) };
+};
+
+/**
+ * A transaction of MySQL gets into `gtid_executed` after it is visible, while its place in the binlog is passed before: what is executed
+ * before a view is opened is visible in it. What commits at that very moment may be visible and is read again from the binlog.
+ */
+const viewOfMysql = async (connection: Connection): Promise<BinlogPlace> => {
+  const place = await endOf(connection, false);
+  if (place.gtids === undefined)
+    throw new ConnectError(
+      'CONFIG_INVALID',
+      'reading the rows that are there needs GTIDs: SET PERSIST enforce_gtid_consistency = ON, then gtid_mode = OFF_PERMISSIVE, ON_PERMISSIVE and ON, and write one transaction; or set snapshotMode to never',
+    );
+  const [executed] = await connection.query<{ gtids: string }>('SELECT @@GLOBAL.gtid_executed AS gtids');
+  await connection.run([...viewSession, startView].join(';'));
+  return { ...place, gtids: executed!.gtids.replace(/\s/g, '') };
+};
+
+const noBinlog = () =>
+  new ConnectError('CONFIG_INVALID', 'the server keeps no binlog: start it with log_bin and binlog_format=ROW');
 
 const identityOf = async (connection: Connection, isMariaDb: boolean): Promise<string> => {
   const variable = isMariaDb ? '@@GLOBAL.server_id' : '@@GLOBAL.server_uuid';
@@ -69,8 +138,7 @@ const endOf = async (connection: Connection, isMariaDb: boolean): Promise<Binlog
     .query<{ File: string; Position: number | string; Executed_Gtid_Set?: string }>('SHOW MASTER STATUS')
     // Its name since MySQL 8.4.
     .catch(() => connection.query<never>('SHOW BINARY LOG STATUS'));
-  if (status === undefined)
-    throw new ConnectError('CHECK_FAILED', 'the server keeps no binlog: start it with log_bin and binlog_format=ROW');
+  if (status === undefined) throw noBinlog();
   const place = { file: status.File, pos: Number(status.Position) };
   const gtids = isMariaDb ? await mariaDbGtids(connection, place) : (status.Executed_Gtid_Set ?? '').replace(/\s/g, '');
   return { ...place, ...(gtids === '' ? {} : { gtids }) };

@@ -1,11 +1,12 @@
 import * as z from 'zod';
-import { checkConnection, connection } from './config.ts';
+import { connectionKeys, databaseRules } from '../../shared/connect/database-config.ts';
+import { postgresServer } from './config.ts';
 
 const tableName = z.string().regex(/^[^.]+\..+$/, 'a table is schema.table; * stands for any characters');
 
 export const PostgresCdcConfig = z
   .strictObject({
-    ...connection,
+    ...connectionKeys(postgresServer),
     topicPrefix: z
       .string()
       .regex(/^[A-Za-z0-9._-]{1,100}$/, '1 to 100 of the characters A-Z a-z 0-9 . _ -')
@@ -50,7 +51,9 @@ export const PostgresCdcConfig = z
       .default(true)
       .describe('after a delete a record without value follows, which deletes the row in sinks for tables'),
   })
-  .superRefine(checkConnection)
+  .refine(...databaseRules.address)
+  .refine(...databaseRules.iamHasNoSecret)
+  .refine(...databaseRules.iamIsEncrypted)
   .superRefine(({ tables, topic }, ctx) => {
     const pattern = tables.find((table) => table.includes('*'));
     if (pattern !== undefined && topic === undefined)

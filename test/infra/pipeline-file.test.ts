@@ -223,9 +223,9 @@ sinks:
       'p.yaml:3: sources.a.connector: there is no source "fil"; sources are: file, mysql-cdc, postgres-cdc, or a file of your own such as ./my-source.ts',
       "p.yaml:4: sources.b.connector: give the source's plugin: file, mysql-cdc, postgres-cdc, or a file of your own such as ./my-source.ts",
     ]);
-    const sinks = 'sinks:\n  x: { connector: mysql, from: [a] }\n';
+    const sinks = 'sinks:\n  x: { connector: oracle, from: [a] }\n';
     expect(problemsOf(pipeline(source('a'), sinks))).toEqual([
-      'p.yaml:5: sinks.x.connector: there is no sink "mysql"; sinks are: file, postgres, or a file of your own such as ./my-sink.ts',
+      'p.yaml:5: sinks.x.connector: there is no sink "oracle"; sinks are: file, postgres, mysql, or a file of your own such as ./my-sink.ts',
     ]);
   });
 

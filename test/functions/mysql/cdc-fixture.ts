@@ -22,6 +22,11 @@ export const useMysql = (flavour: Flavour, settings: readonly string[] = []) => 
   return {
     server: () => server,
     run: (sql: string, values: readonly unknown[] = []) => connection.query(sql, [...values] as never[]),
+    /** Another session. */
+    connect: () => {
+      const { host, port, user, password } = server;
+      return mysql.createConnection({ host, port, user, password });
+    },
     async database(): Promise<string> {
       const name = `test_${made++}`;
       await connection.query(`CREATE DATABASE ${name}; USE ${name}; SET time_zone = '+00:00'`);

@@ -2,8 +2,8 @@ import { expect, test } from 'vitest';
 import type { RecordInput } from '../../../shared/connect/build.ts';
 import { envelopeSchema, type Op } from '../../../shared/connect/envelope.ts';
 import type { Struct } from '../../../shared/connect/schema.ts';
-import { putRecords } from './put-records.ts';
-import { structOf, useSink } from './sink-fixture.ts';
+import { putRecords, structOf } from '../../kit/put-records.ts';
+import { useSink } from './sink-fixture.ts';
 
 const { withSink, run, all } = useSink();
 

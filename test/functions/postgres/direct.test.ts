@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { putRecords } from './put-records.ts';
-import { keyed, useSink } from './sink-fixture.ts';
+import { keyed, putRecords } from '../../kit/put-records.ts';
+import { useSink } from './sink-fixture.ts';
 
 const { withSink, run, all, schema, urlAs } = useSink();
 

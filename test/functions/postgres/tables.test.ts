@@ -1,10 +1,10 @@
 import pg from 'pg';
 import { describe, expect, test } from 'vitest';
-import { topicReference } from '../../../functions/postgres/config.ts';
 import type { RecordInput } from '../../../shared/connect/build.ts';
+import { topicReference } from '../../../shared/connect/database-config.ts';
 import type { Schema, Struct } from '../../../shared/connect/schema.ts';
-import { putRecords } from './put-records.ts';
-import { keyed, refused, structOf, useSink } from './sink-fixture.ts';
+import { keyed, putRecords, refused, structOf } from '../../kit/put-records.ts';
+import { useSink } from './sink-fixture.ts';
 
 const { schema, openSink, withSink, run, all } = useSink();
 

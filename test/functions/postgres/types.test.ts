@@ -5,8 +5,19 @@ import { postgresSink } from '../../../functions/postgres/sink.ts';
 import type { RecordInput } from '../../../shared/connect/build.ts';
 import type { Rejected } from '../../../shared/connect/connector.ts';
 import type { Schema, Struct, Value } from '../../../shared/connect/schema.ts';
+import {
+  anyText,
+  clock,
+  date,
+  decimalParts,
+  decimals,
+  entriesOf,
+  int,
+  json,
+  printed,
+} from '../../kit/canonical-values.ts';
 import { type PostgresServer, startPostgres } from '../../kit/postgres-server.ts';
-import { putRecords } from './put-records.ts';
+import { putRecords } from '../../kit/put-records.ts';
 
 let server: PostgresServer;
 let reader: pg.Client;
@@ -20,50 +31,12 @@ afterAll(async () => {
   await server?.stop();
 });
 
-/** Everything but what PostgreSQL refuses in text: U+0000, and the halves of a surrogate pair, which UTF-8 does not have. */
-const text = fc
-  .oneof(
-    fc.string({ unit: 'binary' }),
-    fc.string({
-      unit: fc.constantFrom('\\', '\t', '\n', '\r', "'", '"', 'N', '.', '😀', '\u007f', '\u0001', '{', ','),
-    }),
-  )
-  .filter((s) => !s.includes('\0') && s.isWellFormed());
-const pad = (n: number, length: number) => String(n).padStart(length, '0');
-const digits = (min: number, max: number) =>
-  fc.string({ unit: fc.constantFrom(...'0123456789'), minLength: min, maxLength: max });
-const date = fc
-  .date({ min: new Date('0001-01-01'), max: new Date('9999-12-31'), noInvalidDate: true })
-  .map((d) => d.toISOString().slice(0, 10));
-const clock = fc
-  .tuple(fc.nat(23), fc.nat(59), fc.nat(59), fc.option(digits(1, 6)), fc.constantFrom('', '0', '000'))
-  .map(
-    ([h, m, s, fraction, zeros]) =>
-      `${pad(h, 2)}:${pad(m, 2)}:${pad(s, 2)}${fraction === null ? '' : `.${fraction}${zeros}`}`,
-  )
-  .filter((t) => t.length <= 18);
-const json = fc.jsonValue().map((value) => JSON.parse(JSON.stringify(value)) as Value);
+/** Everything but what PostgreSQL refuses in text. */
+const text = anyText.filter((s) => !s.includes('\0'));
 const storableJson = json.filter((value) => !/\\u(0000|d[89a-f])/i.test(JSON.stringify(value)));
 
-/**
- * An object of integers. Not by JSON.parse as a whole: where V8 13.6 has seen the key of one backslash, it takes an escaped key of one
- * character for that.
- */
-const entriesOf = (json: string) =>
-  Object.fromEntries(
-    Array.from(json.matchAll(/("(?:[^"\\]|\\.)*"): (-?\d+)/g), ([, key, n]) => [JSON.parse(key!), Number(n)]),
-  );
-
-/** How PostgreSQL prints a time: without the zeros at the end. */
-const printed = (t: string) => t.replace(/(\.\d*?)0+$/, '$1').replace(/\.$/, '');
 const sameNumber = (got: string, value: Value) => expect(Number(got)).toBe(value);
 const sameDecimal = (got: string, value: Value) => expect(decimalParts(got)).toBe(decimalParts(value as string));
-/** Sign, whole digits and fraction of a decimal without the zeros that do not count. */
-const decimalParts = (s: string) => {
-  const [, sign = '', whole = '', fraction = ''] = /^(-?)0*(\d*)\.?(\d*?)0*$/.exec(s)!;
-  return `${whole === '' && fraction === '' ? '' : sign}${whole}.${fraction}`;
-};
-
 interface Case {
   readonly schema: Schema;
   readonly values: fc.Arbitrary<Value>;
@@ -71,7 +44,6 @@ interface Case {
   check(got: string, value: Value): void;
 }
 
-const int = (bits: number) => fc.integer({ min: -(2 ** (bits - 1)), max: 2 ** (bits - 1) - 1 });
 const same = (got: string, value: Value) => expect(got).toBe(String(value));
 
 const cases: { readonly [name: string]: Case } = {
@@ -101,17 +73,13 @@ const cases: { readonly [name: string]: Case } = {
   },
   decimal: {
     schema: { type: 'decimal' },
-    values: fc
-      .tuple(fc.constantFrom('', '-'), digits(1, 60), digits(0, 60))
-      .map(([sign, whole, fraction]) => `${sign}${whole}${fraction === '' ? '' : `.${fraction}`}`),
+    values: decimals(60, 60),
     type: 'numeric',
     check: sameDecimal,
   },
   money: {
     schema: { type: 'decimal', precision: 12, scale: 4 },
-    values: fc
-      .tuple(fc.constantFrom('', '-'), digits(1, 8), digits(0, 4))
-      .map(([sign, whole, fraction]) => `${sign}${whole}${fraction === '' ? '' : `.${fraction}`}`),
+    values: decimals(8, 4),
     type: 'numeric(12,4)',
     check: sameDecimal,
   },

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { expect, it } from 'vitest';
 import { fileSink } from '../../../functions/file/file-sink.ts';
 import { fileSource } from '../../../functions/file/file-source.ts';
+import { mysqlSink } from '../../../functions/mysql/sink.ts';
 import { postgresSink } from '../../../functions/postgres/sink.ts';
 import { fileSource as declaredSource, sinkPlugins, sourcePlugins } from '../../../infra/connectors.ts';
 
@@ -20,14 +21,19 @@ it('says of each source what the source says', async () => {
 });
 
 it('says of each sink what the sink says', async () => {
-  expect(sinkPlugins.map(({ plugin }) => plugin)).toEqual(['file', 'postgres']);
+  expect(sinkPlugins.map(({ plugin }) => plugin)).toEqual(['file', 'postgres', 'mysql']);
   for (const { plugin, module, exportName, delivery, schema, handler } of sinkPlugins) {
     const { [exportName]: sink } = await import(join(root, module));
     expect(sink).toMatchObject({ type: plugin, delivery });
     expect(sink.config).toBe(schema);
     expect(existsSync(join(root, handler!))).toBe(true);
   }
-  expect([fileSource.type, fileSink.type, postgresSink.type]).toEqual(['file', 'file', 'postgres']);
+  expect([fileSource.type, fileSink.type, postgresSink.type, mysqlSink.type]).toEqual([
+    'file',
+    'file',
+    'postgres',
+    'mysql',
+  ]);
 });
 
 it.each([{ path: '/data/orders.jsonl' }, { path: '/data/*.csv', topic: 'all' }])(

@@ -1,9 +1,31 @@
-import { type Column, MISSING, type RecordGroup, type Side, VALUE } from '../../shared/connect/batch.ts';
-import { ConnectError } from '../../shared/connect/errors.ts';
-import { isStruct } from '../../shared/connect/schema.ts';
-import type { PostgresSinkConfig } from './config.ts';
-import { nameProblem, type WantedColumn } from './table.ts';
-import { silentChange } from './types.ts';
+import { type Column, MISSING, type RecordGroup, type Side, VALUE } from '../connect/batch.ts';
+import { ConnectError } from '../connect/errors.ts';
+import { isStruct, type Schema } from '../connect/schema.ts';
+
+/** What of a sink's config decides how records become rows. */
+export interface RowsConfig {
+  readonly mode?: 'insert' | 'upsert' | undefined;
+  readonly keyFields?: readonly string[] | undefined;
+  /** Whether a record without value deletes the row of its key. */
+  readonly delete: boolean;
+}
+
+/** What a system cannot hold, whatever its tables are. */
+export interface Limits {
+  /** Why a name cannot be a column's; undefined where it can. */
+  nameProblem(name: string): string | undefined;
+  /** Why the system would change some value of this schema in silence instead of refusing it; undefined where it changes none. */
+  silentChange(schema: Schema): Check | undefined;
+}
+
+/** Why the value of a row cannot be written as it is; undefined where it can. The row must hold a value. */
+export type Check = (column: Column, row: number) => string | undefined;
+
+/** A column that records need. */
+export interface WantedColumn {
+  readonly name: string;
+  readonly schema: Schema;
+}
 
 /** A column that is written, and where in a group its values are. */
 export interface LaidColumn extends WantedColumn {
@@ -30,33 +52,39 @@ const plainColumn = 'value';
 export const sideOf = (group: RecordGroup, column: LaidColumn): Side =>
   column.side === 'key' ? group.key! : group.value;
 
-const dataOf = (group: RecordGroup, column: LaidColumn): Column => sideOf(group, column).columns[column.at]!;
+export const dataOf = (group: RecordGroup, column: LaidColumn): Column => sideOf(group, column).columns[column.at]!;
 
-export const layoutOf = (group: RecordGroup, config: PostgresSinkConfig): Layout => {
+export const layoutOf = (group: RecordGroup, config: RowsConfig, limits: Limits): Layout => {
   const mode = config.mode ?? (group.key === undefined && config.keyFields === undefined ? 'insert' : 'upsert');
   const values = allTombstones(group) ? [] : laidSide(group.value, 'value', plainColumn);
   const keys = group.key === undefined ? [] : laidSide(group.key, 'key', keyName(group, mode, config));
   if (mode === 'insert') {
     const columns = without(keys, values).concat(values);
-    return { mode, key: [], ...named(columns), ...(columns.length === 0 ? { problem: 'it has no fields' } : {}) };
+    return {
+      mode,
+      key: [],
+      ...named(columns, limits),
+      ...(columns.length === 0 ? { problem: 'it has no fields' } : {}),
+    };
   }
   const names = config.keyFields ?? keys.map(({ name }) => name);
   const found = names.map((name) => [...keys, ...values].find((column) => column.name === name));
   const missing = names.filter((_, i) => found[i] === undefined);
   const key = found.filter((column) => column !== undefined);
   const rest = without(keys, key).concat(without(values, keys));
-  const problem = missing.length > 0 ? `it has no field ${missing.join(', ')}` : keyProblem(group, names);
-  return { mode, key: names, ...named([...key, ...without(rest, key)]), ...(problem === undefined ? {} : { problem }) };
+  const problem = missing.length > 0 ? `it has no field ${missing.join(', ')}` : keyProblem(group, names, limits);
+  const columns = named([...key, ...without(rest, key)], limits);
+  return { mode, key: names, ...columns, ...(problem === undefined ? {} : { problem }) };
 };
 
-const keyProblem = (group: RecordGroup, names: readonly string[]): string | undefined => {
+const keyProblem = (group: RecordGroup, names: readonly string[], { nameProblem }: Limits): string | undefined => {
   if (names.length === 0) return 'it has no key, and mode upsert needs one: set keyFields, or mode insert';
   if (names.includes(plainColumn) && !isStruct(group.value.schema)) return `its value needs the column ${plainColumn}`;
   return names.map(nameProblem).find((problem) => problem !== undefined);
 };
 
 /** The column of a key that is no struct; undefined where it has none. */
-const keyName = (group: RecordGroup, mode: Layout['mode'], { keyFields }: PostgresSinkConfig): string | undefined => {
+const keyName = (group: RecordGroup, mode: Layout['mode'], { keyFields }: RowsConfig): string | undefined => {
   if (isStruct(group.key!.schema) || keyFields?.length === 1 || mode === 'insert') return keyFields?.[0];
   const fields = keyFields ?? [];
   if (isStruct(group.value.schema) && fields.length > 0) return undefined;
@@ -76,7 +104,7 @@ const laidSide = (side: Side, which: LaidColumn['side'], plainName: string | und
 const without = (columns: readonly LaidColumn[], others: readonly LaidColumn[]): LaidColumn[] =>
   columns.filter(({ name }) => !others.some((other) => other.name === name));
 
-const named = (columns: readonly LaidColumn[]) => ({
+const named = (columns: readonly LaidColumn[], { nameProblem }: Limits) => ({
   columns: columns.filter(({ name }) => nameProblem(name) === undefined),
   unnameable: columns.filter(({ name }) => nameProblem(name) !== undefined),
 });
@@ -89,7 +117,7 @@ export interface Verdict {
   readonly refused: ReadonlyMap<number, string>;
 }
 
-export const judge = (group: RecordGroup, layout: Layout, config: PostgresSinkConfig): Verdict => {
+export const judge = (group: RecordGroup, layout: Layout, config: RowsConfig, limits: Limits): Verdict => {
   const refused = new Map<number, string>();
   const refuse = (row: number, problem: string) => {
     if (!refused.has(row)) refused.set(row, problem);
@@ -102,7 +130,7 @@ export const judge = (group: RecordGroup, layout: Layout, config: PostgresSinkCo
   if (layout.problem !== undefined) for (let row = 0; row < group.count; row++) refuse(row, layout.problem);
   for (const column of layout.unnameable)
     forEachState(group, column, (row, state) => {
-      if (state !== MISSING) refuse(row, `field "${column.name}": ${nameProblem(column.name)}`);
+      if (state !== MISSING) refuse(row, `field "${column.name}": ${limits.nameProblem(column.name)}`);
     });
   for (const column of layout.columns) {
     const data = dataOf(group, column);
@@ -110,16 +138,27 @@ export const judge = (group: RecordGroup, layout: Layout, config: PostgresSinkCo
       forEachState(group, column, (row, state) => {
         if (state !== VALUE) refuse(row, `its key has no "${column.name}"`);
       });
-    if (data.schema.type === 'date' || data.schema.type === 'time' || data.schema.type === 'timestamp')
-      forEachState(group, column, (row, state) => {
-        const problem = state === VALUE ? silentChange(data, row) : undefined;
-        if (problem !== undefined) refuse(row, `field "${column.name}": ${problem}`);
-      });
+    const check = limits.silentChange(data.schema);
+    if (check !== undefined) forEachChange(group, column, check, refuse);
   }
   if (passOver !== undefined) for (const row of refused.keys()) if (passOver[row] === 1) refused.delete(row);
   if (refused.size === 0 && passOver === undefined) return { refused };
   const all = Uint32Array.from({ length: group.count }, (_, row) => row);
   return { refused, rows: all.filter((row) => !refused.has(row) && passOver?.[row] !== 1) };
+};
+
+/** The rows whose value would not be written as it is, and why. */
+export const forEachChange = (
+  group: RecordGroup,
+  column: LaidColumn,
+  check: Check,
+  visit: (row: number, problem: string) => void,
+): void => {
+  const data = dataOf(group, column);
+  forEachState(group, column, (row, state) => {
+    const problem = state === VALUE ? check(data, row) : undefined;
+    if (problem !== undefined) visit(row, `field "${column.name}": ${problem}`);
+  });
 };
 
 /** Each row's state of a column: MISSING also where the whole key or value is null. */

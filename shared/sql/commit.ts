@@ -1,20 +1,27 @@
-import type { PutContext, Rejected } from '../../shared/connect/connector.ts';
-import { ConnectError } from '../../shared/connect/errors.ts';
-import type { Connection } from './client.ts';
+import type { PutContext, Rejected } from '../connect/connector.ts';
+import { ConnectError } from '../connect/errors.ts';
 import type { OffsetTable } from './offsets.ts';
-import { byTable, inSourceOrder, type Plan, type Unit } from './plan.ts';
-import type { Writer } from './write.ts';
+import { byTable, inSourceOrder, type Plan, type Run, type Target } from './plan.ts';
+import type { Connection } from './session.ts';
+
+/** Writes runs of rows inside an open transaction. */
+export interface Writer<T extends Target> {
+  /** Everything at once, with `last` statements in the last round trip. Throws what the server refuses. */
+  write(runs: readonly Run<T>[], last: readonly string[]): Promise<void>;
+  /** Rows that are refused are found and left out. Throws errors that are not a row's. */
+  writeApart(runs: readonly Run<T>[]): Promise<readonly Rejected[]>;
+}
 
 /**
  * Rows and offsets in one transaction, in two round trips for a batch of one table. Only when the server refuses a row is the batch
  * written again row by row where it must be, and at last in source order, for keys that depend on each other across rows and tables.
  */
-export const commitPlan = async (
-  plan: Plan,
+export const commitPlan = async <C extends Connection, T extends Target>(
+  plan: Plan<T>,
   context: PutContext,
-  connection: Connection,
-  offsets: OffsetTable,
-  writer: Writer,
+  connection: C,
+  offsets: OffsetTable<C>,
+  writer: Writer<T>,
 ): Promise<void> => {
   /** Writes behind the compared offsets; nothing where the commit had succeeded before. */
   const begin = async (write: () => Promise<void>): Promise<void> => {
@@ -28,11 +35,11 @@ export const commitPlan = async (
     await connection.run('COMMIT');
   };
 
-  const apart = async (orders: readonly (readonly Unit[])[]): Promise<void> => {
-    const [units, ...others] = orders;
+  const apart = async (orders: readonly (readonly Run<T>[])[]): Promise<void> => {
+    const [runs, ...others] = orders;
     await connection.run('ROLLBACK');
     await begin(async () => {
-      const found = await writer.writeApart(units!).catch((error: unknown) => {
+      const found = await writer.writeApart(runs!).catch((error: unknown) => {
         if (others.length > 0 && blameOf(error) === 'order') return undefined;
         throw error;
       });
@@ -42,14 +49,12 @@ export const commitPlan = async (
   };
 
   const { parts, rejected } = plan;
-  const units = byTable(parts);
+  const runs = byTable(parts);
   await begin(async () => {
-    const blame = await writer
-      .write(units, rejected.length === 0 ? ['COMMIT'] : [])
-      .then(() => undefined, blameOrThrow);
+    const blame = await writer.write(runs, rejected.length === 0 ? ['COMMIT'] : []).then(() => undefined, blameOrThrow);
     if (blame === undefined) return rejected.length === 0 ? undefined : rejectAndCommit(rejected);
-    const ordered = units.length === parts.length ? [] : [inSourceOrder(parts)];
-    await apart(blame === 'order' && ordered.length > 0 ? ordered : [units, ...ordered]);
+    const ordered = runs.length === parts.length ? [] : [inSourceOrder(parts)];
+    await apart(blame === 'order' && ordered.length > 0 ? ordered : [runs, ...ordered]);
   });
 };
 

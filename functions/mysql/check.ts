@@ -1,0 +1,58 @@
+import type { OpenContext, Problem } from '../../shared/connect/connector.ts';
+import { topicReference } from '../../shared/connect/database-config.ts';
+import { isCode } from '../../shared/connect/errors.ts';
+import { type Connection, connect } from './client.ts';
+import type { MysqlSinkConfig } from './config.ts';
+import { createOffsetsTable } from './offsets.ts';
+import { engineProblem, keyProblem, loadTable, sqlName, tableOf } from './table.ts';
+
+/** Every problem at once, with the statement that mends it. */
+export const checkSink = async (context: OpenContext<MysqlSinkConfig>): Promise<readonly Problem[]> => {
+  const { config, connector, signal } = context;
+  let connection: Connection;
+  try {
+    connection = await connect(config, `sluice ${connector} check`, signal);
+  } catch (error) {
+    return [(error as Error).message];
+  }
+  const cut = () => connection.destroy();
+  signal.addEventListener('abort', cut, { once: true });
+  try {
+    const fixed = config.table.includes(topicReference) ? [] : await tableProblems(connection, config).catch(told);
+    return [...(await readOnlyProblem(connection)), ...(await offsetsProblems(connection, config)), ...fixed];
+  } finally {
+    signal.removeEventListener('abort', cut);
+    await connection.close();
+  }
+};
+
+/** A table that no record could go to is a problem like any other. */
+const told = (error: unknown): readonly Problem[] => {
+  if (isCode(error, 'CONFIG_INVALID')) return [error.message];
+  throw error;
+};
+
+const readOnlyProblem = async ({ query, server }: Connection): Promise<Problem[]> => {
+  const [found] = await query<{ readOnly: unknown }>('SELECT @@read_only AS readOnly');
+  return Number(found!.readOnly) === 0
+    ? []
+    : [`the server of ${server.database} is read-only: connect to the primary server`];
+};
+
+const offsetsProblems = async (connection: Connection, { create }: MysqlSinkConfig): Promise<readonly Problem[]> => {
+  const { database } = connection.server;
+  const name = { schema: database, name: 'sluice_offsets' };
+  const table = await loadTable(connection, name);
+  if (table !== undefined) return engineProblem(table);
+  if (create) return [];
+  return [
+    `table ${sqlName(name)} is missing, and the first run needs the privilege to make it: ${createOffsetsTable(database)}`,
+  ];
+};
+
+const tableProblems = async (connection: Connection, config: MysqlSinkConfig): Promise<readonly Problem[]> => {
+  const name = tableOf('', config, connection.server.database);
+  const table = await loadTable(connection, name);
+  if (table !== undefined) return [...engineProblem(table), ...keyProblem(table, config.keyFields ?? [])];
+  return config.create ? [] : [`table ${sqlName(name)} is missing, and create is false: make it, or set create: true`];
+};

@@ -1,0 +1,13 @@
+import * as z from 'zod';
+import { connectionKeys, type DatabaseServer, databaseRules, rowKeys } from '../../shared/connect/database-config.ts';
+
+export const mysqlServer: DatabaseServer = { system: 'MySQL', scheme: 'mysql', port: 3306, account: 'user' };
+
+export const MysqlSinkConfig = z
+  .strictObject({ ...connectionKeys(mysqlServer), ...rowKeys('database.table') })
+  .refine(...databaseRules.address)
+  .refine(...databaseRules.iamHasNoSecret)
+  .refine(...databaseRules.iamIsEncrypted)
+  .refine(...databaseRules.keyFieldsNeedUpsert);
+
+export type MysqlSinkConfig = z.output<typeof MysqlSinkConfig>;

@@ -1,0 +1,28 @@
+import { defineSink } from '../../shared/connect/connector.ts';
+import { createSessions, createTask } from '../../shared/sql/session.ts';
+import { checkSink } from './check.ts';
+import { silentChange } from './checks.ts';
+import { connect } from './client.ts';
+import { MysqlSinkConfig } from './config.ts';
+import { createOffsetTable } from './offsets.ts';
+import { nameProblem } from './table.ts';
+import { createTargets } from './target.ts';
+import { createWriter } from './write.ts';
+
+/** Rows and offsets go into MySQL or MariaDB in one transaction, so every record arrives exactly once. */
+export const mysqlSink = defineSink({
+  type: 'mysql',
+  config: MysqlSinkConfig,
+  delivery: 'exactly-once',
+  check: checkSink,
+  async open(context) {
+    const { config, connector } = context;
+    const sessions = createSessions('MySQL', async (signal) => {
+      const connection = await connect(config, `sluice ${connector}`, signal);
+      return { connection, targets: createTargets(connection, config), writer: createWriter(connection) };
+    });
+    // A wrong password is told at open, not at the first record.
+    await sessions.use(context.signal, async () => {});
+    return createTask(sessions, createOffsetTable(context), context, { nameProblem, silentChange });
+  },
+});

@@ -1,0 +1,65 @@
+import type { RecordGroup } from '../../shared/connect/batch.ts';
+import type { Check, LaidColumn, Layout } from '../../shared/sql/layout.ts';
+import type { Target, Targets } from '../../shared/sql/plan.ts';
+import { rememberTargets } from '../../shared/sql/targets.ts';
+import { columnCheck } from './checks.ts';
+import { type Connection, quote } from './client.ts';
+import type { MysqlSinkConfig } from './config.ts';
+import { columnKey, prepareTable, sqlName, type Table, tableOf } from './table.ts';
+import { isText } from './types.ts';
+
+/** A table that is ready for records of one layout, and the statements that write them. */
+export interface MysqlTarget extends Target {
+  readonly table: Table;
+  readonly checks: ReadonlyMap<LaidColumn, Check>;
+  /** The columns of the key among `columns`, in the order of the primary key; [] where rows are inserted. */
+  readonly key: readonly LaidColumn[];
+  /** Whether a column of the table is one of text. */
+  isText(column: LaidColumn): boolean;
+  /** What stands before and behind the rows of an INSERT. */
+  readonly insert: Buffer;
+  readonly update: Buffer;
+}
+
+export const createTargets = (connection: Connection, config: MysqlSinkConfig): Targets<MysqlTarget> => {
+  const tables = new Map<string, Table>();
+
+  const prepare = async (group: RecordGroup, layout: Layout): Promise<MysqlTarget> => {
+    const name = tableOf(group.topic, config, connection.server.database);
+    const sql = sqlName(name);
+    const table = await prepareTable(connection, config, name, layout.columns, layout.key, tables.get(sql));
+    tables.set(sql, table);
+    const typeOf = (column: LaidColumn) => table.columns.get(columnKey(column.name))!;
+    const columns = layout.columns.filter((column) => typeOf(column) !== undefined);
+    const key = layout.key.map((part) => columns.find((column) => column.name === part)!);
+    const checks = columns.map(
+      (column) => [column, columnCheck(typeOf(column), column.schema, key.includes(column))] as const,
+    );
+    return {
+      table,
+      columns,
+      key,
+      checks: new Map(checks.filter((entry): entry is [LaidColumn, Check] => entry[1] !== undefined)),
+      isText: (column) => isText(typeOf(column)),
+      insert: Buffer.from(`INSERT INTO ${table.sql} (${columns.map(({ name }) => quote(name)).join(', ')}) VALUES `),
+      update: Buffer.from(key.length === 0 ? '' : updateOf(columns, key)),
+    };
+  };
+
+  return rememberTargets(prepare);
+};
+
+/**
+ * A row that another unique key finds is not the row of this one: its key becomes NULL, which the server refuses, and nothing of it is
+ * overwritten. The first assignment, because those behind it are seen by it no more.
+ */
+const updateOf = (columns: readonly LaidColumn[], key: readonly LaidColumn[]): string => {
+  const names = key.map(({ name }) => quote(name));
+  const same = names.map((name) => `${name} = VALUES(${name})`).join(' AND ');
+  const others = columns.filter((column) => !key.includes(column)).map(({ name }) => quote(name));
+  const assignments = [
+    `${names[0]} = IF(${same}, ${names[0]}, NULL)`,
+    ...others.map((name) => `${name} = VALUES(${name})`),
+  ];
+  return ` ON DUPLICATE KEY UPDATE ${assignments.join(', ')}`;
+};

@@ -1,0 +1,133 @@
+import * as z from 'zod';
+
+/** What stands for the topic's name in `table`. */
+export const topicReference = `\${topic}`;
+
+export const sslModes = ['disable', 'prefer', 'require', 'verify-ca', 'verify-full'] as const;
+
+/** What of a database's server a person has to know. */
+export interface DatabaseServer {
+  readonly system: string;
+  /** The first part of its URLs. */
+  readonly scheme: string;
+  readonly port: number;
+  /** Whom one logs in as. */
+  readonly account: string;
+}
+
+/** Where a database server is and how to log in. */
+export const connectionKeys = ({ scheme, port, account }: DatabaseServer) => ({
+  url: z
+    .string()
+    .optional()
+    .describe(
+      `${scheme}://user:password@host:port/database, instead of the five keys below; \`?sslmode=\` counts as \`ssl\``,
+    ),
+  host: z.string().optional().describe('host name or address of the server'),
+  port: z.number().int().min(1).max(65_535).default(port).describe('TCP port of the server'),
+  database: z.string().optional().describe('database to write to'),
+  user: z.string().optional().describe(`${account} to log in as`),
+  password: z
+    .string()
+    .optional()
+    .describe(`its password, as a reference: \${secretsmanager:…}, \${ssm:…} or \${env:…}`),
+  auth: z
+    .enum(['password', 'iam'])
+    .default('password')
+    .describe('iam: log in to Amazon RDS and Aurora as `user` by the function’s role, without a password'),
+  ssl: z
+    .enum(sslModes)
+    .optional()
+    .describe(
+      "libpq's sslmode: prefer encrypts where the server can, require always, verify-ca checks the certificate, verify-full also the host name. Default: verify-full for Amazon RDS and with auth iam, else prefer",
+    ),
+  ca: z
+    .string()
+    .optional()
+    .describe(
+      'PEM certificates to trust for verify-ca and verify-full, or `rds` for those of Amazon RDS. Default: the system’s, for an RDS host name also those of RDS',
+    ),
+});
+
+/** What a login needs of a config. */
+export type DatabaseConnectionConfig = z.output<z.ZodObject<ReturnType<typeof connectionKeys>>>;
+
+/** How records become rows of tables. */
+export const rowKeys = (qualified: string) => ({
+  table: z
+    .string()
+    .min(1)
+    .regex(/^([^$]|\$(?!\{)|\$\{topic\})*$/, `the only reference is ${topicReference}`)
+    .default(topicReference)
+    .describe(`table that records go to, as table or ${qualified}; ${topicReference} stands for the topic's name`),
+  mode: z
+    .enum(['insert', 'upsert'])
+    .optional()
+    .describe(
+      'insert: every record is a new row; upsert: a record replaces the row of its key. Default: upsert where records have keys, else insert',
+    ),
+  keyFields: z
+    .array(z.string().min(1))
+    .min(1)
+    .optional()
+    .describe(
+      'names of the primary key’s columns, taken from the record’s key where it has them, else from its value. Default: the fields of the key',
+    ),
+  delete: z
+    .boolean()
+    .default(true)
+    .describe(
+      'upsert only. true: a record without value (a tombstone) deletes the row of its key; false: it is passed over',
+    ),
+  create: z.boolean().default(true).describe('create a table that is missing'),
+  evolve: z
+    .enum(['add', 'ignore', 'fail'])
+    .default('add')
+    .describe(
+      'what happens to a field the table has no column for. add: the column is added; ignore: the field is left out; fail: the task stops',
+    ),
+});
+
+/** What a config of these keys must hold, each with what to say where it does not. */
+export const databaseRules = {
+  address: [
+    ({ url, host, database, user, password }: DatabaseConnectionConfig) => {
+      const parts = [host, database, user];
+      if (url !== undefined) return [...parts, password].every((part) => part === undefined);
+      return parts.every((part) => part !== undefined);
+    },
+    'give either `url`, or `host`, `database` and `user`',
+  ],
+  /** Where what is read is not of one database. */
+  server: [
+    ({ url, host, user, password }: DatabaseConnectionConfig) => {
+      const parts = [host, user];
+      if (url !== undefined) return [...parts, password].every((part) => part === undefined);
+      return parts.every((part) => part !== undefined);
+    },
+    'give either `url`, or `host` and `user`',
+  ],
+  iamHasNoSecret: [
+    ({ auth, url, password }: DatabaseConnectionConfig) =>
+      auth === 'password' || (url === undefined && password === undefined),
+    {
+      path: ['auth'] as string[],
+      message: 'iam needs no secret: give `host`, `database` and `user`, and leave `url` and `password` out',
+    },
+  ],
+  iamIsEncrypted: [
+    ({ auth, ssl }: DatabaseConnectionConfig) => auth === 'password' || (ssl !== 'disable' && ssl !== 'prefer'),
+    {
+      path: ['ssl'] as string[],
+      message: 'with auth iam the connection must be encrypted: use require, verify-ca or verify-full',
+    },
+  ],
+  keyFieldsNeedUpsert: [
+    ({ mode, keyFields }: { readonly mode?: string | undefined; readonly keyFields?: unknown }) =>
+      mode !== 'insert' || keyFields === undefined,
+    {
+      path: ['keyFields'] as string[],
+      message: 'keyFields belongs to mode upsert: with mode insert no row replaces another',
+    },
+  ],
+} as const;

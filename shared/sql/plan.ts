@@ -1,0 +1,152 @@
+import { gatherGroup, type RecordBatch, type RecordGroup } from '../connect/batch.ts';
+import type { Rejected } from '../connect/connector.ts';
+import { unwrapped } from '../connect/envelope.ts';
+import { rowError } from '../connect/errors.ts';
+import {
+  type Check,
+  forEachChange,
+  judge,
+  type LaidColumn,
+  type Layout,
+  type Limits,
+  layoutOf,
+  type RowsConfig,
+  type Verdict,
+} from './layout.ts';
+
+/** A table that is ready for records of one layout. */
+export interface Target {
+  readonly table: { readonly sql: string };
+  readonly columns: readonly LaidColumn[];
+  /** What the columns of this very table would change in silence. */
+  readonly checks?: ReadonlyMap<LaidColumn, Check>;
+}
+
+export interface Targets<T extends Target> {
+  of(group: RecordGroup, layout: Layout): Promise<T>;
+}
+
+/** What of a group is written. */
+export interface Part<T extends Target> {
+  readonly target: T;
+  readonly group: RecordGroup;
+  /** The batch index of each row. */
+  readonly origins: Uint32Array;
+}
+
+/** Rows of one target that are written together, in order. */
+export type Run<T extends Target> = readonly Part<T>[];
+
+export interface Plan<T extends Target> {
+  readonly parts: readonly Part<T>[];
+  readonly rejected: readonly Rejected[];
+}
+
+/** What can be said of a batch without asking the server: how the records of each group become rows, and which do not. */
+export type Judged = readonly {
+  /** Flat rows, also where the records are changes. */
+  readonly group: RecordGroup;
+  readonly layout: Layout;
+  readonly verdict: Verdict;
+}[];
+
+export const judgeBatch = ({ groups }: RecordBatch, config: RowsConfig, limits: Limits): Judged =>
+  groups.map((given) => {
+    const group = unwrapped(given);
+    const layout = layoutOf(group, config, limits);
+    return { group, layout, verdict: judge(group, layout, config, limits) };
+  });
+
+/** Finds what each record becomes; makes and changes tables on the way, so never inside a transaction. */
+export const planOf = async <T extends Target>(judged: Judged, targets: Targets<T>): Promise<Plan<T>> => {
+  const parts: Part<T>[] = [];
+  const rejected: Rejected[] = [];
+  let start = 0;
+  for (const { group, layout, verdict } of judged) {
+    const { rows, refused } = verdict;
+    const refuse = (row: number, problem: string) =>
+      rejected.push({ index: start + row, error: rowError(`record of topic ${group.topic}: ${problem}`) });
+    for (const [row, problem] of refused) refuse(row, problem);
+    if ((rows?.length ?? group.count) > 0) {
+      const target = await targets.of(group, layout);
+      const kept = withoutChanges(group, rows, target, refuse);
+      const count = kept?.length ?? group.count;
+      if (count > 0)
+        parts.push({
+          target,
+          group: kept === undefined ? group : gatherGroup(group, kept),
+          origins: kept === undefined ? countFrom(start, count) : kept.map((row) => start + row),
+        });
+    }
+    start += group.count;
+  }
+  return { parts, rejected };
+};
+
+/** The rows that the target's columns hold as they are; undefined: all. */
+const withoutChanges = (
+  group: RecordGroup,
+  rows: Uint32Array | undefined,
+  { checks }: Target,
+  refuse: (row: number, problem: string) => void,
+): Uint32Array | undefined => {
+  const changed = new Map<number, string>();
+  for (const [column, check] of checks ?? []) forEachChange(group, column, check, (row, why) => changed.set(row, why));
+  if (changed.size === 0) return rows;
+  const candidates = rows ?? countFrom(0, group.count);
+  for (const row of candidates) if (changed.has(row)) refuse(row, changed.get(row)!);
+  return candidates.filter((row) => !changed.has(row));
+};
+
+export const countFrom = (start: number, count: number): Uint32Array => {
+  const numbers = new Uint32Array(count);
+  for (let i = 0; i < count; i++) numbers[i] = start + i;
+  return numbers;
+};
+
+/** Each group on its own: source order across tables, which foreign keys may need. */
+export const inSourceOrder = <T extends Target>(parts: readonly Part<T>[]): readonly Run<T>[] =>
+  parts.map((part) => [part]);
+
+/** Groups that interleave put together: source order within each table, and far fewer statements. */
+export const byTable = <T extends Target>(parts: readonly Part<T>[]): readonly Run<T>[] => {
+  const runs: Part<T>[][] = [];
+  const lastRun = new Map<string, Part<T>[]>();
+  for (const part of parts) {
+    const { sql } = part.target.table;
+    let run = lastRun.get(sql);
+    if (run === undefined || run[0]!.target !== part.target) {
+      run = [];
+      runs.push(run);
+      lastRun.set(sql, run);
+    }
+    run.push(part);
+  }
+  return runs;
+};
+
+/** The rows of a run counted through. */
+export interface Rows {
+  readonly count: number;
+  /** The first row of each part. */
+  readonly starts: readonly number[];
+  /** The batch index of a row. */
+  origin(row: number): number;
+}
+
+export const rowsOf = (run: Run<Target>): Rows => {
+  const starts: number[] = [];
+  let count = 0;
+  for (const { group } of run) {
+    starts.push(count);
+    count += group.count;
+  }
+  return {
+    count,
+    starts,
+    origin(row) {
+      const i = starts.findLastIndex((start) => start <= row);
+      return run[i]!.origins[row - starts[i]!]!;
+    },
+  };
+};

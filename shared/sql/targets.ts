@@ -1,0 +1,35 @@
+import type { RecordGroup } from '../connect/batch.ts';
+import { type Schema, sameSchema } from '../connect/schema.ts';
+import type { Layout } from './layout.ts';
+import type { Target, Targets } from './plan.ts';
+
+interface Known<T extends Target> {
+  readonly key: Schema | undefined;
+  readonly value: Schema;
+  readonly columnCount: number;
+  readonly target: T;
+}
+
+/** The targets of one session: each is prepared once for a topic and its schemas. */
+export const rememberTargets = <T extends Target>(
+  prepare: (group: RecordGroup, layout: Layout) => Promise<T>,
+): Targets<T> => {
+  const known = new Map<string, Known<T>[]>();
+  return {
+    async of(group, layout) {
+      const { topic } = group;
+      const candidates = known.get(topic) ?? [];
+      const columnCount = layout.columns.length;
+      const same = candidates.find(
+        ({ key, value, ...one }) =>
+          one.columnCount === columnCount &&
+          sameSchema(value, group.value.schema) &&
+          sameSchema(key, group.key?.schema),
+      );
+      if (same !== undefined) return same.target;
+      const target = await prepare(group, layout);
+      known.set(topic, [...candidates, { key: group.key?.schema, value: group.value.schema, columnCount, target }]);
+      return target;
+    },
+  };
+};
