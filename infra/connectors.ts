@@ -5,6 +5,7 @@ import { FileSinkConfig } from '../functions/file/sink-config.ts';
 import { FileSourceConfig } from '../functions/file/source-config.ts';
 import { MysqlCdcConfig, topicsOf } from '../functions/mysql/cdc-config.ts';
 import { MysqlSinkConfig } from '../functions/mysql/config.ts';
+import { PostgresCdcConfig, topicsOf as postgresTopicsOf } from '../functions/postgres/cdc-config.ts';
 import { PostgresSinkConfig } from '../functions/postgres/config.ts';
 import type { Delivery, Replay } from '../shared/connect/connector.ts';
 import { loginToRds, type Place, type Right, readObjectsAt, writeObjectsAt } from './connector-access.ts';
@@ -73,6 +74,18 @@ const mysqlCdc: SourcePlugin<typeof MysqlCdcConfig> = {
   handler: 'functions/mysql/cdc.handler.ts',
 };
 
+const postgresCdc: SourcePlugin<typeof PostgresCdcConfig> = {
+  plugin: 'postgres-cdc',
+  role: 'source',
+  schema: PostgresCdcConfig,
+  replay: 'exact',
+  topics: postgresTopicsOf,
+  module: 'functions/postgres/cdc-source.ts',
+  exportName: 'postgresCdcSource',
+  handler: 'functions/postgres/cdc.handler.ts',
+  access: ({ auth, user }, place) => (auth === 'iam' ? loginToRds(user!, place) : []),
+};
+
 const fileDirectory: SinkPlugin<typeof FileSinkConfig> = {
   plugin: 'file',
   role: 'sink',
@@ -108,7 +121,11 @@ const mysql: SinkPlugin<typeof MysqlSinkConfig> = {
 };
 
 /** By name. What `connector:` of a source in YAML may be. */
-export const sourcePlugins: readonly SourcePlugin[] = [file, mysqlCdc] as unknown as readonly SourcePlugin[];
+export const sourcePlugins: readonly SourcePlugin[] = [
+  file,
+  mysqlCdc,
+  postgresCdc,
+] as unknown as readonly SourcePlugin[];
 export const sinkPlugins: readonly SinkPlugin[] = [fileDirectory, postgres, mysql];
 
 /** Relative paths in a config are from `directory`: the pipeline file's, or else where the app is run. */
@@ -137,6 +154,10 @@ export const fileSource = (config: z.input<typeof FileSourceConfig>): Source =>
 /** Reads the rows of MySQL's and MariaDB's tables and all their changes. */
 export const mysqlCdcSource = (config: z.input<typeof MysqlCdcConfig>): Source =>
   sourceOf(mysqlCdc as unknown as SourcePlugin, config);
+
+/** Reads the changes of PostgreSQL's tables from a replication slot. */
+export const postgresCdcSource = (config: z.input<typeof PostgresCdcConfig>): Source =>
+  sourceOf(postgresCdc as unknown as SourcePlugin, config);
 
 /** Writes files into a directory: JSON lines, CSV, Parquet or lines of text. */
 export const fileSink = (config: z.input<typeof FileSinkConfig>): Sink => sinkOf(fileDirectory, config);

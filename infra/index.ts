@@ -4,6 +4,7 @@ export {
   fileSource,
   mysqlCdcSource,
   mysqlSink,
+  postgresCdcSource,
   postgresSink,
   type Sink,
   type Source,

@@ -5,6 +5,7 @@ import { ConnectError, type ConnectErrorOptions, type ErrorCode } from '../../sh
 import { type Login, loginOf, tlsOf } from '../../shared/lambda/database-login.ts';
 import type { Connection as SqlConnection } from '../../shared/sql/session.ts';
 import { postgresServer } from './config.ts';
+import { copyOutQuery, type Pages } from './copy-out.ts';
 
 /** One session. */
 export interface Connection extends SqlConnection {
@@ -13,6 +14,8 @@ export interface Connection extends SqlConnection {
    * chunk may be used again when the next is asked for.
    */
   copy(text: string, chunks: Iterable<Uint8Array>): Promise<void>;
+  /** Runs one COPY … TO STDOUT. What else is asked of the connection waits until all of it is read. */
+  copyOut(text: string): Pages;
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -115,6 +118,11 @@ const wrap = (client: pg.Client): Connection => {
       }),
     copy: (text, chunks) =>
       guarded(() => new Promise((resolve, reject) => client.query(copyQuery(text, chunks, resolve, reject)))),
+    copyOut(text) {
+      const { query, pages } = copyOutQuery(text, (error) => classify(error, 'PostgreSQL'));
+      client.query(query as unknown as pg.Submittable);
+      return pages;
+    },
     destroy() {
       alive = false;
       client.connection.stream.destroy();

@@ -84,6 +84,7 @@ const budgets: Readonly<Record<string, { readonly kb: number; readonly packages:
   processor: { kb: 280, packages: core },
   'file-source': { kb: 450, packages: [...core, 'zod'] },
   'mysql-cdc-source': { kb: 1500, packages: [...core, ...zongji] },
+  'postgres-cdc-source': { kb: 700, packages: [...core, ...pg] },
   'file-sink': { kb: 500, packages: [...core, ...parquet] },
   'postgres-sink': { kb: 700, packages: [...core, ...pg] },
   'mysql-sink': { kb: 1420, packages: [...core, ...mysql] },
@@ -93,6 +94,9 @@ const budgets: Readonly<Record<string, { readonly kb: number; readonly packages:
   'direct-mysql-cdc-file': { kb: 1600, packages: [...core, ...zongji, ...parquet] },
   'direct-mysql-cdc-postgres': { kb: 1800, packages: [...core, ...zongji, ...pg] },
   'direct-mysql-cdc-mysql': { kb: 1500, packages: [...core, ...zongji] },
+  'direct-postgres-cdc-file': { kb: 850, packages: [...core, ...pg, ...parquet] },
+  'direct-postgres-cdc-postgres': { kb: 750, packages: [...core, ...pg] },
+  'direct-postgres-cdc-mysql': { kb: 1650, packages: [...core, ...pg, ...mysql] },
 };
 
 const packagesOf = (files: readonly string[]): readonly string[] =>

@@ -1,0 +1,134 @@
+import type { OpenContext, Problem } from '../../shared/connect/connector.ts';
+import { isCode } from '../../shared/connect/errors.ts';
+import type { PostgresCdcConfig } from './cdc-config.ts';
+import { type Connection, connect, quote } from './client.ts';
+import { includedTables, missingTables, type PublishedTable } from './publication.ts';
+import { readSlot, requirePosition, type SlotNames, type SlotState, slotNames } from './slot.ts';
+
+/** Every problem at once, with the statement that mends it. */
+export const checkCdc = async (context: OpenContext<PostgresCdcConfig>): Promise<readonly Problem[]> => {
+  const { config, connector, signal } = context;
+  const names = slotNames(config, context);
+  let connection: Connection;
+  try {
+    connection = await connect(config, `sluice ${connector} check`, signal);
+  } catch (error) {
+    return [(error as Error).message];
+  }
+  const cut = () => connection.destroy();
+  signal.addEventListener('abort', cut, { once: true });
+  try {
+    const [server] = await connection.query<Server>(serverQuery, [names.publication]);
+    // Nothing else can be asked of a standby.
+    if (server!.isStandby) return ['the server is a standby: connect to the primary server'];
+    const state = await readSlot(connection, names.slot);
+    const tables = await includedTables(connection, config, names.publication);
+    return [
+      ...serverProblems(server!, state, names),
+      ...slotProblems(server!, state, names),
+      ...publicationProblems(server!, tables, names),
+      ...missingTables(config, tables).map((table) => `there is no table ${table}: make it, or mend tables`),
+      ...tables.flatMap((table) => tableProblems(server!, table)),
+    ];
+  } finally {
+    signal.removeEventListener('abort', cut);
+    await connection.close();
+  }
+};
+
+interface Server {
+  readonly role: string;
+  readonly database: string;
+  readonly version: number;
+  readonly isStandby: boolean;
+  readonly walLevel: string;
+  readonly maxSlots: number;
+  readonly slots: number;
+  /** Bytes; null: no limit. */
+  readonly maxKept: number | null;
+  readonly mayReplicate: boolean;
+  readonly mayCreate: boolean;
+  readonly hasPublication: boolean;
+}
+
+/** On RDS the right to replicate is a role's. */
+const serverQuery = `SELECT current_user AS role, current_database() AS database, pg_is_in_recovery() AS "isStandby",
+  current_setting('server_version_num')::int AS version, current_setting('wal_level') AS "walLevel",
+  current_setting('max_replication_slots')::int AS "maxSlots", (SELECT count(*)::int FROM pg_replication_slots) AS slots,
+  (SELECT CASE WHEN setting::float8 < 0 THEN NULL ELSE setting::float8 * 1048576 END FROM pg_settings WHERE name = 'max_slot_wal_keep_size') AS "maxKept",
+  rolreplication OR rolsuper OR EXISTS (SELECT FROM pg_roles r WHERE r.rolname = 'rds_replication' AND pg_has_role(r.oid, 'USAGE')) AS "mayReplicate",
+  has_database_privilege(current_database(), 'CREATE') AS "mayCreate",
+  EXISTS (SELECT FROM pg_publication WHERE pubname = $1) AS "hasPublication"
+  FROM pg_roles WHERE rolname = current_user`;
+
+const serverProblems = (server: Server, state: SlotState, { slot }: SlotNames): Problem[] => {
+  const { role, walLevel, maxSlots, slots } = server;
+  const problems: Problem[] = [];
+  if (server.version < 140_000) problems.push(`the server is PostgreSQL ${state.version}: needed is 14 or newer`);
+  if (walLevel !== 'logical')
+    problems.push(
+      `wal_level is ${walLevel}: ALTER SYSTEM SET wal_level = logical, and restart the server (on RDS: rds.logical_replication = 1 in its parameter group)`,
+    );
+  if (!server.mayReplicate)
+    problems.push(
+      `role ${role} may not read changes: ALTER ROLE ${quote(role)} REPLICATION (on RDS: GRANT rds_replication TO ${quote(role)})`,
+    );
+  if (state.slot === undefined && slots >= maxSlots)
+    problems.push(
+      `all ${maxSlots} replication slots are taken, ${slot} needs one: ALTER SYSTEM SET max_replication_slots = ${maxSlots + 5}, and restart the server, or drop one that pg_replication_slots shows as inactive`,
+    );
+  return problems;
+};
+
+const slotProblems = ({ maxKept }: Server, state: SlotState, names: SlotNames): Problem[] => {
+  if (state.slot === undefined) return [];
+  try {
+    requirePosition(state, names, undefined);
+  } catch (error) {
+    if (isCode(error, 'CONFIG_INVALID') || isCode(error, 'LOST_POSITION')) return [error.message];
+    throw error;
+  }
+  const { retained } = state.slot;
+  if (maxKept === null || retained < maxKept / 2) return [];
+  const mb = (bytes: number) => `${Math.round(bytes / 1_048_576)} MB`;
+  return [
+    `the server keeps ${mb(retained)} of WAL for replication slot ${names.slot}, and gives it up at ${mb(maxKept)}: have the connector run more often, or ALTER SYSTEM SET max_slot_wal_keep_size = '${mb(4 * maxKept).replace(' ', '')}'`,
+  ];
+};
+
+const publicationProblems = (
+  { role, database, mayCreate, hasPublication }: Server,
+  tables: readonly PublishedTable[],
+  { publication }: SlotNames,
+): Problem[] => {
+  if (!hasPublication)
+    return mayCreate
+      ? []
+      : [
+          `role ${role} may not make publication ${publication}: GRANT CREATE ON DATABASE ${quote(database)} TO ${quote(role)}, or have the owner of the tables make it and name it as publicationName`,
+        ];
+  const missing = tables.filter(({ isPublished, isOwned }) => !isPublished && !isOwned).map(sqlName);
+  return missing.length === 0
+    ? []
+    : [
+        `publication ${publication} lacks ${missing.join(', ')}: ALTER PUBLICATION ${quote(publication)} ADD TABLE ${missing.join(', ')}`,
+      ];
+};
+
+const sqlName = ({ schema, name }: PublishedTable): string => `${quote(schema)}.${quote(name)}`;
+
+const tableProblems = ({ role, hasPublication }: Server, table: PublishedTable): Problem[] => {
+  const name = sqlName(table);
+  const problems: Problem[] = [];
+  if (!table.maySelect)
+    problems.push(`role ${role} may not SELECT on ${name}: GRANT SELECT ON ${name} TO ${quote(role)}`);
+  if (!hasPublication && !table.isOwned)
+    problems.push(
+      `role ${role} does not own ${name}, and so may not publish it: have its owner make the publication and name it as publicationName`,
+    );
+  if (table.identity === 'n' || (table.identity === 'd' && !table.hasKey))
+    problems.push(
+      `table ${name} has no primary key, so that updates and deletes of it would fail: ALTER TABLE ${name} ADD PRIMARY KEY (…), or ALTER TABLE ${name} REPLICA IDENTITY FULL`,
+    );
+  return problems;
+};

@@ -1,0 +1,113 @@
+import * as z from 'zod';
+import { connectionKeys, databaseRules } from '../../shared/connect/database-config.ts';
+import { postgresServer } from './config.ts';
+
+const tableName = z.string().regex(/^[^.]+\..+$/, 'a table is schema.table; * stands for any characters');
+
+export const PostgresCdcConfig = z
+  .strictObject({
+    ...connectionKeys(postgresServer),
+    topicPrefix: z
+      .string()
+      .regex(/^[A-Za-z0-9._-]{1,100}$/, '1 to 100 of the characters A-Z a-z 0-9 . _ -')
+      .describe(
+        'name of this server in topics, offsets and records: a table goes to the topic <prefix>.<schema>.<table>',
+      ),
+    tables: z
+      .array(tableName)
+      .min(1)
+      .describe('tables to read, as schema.table; with a * it is a pattern, which needs `topic`'),
+    excludeTables: z.array(tableName).default([]).describe('tables to leave out of a pattern'),
+    excludeColumns: z
+      .array(z.string().regex(/^[^.]+\..+\..+$/, 'a column is schema.table.column'))
+      .default([])
+      .describe('columns to leave out of rows, as schema.table.column; those of the key stay'),
+    topic: z
+      .string()
+      .regex(/^[A-Za-z0-9._-]{1,200}$/, 'a topic is 1 to 200 of the characters A-Z a-z 0-9 . _ -')
+      .optional()
+      .describe('one topic for all tables. Default: a topic for each'),
+    slotName: z
+      .string()
+      .regex(/^[a-z0-9_]{1,63}$/, '1 to 63 of the characters a-z 0-9 _')
+      .optional()
+      .describe('replication slot. Default: made of the names of deployment and connector'),
+    slotFailover: z
+      .boolean()
+      .default(false)
+      .describe('make the slot one that standbys keep (PostgreSQL 17): reading goes on after a failover'),
+    publicationName: z
+      .string()
+      .min(1)
+      .max(63)
+      .optional()
+      .describe('publication to read; one that is missing is made. Default: that of the slot'),
+    skippedOperations: z
+      .array(z.enum(['c', 'u', 'd', 't']))
+      .default(['t'])
+      .describe('changes to pass over: c inserts, u updates, d deletes, t truncates'),
+    tombstonesOnDelete: z
+      .boolean()
+      .default(true)
+      .describe('after a delete a record without value follows, which deletes the row in sinks for tables'),
+  })
+  .refine(...databaseRules.address)
+  .refine(...databaseRules.iamHasNoSecret)
+  .refine(...databaseRules.iamIsEncrypted)
+  .superRefine(({ tables, topic }, ctx) => {
+    const pattern = tables.find((table) => table.includes('*'));
+    if (pattern !== undefined && topic === undefined)
+      ctx.addIssue({
+        code: 'custom',
+        path: ['topic'],
+        message: `${pattern} matches tables that are not known yet; say which topic they go to, or list the tables`,
+      });
+  });
+
+export type PostgresCdcConfig = z.output<typeof PostgresCdcConfig>;
+
+/** A topic takes fewer characters than a table's name. */
+export const topicOf = (
+  { topic, topicPrefix }: Pick<PostgresCdcConfig, 'topic' | 'topicPrefix'>,
+  table: string,
+): string => topic ?? `${topicPrefix}.${table}`.replace(/[^A-Za-z0-9._-]/g, '_').slice(0, 200);
+
+export const topicsOf = (config: PostgresCdcConfig): readonly string[] => [
+  ...new Set(config.tables.map((table) => topicOf(config, table))),
+];
+
+const escaped = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&');
+
+const matcherOf = (patterns: readonly string[]): RegExp =>
+  new RegExp(`^(${patterns.map((pattern) => pattern.split('*').map(escaped).join('.*')).join('|')})$`);
+
+/** Whether a table, as schema.table, is one of those to read. */
+export const tableFilter = ({
+  tables,
+  excludeTables,
+}: Pick<PostgresCdcConfig, 'tables' | 'excludeTables'>): ((table: string) => boolean) => {
+  const included = matcherOf(tables);
+  const excluded = excludeTables.length === 0 ? undefined : matcherOf(excludeTables);
+  return (table) => included.test(table) && excluded?.test(table) !== true;
+};
+
+const count = z.int().nonnegative();
+
+/** A place in the changes of one slot. Stored: a change of its shape needs a reader for this one. */
+export const PostgresCdcOffset = z.strictObject({
+  lsn: z
+    .string()
+    .regex(/^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/)
+    .describe('All transactions whose commit record begins before it are passed.'),
+  row: count
+    .optional()
+    .describe(
+      'Inside the transaction whose commit record begins at `lsn`: how many of its changes are passed, of all tables.',
+    ),
+  record: count.optional().describe('How many records of the change after those are passed.'),
+  system: z.string().describe("The server's system identifier: another one has other changes at the same place."),
+  timeline: count.describe('Changes with every failover to a standby and every restore.'),
+  slot: z.string().describe('What a slot has let go it never gives again, and another slot may begin later.'),
+});
+
+export type PostgresCdcOffset = z.output<typeof PostgresCdcOffset>;

@@ -1,0 +1,40 @@
+import { defineSource, type OpenContext } from '../../shared/connect/connector.ts';
+import { checkCdc } from './cdc-check.ts';
+import { PostgresCdcConfig, PostgresCdcOffset, topicsOf } from './cdc-config.ts';
+import { createTask } from './cdc-task.ts';
+import { type Connection, connect } from './client.ts';
+import { dropUpstream, makeUpstream } from './publication.ts';
+import { readSlot, slotNames } from './slot.ts';
+
+/** Reads the changes of tables from a replication slot, in the order in which transactions committed. */
+export const postgresCdcSource = defineSource({
+  type: 'postgres-cdc',
+  config: PostgresCdcConfig,
+  offset: PostgresCdcOffset,
+  replay: 'exact',
+  topics: topicsOf,
+  check: checkCdc,
+  created: (context) => withConnection(context, (connection) => makeUpstream(connection, context)),
+  deleted: (context) => withConnection(context, (connection) => dropUpstream(connection, context)),
+  lag: (context) =>
+    withConnection(context, async (connection) => {
+      const { slot } = await readSlot(connection, slotNames(context.config, context).slot);
+      return slot === undefined ? {} : { bytes: slot.retained };
+    }),
+  open: async (context) => createTask(context),
+});
+
+const withConnection = async <T>(
+  { config, connector, signal }: OpenContext<PostgresCdcConfig>,
+  work: (connection: Connection) => Promise<T>,
+): Promise<T> => {
+  const connection = await connect(config, `sluice ${connector}`, signal);
+  const cut = () => connection.destroy();
+  signal.addEventListener('abort', cut, { once: true });
+  try {
+    return await work(connection);
+  } finally {
+    signal.removeEventListener('abort', cut);
+    await connection.close();
+  }
+};

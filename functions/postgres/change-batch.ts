@@ -1,0 +1,98 @@
+import { batchOfGroups } from '../../shared/connect/batch.ts';
+import { freeBuffer } from '../../shared/connect/buffers.ts';
+import type { Budget, Poll, RejectedSourceRecord } from '../../shared/connect/connector.ts';
+import { rowError } from '../../shared/connect/errors.ts';
+import type { PostgresCdcOffset } from './cdc-config.ts';
+import type { Place, Taker } from './changes.ts';
+import { createGroup, type GroupBuilder, type RowGroup, type RowPlace, type SourceNames } from './row-columns.ts';
+
+/** One poll's records in the making. */
+export interface ChangeBatch extends Taker {
+  /** Records taken, those that will be refused included. */
+  readonly count: number;
+  finish(offsetAt: (place: Place) => PostgresCdcOffset): FinishedBatch;
+}
+
+export type FinishedBatch = Pick<Poll<PostgresCdcOffset>, 'batch' | 'position' | 'release'> & {
+  readonly rejected: readonly RejectedSourceRecord<PostgresCdcOffset>[];
+};
+
+export const createBatch = (
+  { maxRecords, maxBytes }: Pick<Budget, 'maxRecords' | 'maxBytes'>,
+  partition: { readonly server: string },
+  names: SourceNames,
+): ChangeBatch => {
+  const finished: { readonly rows: RowGroup; readonly topic: string }[] = [];
+  /** Pages that nothing else reads. */
+  const left: Buffer[] = [];
+  let current: GroupBuilder | undefined;
+  let count = 0;
+  let bytes = 0;
+
+  const settle = () => {
+    if (current !== undefined) finished.push({ rows: current.finish(), topic: current.layout.topic });
+    current = undefined;
+  };
+
+  return {
+    get count() {
+      return count;
+    },
+    take(layout, page, row, place, size) {
+      if (count >= maxRecords || (count > 0 && bytes >= maxBytes)) return false;
+      if (current?.layout !== layout || current.page !== page) {
+        settle();
+        current = createGroup(layout, page, names);
+      }
+      current.add(row, place);
+      count++;
+      bytes += size;
+      return true;
+    },
+    leave(page) {
+      settle();
+      left.push(page);
+    },
+    finish(offsetAt) {
+      settle();
+      const at = ({ transaction, row, record }: RowPlace) => ({
+        partition,
+        offset: offsetAt({ lsn: transaction.lsn, row, record }),
+      });
+      const filled = finished.flatMap(({ rows }) => (rows.group === undefined ? [] : [{ rows, group: rows.group }]));
+      return {
+        batch: batchOfGroups(filled.map(({ group }) => group)),
+        position(index) {
+          let row = index;
+          for (const { rows, group } of filled) {
+            if (row < group.count) return at(rows.placeOf(row));
+            row -= group.count;
+          }
+          throw new RangeError(`record ${index} of a batch of ${index - row}`);
+        },
+        rejected: rejectedOf(finished, at),
+        release() {
+          for (const page of left) freeBuffer(page);
+        },
+      };
+    },
+  };
+};
+
+const rejectedOf = (
+  finished: readonly { readonly rows: RowGroup; readonly topic: string }[],
+  at: (place: RowPlace) => Pick<RejectedSourceRecord<PostgresCdcOffset>, 'partition' | 'offset'>,
+): RejectedSourceRecord<PostgresCdcOffset>[] => {
+  let before = 0;
+  return finished.flatMap(({ rows, topic }) => {
+    const rejected = rows.bad.map(({ index, place, problem, raw }) => ({
+      index: before + index,
+      error: rowError(`a change of topic ${topic}: ${problem}`),
+      raw,
+      topic,
+      ...at(place),
+    }));
+    before += rows.group?.count ?? 0;
+    return rejected;
+  });
+};

@@ -1,0 +1,76 @@
+import { randomUUID } from 'node:crypto';
+import pg from 'pg';
+import { afterAll, beforeAll } from 'vitest';
+import { postgresCdcSource } from '../../../functions/postgres/cdc-source.ts';
+import type { Value } from '../../../shared/connect/schema.ts';
+import { describeSource, type ExpectedRecord } from '../../kit/describe-source.ts';
+import { type PostgresServer, startPostgres } from '../../kit/postgres-server.ts';
+import { contextOf, logical } from './cdc-fixture.ts';
+
+let server: PostgresServer;
+let db: pg.Client;
+beforeAll(async () => {
+  server = await startPostgres(logical);
+  db = new pg.Client(server.url);
+  await db.connect();
+});
+afterAll(async () => {
+  await db?.end();
+  await server?.stop();
+});
+
+describeSource('postgres-cdc', async () => {
+  const schema = `c_${randomUUID().slice(0, 8)}`;
+  await db.query(`CREATE SCHEMA ${schema}; SET search_path = ${schema};
+    CREATE TABLE a (id int PRIMARY KEY, name text); CREATE TABLE b (id int PRIMARY KEY, name text);
+    CREATE TABLE other (id int PRIMARY KEY)`);
+  const config = {
+    url: server.url,
+    topicPrefix: schema,
+    tables: [`${schema}.a`, `${schema}.b`],
+    slotName: schema,
+    publicationName: schema,
+  };
+  await postgresCdcSource.created!(contextOf(config));
+  // A publication may hold more than is read.
+  await db.query(`ALTER PUBLICATION ${schema} ADD TABLE other`);
+  let seen = 0;
+  const read = async (): Promise<ExpectedRecord[]> => {
+    const task = await postgresCdcSource.open(contextOf(config));
+    const poll = await task.poll(
+      { get: () => undefined, all: () => [] },
+      { maxRecords: 1000, maxBytes: 1e9, signal: new AbortController().signal },
+    );
+    await task.close();
+    return Array.from(poll.batch, ({ topic, key, value }) => ({ topic, key, value: value as Value }));
+  };
+  await db.query(`BEGIN; INSERT INTO a SELECT n, 'x' || n FROM generate_series(1, 4) n; INSERT INTO other VALUES (1);
+    UPDATE b SET id = 1; INSERT INTO b VALUES (1, 'b'); UPDATE a SET name = 'y' WHERE id = 2; COMMIT`);
+  await db.query('UPDATE a SET id = 20 WHERE id = 2');
+  await db.query('INSERT INTO other VALUES (2)');
+  await db.query('DELETE FROM a WHERE id IN (1, 3)');
+  await db.query("BEGIN; INSERT INTO b VALUES (2, 'c'); INSERT INTO other VALUES (3); COMMIT");
+  // What was read at once is what every other way of reading must give; cdc-changes.test.ts holds what it is.
+  const expected = await read();
+  seen = expected.length;
+  return {
+    source: postgresCdcSource,
+    config,
+    expected,
+    async more() {
+      await db.query(`INSERT INTO ${schema}.a VALUES (100, 'more'), (101, NULL)`);
+      const all = await read();
+      const more = all.slice(seen);
+      seen = all.length;
+      return more;
+    },
+    async replace() {
+      await db.query(`SELECT pg_drop_replication_slot('${schema}')`);
+      await db.query(`SELECT pg_create_logical_replication_slot('${schema}', 'pgoutput')`);
+    },
+    async cleanup() {
+      await postgresCdcSource.deleted!(contextOf(config));
+      await db.query(`DROP SCHEMA ${schema} CASCADE`);
+    },
+  };
+});
