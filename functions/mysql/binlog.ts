@@ -1,4 +1,10 @@
-import ZongJi, { type BinlogEvent, type ColumnInfo, type ColumnSchema } from '@vlasky/zongji';
+import ZongJi, {
+  type BinlogEvent,
+  type ColumnInfo,
+  type ColumnSchema,
+  GtidSet,
+  MariadbGtidPosition,
+} from '@vlasky/zongji';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import type { Connection } from './client.ts';
 import { isGeometry } from './column-type.ts';
@@ -69,6 +75,7 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
   const parts: { readonly part: BinlogPart; readonly bytes: number }[] = [];
   const tables = new Map<number, { readonly signature: string; readonly table: BinlogTable }>();
   let queuedBytes = 0;
+  let paused = false;
   let ended = false;
   let failure: unknown;
   let waiting: (() => void) | undefined;
@@ -80,7 +87,10 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
   const push = (part: BinlogPart, bytes: number) => {
     parts.push({ part, bytes });
     queuedBytes += bytes;
-    if (queuedBytes > aheadBytes) inner.connection?.pause();
+    if (queuedBytes > aheadBytes && !paused) {
+      paused = true;
+      inner.connection?.pause();
+    }
     wake();
   };
   const place = (): BinlogPlace => {
@@ -164,6 +174,8 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
       connection?.removeAllListeners('error');
       connection?.on('error', () => {});
       connection?.destroy();
+      // Which only says goodbye: a server that is still sending would go on.
+      connection?.stream.destroy();
     }
     wake();
   };
@@ -184,8 +196,12 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
       for (;;) {
         const taken = parts.shift();
         if (taken !== undefined) {
-          if (queuedBytes > aheadBytes && queuedBytes - taken.bytes <= aheadBytes) inner.connection?.resume();
           queuedBytes -= taken.bytes;
+          if (paused && queuedBytes <= aheadBytes / 2) {
+            paused = false;
+            // It may give more parts at once, and be paused again by them.
+            inner.connection?.resume();
+          }
           return taken.part;
         }
         if (failure !== undefined) throw failure;
@@ -213,6 +229,7 @@ interface InnerConnection {
   pause(): void;
   resume(): void;
   destroy(): void;
+  readonly stream: { destroy(): void };
   removeAllListeners(event: string): void;
   on(event: string, listener: () => void): void;
 }
@@ -258,3 +275,27 @@ const changesOf = (event: string, rows: readonly unknown[]): readonly RowChange[
 };
 
 const gtidOf = (event: BinlogEvent): string | undefined => (event as unknown as { gtid?: string }).gtid;
+
+/** The transactions of a MySQL GTID set (`uuid:1-5`) or up to a MariaDB GTID position (`0-1-1234`). */
+export interface Gtids {
+  has(gtid: string): boolean;
+}
+
+const parsed = new Map<string, Gtids>();
+
+export const gtidSetOf = (text: string): Gtids => {
+  const known = parsed.get(text);
+  if (known !== undefined) return known;
+  const made = parse(text);
+  parsed.set(text, made);
+  return made;
+};
+
+const parse = (text: string): Gtids => {
+  if (text.includes(':')) {
+    const set = GtidSet.parse(text);
+    return { has: (gtid) => set.contains(gtid) };
+  }
+  const position = MariadbGtidPosition.parse(text);
+  return { has: (gtid) => position.covers(gtid) };
+};

@@ -1,6 +1,6 @@
 import type { Value } from '../../shared/connect/schema.ts';
+import { gtidSetOf } from './binlog.ts';
 import type { TableOffset } from './cdc-config.ts';
-import { gtidSetOf } from './gtids.ts';
 import type { RowSchema } from './row-schema.ts';
 
 /**

@@ -6,10 +6,12 @@ import { type MysqlServer, startMysql } from '../kit/mysql-server.ts';
 import { type PostgresServer, startPostgres } from '../kit/postgres-server.ts';
 import { queryRows } from '../kit/rows.ts';
 import { seeded } from '../kit/seed.ts';
-import { makeWorkplace, messageOf, repository } from '../kit/sluice.ts';
+import { type Ended, makeWorkplace, messageOf, repository } from '../kit/sluice.ts';
 import { until } from '../kit/until.ts';
 
 const timeout = 400_000;
+/** About as long as the runs under which they happen. */
+const transactions = 6_000;
 
 let postgres: PostgresServer;
 beforeAll(async () => {
@@ -60,17 +62,17 @@ describe.each(['mariadb', 'mysql'] as const)('%s to PostgreSQL', (flavour) => {
     const random = seeded('changes');
     let writing = true;
     const writer = (async () => {
-      while (writing) await db.query(changeOf(random));
+      for (let i = 0; i < transactions && writing; i++) await db.query(changeOf(random));
     })();
     try {
       const { seed } = seeded('chaos');
-      messageOf(await place.sluice(['run', 'p.yaml', '--chaos', String(seed)], env));
-      messageOf(await place.sluice(['run', 'p.yaml'], env));
+      await drained(place.sluice(['run', 'p.yaml', '--chaos', String(seed)], env));
+      await drained(place.sluice(['run', 'p.yaml'], env));
     } finally {
       writing = false;
       await writer;
     }
-    messageOf(await place.sluice(['run', 'p.yaml'], env));
+    await drained(place.sluice(['run', 'p.yaml'], env));
 
     const source = async (sql: string) =>
       ((await db.query({ sql, rowsAsArray: true }))[0] as unknown as unknown[][]).map((row) => row.map(textOf));
@@ -109,6 +111,11 @@ const changeOf = (random: ReturnType<typeof seeded>): string => {
     ]),
   );
   return `BEGIN; ${statements.join('; ')}; COMMIT`;
+};
+
+const drained = async (run: Promise<Ended>) => {
+  const ended = await run;
+  expect(ended.code, messageOf(ended)).toBe(0);
 };
 
 const textOf = (value: unknown) => (value === null ? null : String(value));

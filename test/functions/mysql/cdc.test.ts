@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Struct } from '../../../shared/connect/schema.ts';
 import { describeSource } from '../../kit/describe-source.ts';
-import { createRunner, type Delivered, type SourceFixture } from '../../kit/source-runner.ts';
+import { createRunner, type Delivered, type OffsetMap, type SourceFixture } from '../../kit/source-runner.ts';
 import { useMysql } from './cdc-fixture.ts';
 
 /** Key, operation, row before and row after; a tombstone is its key alone. */
@@ -53,6 +53,23 @@ describe.each(['mariadb', 'mysql'] as const)('changes of %s', (flavour) => {
       [{ id: 2 }, 'c', null, { b: 5, id: 2, c: 'y' }],
       [{ id: 1 }, 'u', { id: 1, c: 'x' }, { id: 1, c: 'z' }],
     ]);
+  });
+
+  test('a run that ends while the server sends much more does not stand in the way of the next', async () => {
+    const name = await database();
+    await run(`CREATE TABLE t (id int PRIMARY KEY AUTO_INCREMENT, s longtext);
+      INSERT INTO t (s) VALUES (repeat('x', 1000000)); ${'INSERT INTO t (s) SELECT s FROM t LIMIT 8; '.repeat(6)}`);
+    const of = createRunner({ ...fixture({ tables: [`${name}.t`], snapshotMode: 'never' }), expected: [] });
+    const offsets: OffsetMap = new Map();
+    for (const maxRecords of [1, 2, 100])
+      await of.withTask(async (task) => {
+        for (let polls = 0; polls < 2; polls++) {
+          const poll = await of.pollOnce(task, offsets, { maxRecords, maxBytes: 1e9 });
+          of.advance(offsets, poll.offsets);
+        }
+      });
+    const { records } = await of.withTask((task) => of.readAll(task, offsets));
+    expect(records).toEqual([]);
   });
 
   const makeFixture = (snapshotMode: 'initial' | 'never') => async () => {
