@@ -8,6 +8,7 @@ import ZongJi, {
 import { ConnectError } from '../../shared/connect/errors.ts';
 import type { Connection } from './client.ts';
 import { isGeometry } from './column-type.ts';
+import { classify, lostPosition } from './errors.ts';
 
 /** A place between two transactions. `gtids`: all that came before it, where the server keeps GTIDs; it survives a failover. */
 export interface BinlogPlace {
@@ -116,7 +117,7 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
   });
   zongji.on('error', (error: unknown) => {
     // Behind the end of its log a server closes the connection.
-    if (!ended) failure ??= error;
+    if (!ended) failure ??= lostOrBroken(error, options.place);
     wake();
   });
   zongji.on('binlog', (event: BinlogEvent) => {
@@ -213,6 +214,16 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
     },
     close,
   };
+};
+
+/** The server could not read its log from there: it was purged, or is another one. */
+const FATAL_READING_BINLOG = 1236;
+
+const lostOrBroken = (error: unknown, { file, pos, gtids }: BinlogPlace): ConnectError => {
+  const { errno, message } = error as { readonly errno?: number; readonly message: string };
+  if (errno === FATAL_READING_BINLOG)
+    return lostPosition(`the binlog can't be read from ${gtids ?? `${file}:${pos}`}: ${message}`);
+  return classify(error, 'reading the binlog');
 };
 
 /** What this needs of zongji beyond its types. */

@@ -8,10 +8,12 @@ import {
   type SourceTask,
 } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
+import { checkSource } from './cdc-check.ts';
 import { MysqlCdcConfig, MysqlCdcOffset, type StreamOffset, type TableOffset, topicsOf } from './cdc-config.ts';
+import { lostPosition } from './errors.ts';
 import { createHandOver } from './hand-over.ts';
 import { rowSchemaOf } from './row-schema.ts';
-import { lostPosition, openServer, type Server, type View } from './server.ts';
+import { openServer, type Server, type View } from './server.ts';
 import { pollTable, type SnapshotTable } from './snapshot.ts';
 import { createStream, newPlaceMoved } from './stream.ts';
 
@@ -22,6 +24,7 @@ export const mysqlCdcSource = defineSource({
   offset: MysqlCdcOffset,
   replay: 'exact',
   topics: topicsOf,
+  check: checkSource,
   open: async (context) => createTask(context, await openServer(context)),
 });
 

@@ -76,3 +76,9 @@ export const errnoOf = (error: unknown): number | undefined => {
   const { cause } = error as { readonly cause?: DriverError };
   return error instanceof ConnectError && cause?.sqlState ? cause.errno : undefined;
 };
+
+export const lostPosition = (what: string): ConnectError =>
+  new ConnectError(
+    'LOST_POSITION',
+    `${what}: what came between is not to be had any more. Reset the offsets to read all rows again (sluice offsets reset), or set one that the server has`,
+  );

@@ -3,6 +3,7 @@ import { ConnectError } from '../../shared/connect/errors.ts';
 import type { BinlogOptions, BinlogPlace } from './binlog.ts';
 import type { MysqlCdcConfig, StreamOffset } from './cdc-config.ts';
 import { type Connection, connect } from './client.ts';
+import { lostPosition } from './errors.ts';
 
 /** What a source asks its server beside the binlog. */
 export interface Server {
@@ -80,12 +81,6 @@ export const openServer = async ({ config, connector, signal }: OpenContext<Mysq
   };
 };
 
-export const lostPosition = (what: string): ConnectError =>
-  new ConnectError(
-    'LOST_POSITION',
-    `${what}: what came between is not to be had any more. Reset the offsets to read all rows again (sluice offsets reset), or set one that the server has`,
-  );
-
 /** It lasts as long as the run: what waits longest is a batch that is written before more is read. */
 const viewSession = [
   'SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ',
@@ -149,7 +144,10 @@ const mariaDbGtids = async (connection: Connection, { file, pos }: BinlogPlace):
   return row?.gtids ?? '';
 };
 
-const catalogOf = async (connection: Connection, tables: readonly string[]): Promise<BinlogOptions['catalog']> => {
+export const catalogOf = async (
+  connection: Connection,
+  tables: readonly string[],
+): Promise<BinlogOptions['catalog']> => {
   const names = tables.map((table) => table.split('.'));
   const where = `(TABLE_SCHEMA, TABLE_NAME) IN (${names.map(() => '(?, ?)').join()})`;
   const columns = await connection.query<Columns[number] & { database: string; table: string; COLUMN_KEY: string }>(
