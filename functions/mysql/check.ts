@@ -1,36 +1,21 @@
 import type { OpenContext, Problem } from '../../shared/connect/connector.ts';
 import { isOneTable } from '../../shared/connect/database-config.ts';
-import { isCode } from '../../shared/connect/errors.ts';
+import { checkThrough, told } from '../../shared/sql/check.ts';
 import { type Connection, connect } from './client.ts';
 import type { MysqlSinkConfig } from './config.ts';
 import { createOffsetsTable } from './offsets.ts';
 import { engineProblem, keyProblem, loadTable, sqlName, tableOf } from './table.ts';
 
 /** Every problem at once, with the statement that mends it. */
-export const checkSink = async (context: OpenContext<MysqlSinkConfig>): Promise<readonly Problem[]> => {
-  const { config, connector, signal } = context;
-  let connection: Connection;
-  try {
-    connection = await connect(config, `sluice ${connector} check`, signal);
-  } catch (error) {
-    return [(error as Error).message];
-  }
-  const cut = () => connection.destroy();
-  signal.addEventListener('abort', cut, { once: true });
-  try {
-    const fixed = isOneTable(config.table) ? await tableProblems(connection, config).catch(told) : [];
-    return [...(await readOnlyProblem(connection)), ...(await offsetsProblems(connection, config)), ...fixed];
-  } finally {
-    signal.removeEventListener('abort', cut);
-    await connection.close();
-  }
-};
-
-/** A table that no record could go to is a problem like any other. */
-const told = (error: unknown): readonly Problem[] => {
-  if (isCode(error, 'CONFIG_INVALID')) return [error.message];
-  throw error;
-};
+export const checkSink = ({ config, connector, signal }: OpenContext<MysqlSinkConfig>): Promise<readonly Problem[]> =>
+  checkThrough(
+    () => connect(config, `sluice ${connector} check`, signal),
+    signal,
+    async (connection) => {
+      const fixed = isOneTable(config.table) ? await tableProblems(connection, config).catch(told) : [];
+      return [...(await readOnlyProblem(connection)), ...(await offsetsProblems(connection, config)), ...fixed];
+    },
+  );
 
 const readOnlyProblem = async ({ query, server }: Connection): Promise<Problem[]> => {
   const [found] = await query<{ readOnly: unknown }>('SELECT @@read_only AS readOnly');

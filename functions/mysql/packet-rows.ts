@@ -1,6 +1,5 @@
 import { type BytesColumn, type Column, columnKind, NULL } from '../../shared/connect/batch.ts';
-import type { ConnectError } from '../../shared/connect/errors.ts';
-import { rowError } from '../../shared/connect/errors.ts';
+import { type ConnectError, rowError } from '../../shared/connect/errors.ts';
 import type { SourceColumn } from './row-schema.ts';
 
 /**

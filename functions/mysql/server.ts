@@ -150,7 +150,7 @@ export const catalogOf = async (
 ): Promise<BinlogOptions['catalog']> => {
   const names = tables.map((table) => table.split('.'));
   const where = `(TABLE_SCHEMA, TABLE_NAME) IN (${names.map(() => '(?, ?)').join()})`;
-  const columns = await connection.query<Columns[number] & { database: string; table: string; COLUMN_KEY: string }>(
+  const columns = await connection.query<Columns[number] & { database: string; table: string }>(
     `SELECT TABLE_SCHEMA AS \`database\`, TABLE_NAME AS \`table\`, COLUMN_NAME AS COLUMN_NAME, COLLATION_NAME AS COLLATION_NAME,
        CHARACTER_SET_NAME AS CHARACTER_SET_NAME, COLUMN_COMMENT AS COLUMN_COMMENT, COLUMN_TYPE AS COLUMN_TYPE
      FROM information_schema.COLUMNS WHERE ${where} ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION`,

@@ -1,6 +1,6 @@
 import type { OpenContext, Problem } from '../../shared/connect/connector.ts';
 import { isOneTable } from '../../shared/connect/database-config.ts';
-import { isCode } from '../../shared/connect/errors.ts';
+import { checkThrough, told } from '../../shared/sql/check.ts';
 import type { TableName } from '../../shared/sql/table.ts';
 import { type Connection, connect, quote } from './client.ts';
 import type { PostgresSinkConfig } from './config.ts';
@@ -8,34 +8,23 @@ import { createOffsetsTable } from './offsets.ts';
 import { keyProblem, loadTable, sqlName, tableOf } from './table.ts';
 
 /** Every problem at once, with the statement that mends it. */
-export const checkSink = async (context: OpenContext<PostgresSinkConfig>): Promise<readonly Problem[]> => {
-  const { config, connector, signal } = context;
-  let connection: Connection;
-  try {
-    connection = await connect(config, `sluice ${connector} check`, signal);
-  } catch (error) {
-    return [(error as Error).message];
-  }
-  const cut = () => connection.destroy();
-  signal.addEventListener('abort', cut, { once: true });
-  try {
-    const role = await connection.query<Server>(serverQuery, [config.schema]);
-    return [
-      ...serverProblems(role[0]!, config),
-      ...(await offsetsProblems(connection, role[0]!, config)),
-      ...(isOneTable(config.table) ? await tableProblems(connection, role[0]!, config).catch(told) : []),
-    ];
-  } finally {
-    signal.removeEventListener('abort', cut);
-    await connection.close();
-  }
-};
-
-/** A table that no record could go to is a problem like any other. */
-const told = (error: unknown): readonly Problem[] => {
-  if (isCode(error, 'CONFIG_INVALID')) return [error.message];
-  throw error;
-};
+export const checkSink = ({
+  config,
+  connector,
+  signal,
+}: OpenContext<PostgresSinkConfig>): Promise<readonly Problem[]> =>
+  checkThrough(
+    () => connect(config, `sluice ${connector} check`, signal),
+    signal,
+    async (connection) => {
+      const role = await connection.query<Server>(serverQuery, [config.schema]);
+      return [
+        ...serverProblems(role[0]!, config),
+        ...(await offsetsProblems(connection, role[0]!, config)),
+        ...(isOneTable(config.table) ? await tableProblems(connection, role[0]!, config).catch(told) : []),
+      ];
+    },
+  );
 
 interface Server {
   readonly role: string;
