@@ -2,6 +2,7 @@ import { isDeepStrictEqual } from 'node:util';
 import { batchOfGroups } from '../../shared/connect/batch.ts';
 import {
   defineSource,
+  movedBytes,
   type Offsets,
   type Poll,
   type Position,
@@ -24,9 +25,6 @@ const segmentBytes = 1024 * 1024;
 
 /** `check` opens no more: each is a request on S3, and what is wrong with one is mostly wrong with all. */
 const maxFilesChecked = 100;
-
-/** A poll that finds nothing but the end of an object is worth a commit at once: to find it again is a request for every look. */
-const endOfObjectMoved = 64 * 1024 * 1024;
 
 /** Reads files from where they are, in order, each to its end and on from there. */
 export const createFileSource = (openStore: OpenStore) =>
@@ -259,7 +257,8 @@ const take = async (
   limit.bytes -= segment.bytes;
   // Finding the end of a gzip file again costs all of it.
   if (segment.rows === 0) taken.moved += file.content.compressed ? file.position : file.position - before;
-  if (segment.rows === 0 && segment.drained && !file.content.stored.mayGrow) taken.moved += endOfObjectMoved;
+  // The end of an object is worth a commit at once, even alone: to find it again is a request for every look.
+  if (segment.rows === 0 && segment.drained && !file.content.stored.mayGrow) taken.moved += movedBytes;
   if (segment.rows > 0 || isKnown) {
     const end = segment.drained ? { end: endOf(file.content.stored) } : {};
     const offset = { ...file.offsetAt(file.position, file.line), ...end };

@@ -1,5 +1,6 @@
 import {
   defineSource,
+  movedBytes,
   type Offsets,
   type OpenContext,
   type Partition,
@@ -15,7 +16,7 @@ import { createHandOver } from './hand-over.ts';
 import { rowSchemaOf } from './row-schema.ts';
 import { openServer, type Server, type View } from './server.ts';
 import { pollTable, type SnapshotTable } from './snapshot.ts';
-import { createStream, newPlaceMoved } from './stream.ts';
+import { createStream } from './stream.ts';
 
 /** The rows of tables, and then their changes from the binlog on. */
 export const mysqlCdcSource = defineSource({
@@ -52,7 +53,7 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
     return pollOf<MysqlCdcOffset>([], {
       offsets: [{ partition: streamPartition, offset }],
       caughtUp: false,
-      moved: newPlaceMoved,
+      moved: movedBytes,
     });
   };
 

@@ -9,7 +9,13 @@ import {
   type StructColumn,
   sliceBatch,
 } from '../../shared/connect/batch.ts';
-import type { Budget, Partition, Poll, RejectedSourceRecord } from '../../shared/connect/connector.ts';
+import {
+  type Budget,
+  movedBytes,
+  type Partition,
+  type Poll,
+  type RejectedSourceRecord,
+} from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import type { Field, Schema, StructSchema } from '../../shared/connect/schema.ts';
 import type { MysqlCdcOffset, TableOffset } from './cdc-config.ts';
@@ -75,12 +81,10 @@ export const pollTable = async (
     offsets: [{ partition, offset: { ...from, after, done } }],
     caughtUp: false,
     // That a table is done is worth a commit, even where it has no row.
-    moved: done ? tableDoneMoved : 0,
+    moved: done ? movedBytes : 0,
     ...(rejected.length === 0 ? {} : { rejected }),
   };
 };
-
-const tableDoneMoved = 64 * 1024 * 1024;
 
 /** How many records fit, and at least one. */
 const fitting = (batch: ReturnType<typeof batchOfGroups>, maxBytes: number): number => {

@@ -1,5 +1,6 @@
 import {
   type Budget,
+  movedBytes,
   type OpenContext,
   type Partition,
   type Poll,
@@ -13,9 +14,6 @@ import type { MysqlCdcConfig, StreamOffset } from './cdc-config.ts';
 import { changeRecords, type RecordMaker } from './change-records.ts';
 import type { HandOver } from './hand-over.ts';
 import type { Server } from './server.ts';
-
-/** A place in another file: to be committed, even where nothing of it is a record. */
-export const newPlaceMoved = 64 * 1024 * 1024;
 
 /** The changes of a run, one poll after the other. */
 export interface Stream {
@@ -100,7 +98,8 @@ export const createStream = (
       }
       const { offset } = cursor;
       if (caughtUp) close();
-      const moved = offset.file === from.file ? Math.max(offset.pos - from.pos, 0) : newPlaceMoved;
+      // A place in another file is to be committed, even where nothing of it is a record.
+      const moved = offset.file === from.file ? Math.max(offset.pos - from.pos, 0) : movedBytes;
       return pollOf(records, { offsets: [{ partition, offset }], caughtUp, moved });
     },
     close,

@@ -49,6 +49,9 @@ export interface RejectedSourceRecord<Offset> extends Rejected, Position<Offset>
   readonly topic: string;
 }
 
+/** So many bytes of upstream log passed without a record are worth a commit of the offset alone. */
+export const movedBytes = 64 * 1024 * 1024;
+
 export interface Poll<Offset> {
   readonly batch: RecordBatch;
   /**

@@ -1,5 +1,6 @@
 import { batchBytes, emptyBatch, type RecordBatch } from '../connect/batch.ts';
 import {
+  movedBytes,
   type OffsetCommit,
   type Poll,
   type PutContext,
@@ -24,10 +25,9 @@ import { withRetry } from './retry.ts';
 import type { RunBudget, RunRequest, Totals } from './run.ts';
 
 /**
- * An upstream log that moved this far without a record, or for this long, has its offset committed alone, so that its position is not
- * purged (hazard C5): the one write of a source that is quiet and moves.
+ * An upstream log that moved by `movedBytes` without a record, or for this long, has its offset committed alone, so that its position is
+ * not purged (hazard C5): the one write of a source that is quiet and moves.
  */
-const movedBytes = 64 * 1024 * 1024;
 const movedMs = 10 * 60_000;
 
 /** Whether a poll leaves nothing to write: no record, and so little passed that its offset can wait. */
