@@ -30,7 +30,7 @@ export const inferSchema = async (
   signal: AbortSignal = new AbortController().signal,
 ): Promise<Inferred> => {
   const config = fileSource.config.parse({ path, topic: 'infer', ...options });
-  const self = { connector: 'infer', incarnation: '', deployment: '', taskId: 0 };
+  const self = { connector: 'infer', incarnation: '', deployment: '', taskId: 0, tasks: 1 };
   const task = await fileSource.open({ ...self, config, signal });
   const stands = new Map<unknown, Position<FileOffset>>();
   const offsets = { get: ({ file }: Partition) => stands.get(file)?.offset, all: () => stands.values() };

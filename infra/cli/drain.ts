@@ -96,9 +96,11 @@ const mostDeaths = 20;
 
 type Target = { readonly connector: string; readonly task: number };
 
+type Run = { readonly outcome: string; readonly batches: number };
+
 interface EnduringInvoke {
-  /** The outcome of one run; undefined where the function died. */
-  (functionName: string, target: Target): Promise<string | undefined>;
+  /** One run; undefined where the function died. */
+  (functionName: string, target: Target): Promise<Run | undefined>;
   /** Throws what a function last died of that died too often. */
   requireAlive(): void;
 }
@@ -107,14 +109,15 @@ interface EnduringInvoke {
 const enduringInvoke = (functions: InvokeFunction): EnduringInvoke => {
   const deaths = new Map<string, number>();
   let dead: unknown;
-  const invoke = async (functionName: string, target: Target): Promise<string | undefined> => {
+  const invoke = async (functionName: string, target: Target): Promise<Run | undefined> => {
     const id = `${target.connector}#${target.task}`;
     try {
-      const { outcome } = (await functions.request(functionName, { ...target, reason: 'manual' })) as {
+      const { outcome, batches = 0 } = (await functions.request(functionName, { ...target, reason: 'manual' })) as {
         outcome: string;
+        batches?: number;
       };
       deaths.delete(id);
-      return outcome;
+      return { outcome, batches };
     } catch (cause) {
       deaths.set(id, (deaths.get(id) ?? 0) + 1);
       if (deaths.get(id)! >= mostDeaths) dead = cause;
@@ -128,18 +131,27 @@ const enduringInvoke = (functions: InvokeFunction): EnduringInvoke => {
   });
 };
 
+/** Tasks may wait for each other's work: they go round until a round in which nobody did any. */
 const drainSource = async (
   table: Table,
   invoke: EnduringInvoke,
   { row }: ConnectorState,
   signal: AbortSignal,
 ): Promise<void> => {
-  await Promise.all(
-    Array.from({ length: row.tasks }, (_, task) =>
-      drainTask(table, invoke, row.functionName, { connector: row.name, task }, signal),
-    ),
-  );
+  const tasks = Array.from({ length: row.tasks }, (_, task) => ({ connector: row.name, task }));
+  for (;;) {
+    const ends = await Promise.all(tasks.map((target) => drainTask(table, invoke, row.functionName, target, signal)));
+    const outcomes = ends.map((end) => end?.outcome);
+    if (!outcomes.includes('waiting') || outcomes.includes('failed') || ends.every((end) => end?.hasMoved !== true))
+      return;
+  }
 };
+
+interface DrainedTask {
+  readonly outcome: string;
+  /** It committed something, or may have. */
+  readonly hasMoved: boolean;
+}
 
 /** Invokes a task until a run of it, started after this call, found the end. */
 const drainTask = async (
@@ -148,16 +160,20 @@ const drainTask = async (
   functionName: string,
   target: Target,
   signal: AbortSignal,
-): Promise<void> => {
+): Promise<DrainedTask | undefined> => {
   // A read of its row costs less than a run that finds the lease held, for which there may have to be a process.
   const isBusy = async () => isHeld(await readTask(table, target.connector, target.task), Date.now());
+  let hasMoved = false;
   while (!signal.aborted) {
-    while (await isBusy()) await delay(busyLookMs, signal);
-    const outcome = await invoke(functionName, target);
-    if (outcome === 'idle' || outcome === 'drained' || outcome === 'failed') return;
+    for (; await isBusy(); hasMoved = true) await delay(busyLookMs, signal);
+    const { outcome, batches } = (await invoke(functionName, target)) ?? { outcome: undefined, batches: 0 };
+    if (outcome === 'idle' || outcome === 'waiting' || outcome === 'drained' || outcome === 'failed')
+      return { outcome, hasMoved: hasMoved || batches > 0 };
+    hasMoved = true;
     // Another invocation was quicker, the connector changed, or the function died: look again when it may be over.
     if (outcome !== 'more') await delay(lookMs, signal);
   }
+  return undefined;
 };
 
 const wakeReader = (

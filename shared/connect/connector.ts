@@ -67,6 +67,10 @@ export interface Poll<Offset> {
   readonly offsets: readonly Position<Offset>[];
   /** Nothing more is there now. */
   readonly caughtUp: boolean;
+  /** With `caughtUp`: nothing comes to this task before another one of the connector has committed. The run ends, also a continuous one. */
+  readonly waits?: boolean;
+  /** What it commits is work for the connector's other tasks: they are woken then. */
+  readonly wakes?: boolean;
   /** Bytes of upstream log passed without a record; after enough of them the offset alone is committed. */
   readonly moved?: number;
   /** Records that are row errors, in order. They go to the dead letters before the batch is committed. */
@@ -91,8 +95,9 @@ export interface SourceTask<Offset> {
   /**
    * Whether there is more behind these offsets, records or not: a strong read that brings no record. Asked before the lease is taken, so
    * that an idle run writes nothing, and after it is released (invariant 9). Left out: perhaps; then every run takes the lease.
+   * `waits`: not before another task of the connector has committed.
    */
-  more?(offsets: Offsets<Offset>): Promise<boolean>;
+  more?(offsets: Offsets<Offset>): Promise<boolean | 'waits'>;
   close(): Promise<void>;
 }
 
@@ -196,6 +201,8 @@ export interface Identity {
 export interface OpenContext<Config> extends Identity {
   readonly config: Config;
   readonly taskId: number;
+  /** So many the connector has. */
+  readonly tasks: number;
   readonly signal: AbortSignal;
 }
 
@@ -253,7 +260,7 @@ export interface SourceRecord<Offset> extends RecordInput, Position<Offset> {}
 export const pollOf = <Offset>(
   all: readonly SourceRecord<Offset>[],
   rest: Pick<Poll<Offset>, 'caughtUp'> &
-    Partial<Pick<Poll<Offset>, 'offsets' | 'moved'>> & { readonly budget?: Budget },
+    Partial<Pick<Poll<Offset>, 'offsets' | 'moved' | 'waits' | 'wakes'>> & { readonly budget?: Budget },
 ): Poll<Offset> => {
   const records = rest.budget === undefined ? all : within(all, rest.budget);
   const rejected: RejectedSourceRecord<Offset>[] = [];
@@ -279,6 +286,8 @@ export const pollOf = <Offset>(
     offsets: [...last.values()],
     caughtUp: rest.caughtUp && records.length === all.length,
     ...(rest.moved === undefined ? {} : { moved: rest.moved }),
+    ...(rest.waits === undefined ? {} : { waits: rest.waits }),
+    ...(rest.wakes === undefined ? {} : { wakes: rest.wakes }),
     ...(rejected.length === 0 ? {} : { rejected }),
   };
 };

@@ -71,10 +71,11 @@ export const taskHandler =
       incarnation: row.incarnation,
       deployment: environment.deployment,
       signal: deadline.abort,
+      tasks: row.tasks,
     };
     // Awaited here: the deadline's timers go when this block is left.
     if ('lifecycle' in event) return await lifecycle(ends, row, { ...base, taskId: 0 }, event.lifecycle);
-    if ('Records' in given && isCurrent(row, row, 0)) await wakeOthers(environment.table, row);
+    if ('Records' in given && isCurrent(row, row, 0)) await wakeOthers(environment.table, row, 0);
     return await run(ends, row, { ...base, taskId: event.task }, environment, deadline, lambda.awsRequestId, event);
   };
 
@@ -103,9 +104,10 @@ const runOf = ({ Records }: WakeEvent): RunEvent => ({
  * The other tasks, by their WAKE rows: the one write that an event may cost although nothing is there, because which task has something
  * only its source can say. A holder that will look again is left out by the dispatcher.
  */
-const wakeOthers = async (table: Table, { name, tasks }: ConnectorRow): Promise<void> => {
+const wakeOthers = async (table: Table, { name, tasks }: ConnectorRow, taskId: number): Promise<void> => {
+  const others = Array.from({ length: tasks }, (_, task) => task).filter((task) => task !== taskId);
   // Not in one transaction, which costs twice as much.
-  await Promise.all(Array.from({ length: tasks - 1 }, (_, n) => wakeLater(table, name, n + 1)));
+  await Promise.all(others.map((task) => wakeLater(table, name, task)));
 };
 
 const wakeLater = async (table: Table, connector: string, task: number): Promise<void> => {
@@ -139,6 +141,7 @@ const run = async (
     openSink: async () => (await ends.sink.open(row, context, environment))!,
     appendDeadLetters: (batch) => append(batch, []),
     stillCurrent: async () => isCurrent(row, await readConnector(table, row.name), taskId),
+    wakeOthers: () => wakeOthers(table, row, taskId),
     // `sluice run` ends when everything is drained, and so must what else would never.
     continuous: row.continuous === true && process.env.SLUICE_DRAIN !== '1',
     stop: deadline.stop,

@@ -15,7 +15,7 @@ import type { Value } from '../connect/schema.ts';
 import { applyChain, type Stage } from '../connect/transform.ts';
 import { maxPartitionsPerCommit } from '../log/topics.ts';
 import { type TaskRow, updateHeld } from '../state/lease.ts';
-import { clearPrepared, commitOffsets } from '../state/offsets.ts';
+import { clearPrepared, commitOffsets, type OffsetsCache } from '../state/offsets.ts';
 import { placeOf } from './budget.ts';
 import { deadLetters, type Letter } from './dead-letters.ts';
 import type { Ledger } from './ledger.ts';
@@ -44,6 +44,8 @@ export interface Copy {
   readonly budget: RunBudget;
   readonly lease: TaskRow;
   readonly totals: Totals;
+  /** Set where the destination owns the offsets. */
+  readonly cache: OffsetsCache | undefined;
   /** What the transforms made of a batch before its turn. */
   readonly chains: WeakMap<RecordBatch, Chain>;
 }
@@ -54,7 +56,9 @@ type Chain = ReturnType<typeof applyChain>;
  * Copies batches until the source is caught up (a continuous run: until its time is over) or the run must stop. The next batch is
  * polled while this one is put; commits stay in order. Any error ends the run, and with it everything that was polled ahead (invariant 6).
  */
-export const copyBatches = async (given: Omit<Copy, 'chains'>): Promise<'drained' | 'more' | 'superseded'> => {
+export const copyBatches = async (
+  given: Omit<Copy, 'chains'>,
+): Promise<'drained' | 'waiting' | 'more' | 'superseded'> => {
   const copy = { ...given, chains: new WeakMap<RecordBatch, Chain>() };
   const { request, ledger, totals } = copy;
   let next = startPoll(copy);
@@ -99,6 +103,7 @@ export const copyBatches = async (given: Omit<Copy, 'chains'>): Promise<'drained
       // No work outlives the run: a poll in flight uses the source that is closed next.
       if (ahead) await next.catch(() => {});
     }
+    if (poll.caughtUp && poll.waits === true) return 'waiting';
     if (poll.caughtUp && request.continuous === true) {
       const then = await rest(!isIdle(poll));
       if (then === 'poll') {
@@ -237,6 +242,7 @@ const putWhole = async (
   for (const id of prepared) await clearPrepared(request.table, request.identity, { id, task: request.taskId });
   if (!committed) await timed(totals, 'commitMs', request, () => commitAfterPut(copy, commits));
   ledger.committed(commits);
+  if (piece.poll.wakes === true) await wakeOthers(copy);
   if (budget.maxRecords === 1) await nameSuspect(request, lease, piece, 'after');
   totals.batches++;
   totals.records += piece.batch.count;
@@ -244,6 +250,12 @@ const putWhole = async (
   log('debug', 'batch', { records: piece.batch.count, bytes });
   // Invariant 2: the upstream may forget only what is durable downstream.
   await copy.source.commit?.(piece.offsets);
+};
+
+/** They look into the state table, which has to be told first of what a destination owns. */
+const wakeOthers = async ({ request, ledger, cache }: Copy): Promise<void> => {
+  await cache?.(ledger.stored());
+  await request.wakeOthers?.();
 };
 
 /**

@@ -7,11 +7,12 @@ import { maxPartitionsPerCommit } from '../log/topics.ts';
 import { wakeKey } from '../state/keys.ts';
 import { type Acquired, acquireLease, isHeld, readTask, type TaskRow, updateHeld } from '../state/lease.ts';
 import {
-  cacheOffsets,
   clearPrepared,
   clearReset,
   commitOffsets,
   loadProgress,
+  type OffsetsCache,
+  offsetsCache,
   type PendingReset,
   type PreparedRow,
   type Progress,
@@ -49,6 +50,8 @@ export interface RunRequest {
   readonly appendDeadLetters?: (batch: RecordBatch) => Promise<void>;
   /** Whether the connector is still as it was when this run was started: same generation, started, this task in its set. */
   stillCurrent(): Promise<boolean>;
+  /** Wakes the connector's other tasks. Best effort: their schedules and the sweep come anyway. */
+  readonly wakeOthers?: () => Promise<void>;
   /** Does not end when it has caught up, but waits for more until `stop`, and wakes its successor then. */
   readonly continuous?: boolean;
   /** Ends the run after the batch in progress: a margin before the deadline. */
@@ -63,11 +66,12 @@ export interface RunRequest {
 }
 
 /**
- * - `idle`: nothing to do, nothing written. `busy`: another invocation holds the lease.
+ * - `idle`: nothing to do, nothing written. `busy`: another invocation holds the lease. `waiting`: nothing to do before another task of
+ *   the connector has committed.
  * - `drained`: everything there was is committed. `more`: the budget ended first; the task has woken itself.
  * - `superseded`: a batch was fenced, or the connector changed meanwhile. `failed`: the task waits for a restart.
  */
-export type Outcome = 'idle' | 'busy' | 'drained' | 'more' | 'superseded' | 'failed';
+export type Outcome = 'idle' | 'busy' | 'waiting' | 'drained' | 'more' | 'superseded' | 'failed';
 
 export interface RunResult {
   readonly outcome: Outcome;
@@ -119,7 +123,8 @@ export const runTask = async (request: RunRequest): Promise<RunResult> => {
     if (request.continuous === true && (await isBusy(request))) return { outcome: 'busy', ...totals };
     try {
       source = await request.openSource();
-      if (request.continuous !== true && (await isIdle(request, source, seen))) return { outcome: 'idle', ...totals };
+      const rest = await restOf(request, source, seen);
+      if (rest !== undefined) return { outcome: rest, ...totals };
     } catch (thrown) {
       if (isStop(request, thrown)) return { outcome: 'more', ...totals };
       return await failBeforeLease(request, seen, toConnectError(thrown), totals);
@@ -175,15 +180,24 @@ const failBeforeLease = async (
   return { outcome, ...totals, ...failure };
 };
 
-/** Nothing is read before the lease is held (invariant 4): what reading kills is counted, and no batch can be overtaken before its put. */
-const isIdle = async (request: RunRequest, source: SourceTask<unknown>, seen: Progress): Promise<boolean> => {
-  if (seen.reset !== undefined || (await leftBehind(request, seen)).length > 0) return false;
-  return !(await mayHaveMore(source, createLedger(seen.offsets)));
+/**
+ * What a run with nothing to do ends with. Nothing is read before the lease is held (invariant 4): what reading kills is counted, and no
+ * batch can be overtaken before its put. A continuous run has something to do: it waits for what comes, unless it is for another task.
+ */
+const restOf = async (
+  request: RunRequest,
+  source: SourceTask<unknown>,
+  seen: Progress,
+): Promise<'idle' | 'waiting' | undefined> => {
+  if (seen.reset !== undefined || (await leftBehind(request, seen)).length > 0) return undefined;
+  const more = await mayHaveMore(source, seen.offsets);
+  if (more === 'waits') return 'waiting';
+  return more || request.continuous === true ? undefined : 'idle';
 };
 
 /** A source that can't say may have more: each of its runs takes the lease, which is two writes. */
-const mayHaveMore = async (source: SourceTask<unknown>, { polled }: Ledger): Promise<boolean> =>
-  source.more === undefined || source.more(polled);
+const mayHaveMore = async (source: SourceTask<unknown>, offsets: Progress['offsets']): Promise<boolean | 'waits'> =>
+  source.more === undefined || source.more(createLedger(offsets).polled);
 
 /**
  * The prepared rows that this run has to finish: its own task's, and those of a task that nobody runs, which may be in no task set
@@ -210,8 +224,8 @@ interface Held {
   /** Another run moved the offsets between this run's look and its lease, and did what it saw: what it sees now is news. */
   readonly overtaken?: boolean;
   readonly ledger: Ledger;
-  /** Set where the destination owns the offsets: what the state table's copy of them said when the lease was taken. */
-  readonly cached?: Progress['offsets'];
+  /** Set where the destination owns the offsets. */
+  readonly cache?: OffsetsCache;
   readonly totals: Totals;
 }
 
@@ -228,13 +242,14 @@ const underLease = async (
   let sink: SinkTask | undefined;
   let now = seen;
   let overtaken = false;
+  let cache: OffsetsCache | undefined;
   const held = (outcome: Held['outcome'], why: Pick<Held, 'error' | 'changed'> = {}): Held => ({
     lease,
     outcome,
     ledger,
     totals,
     overtaken,
-    ...(sink?.offsets === undefined ? {} : { cached: now.offsets }),
+    ...(cache === undefined ? {} : { cache }),
     ...why,
   });
   try {
@@ -244,13 +259,14 @@ const underLease = async (
     if (!(await request.stillCurrent())) return held('superseded', { changed: true });
     now = await loadProgress(table, identity);
     sink = await request.openSink();
+    if (sink.offsets !== undefined) cache = offsetsCache(table, identity, now.offsets);
     const offsets = await finishPast(request, sink, now);
     ledger = createLedger(offsets);
     // Invariant 2: an acknowledgement that was lost is repeated.
     const acknowledged = offsets.filter(({ offset }) => offset !== null);
     if (acknowledged.length > 0) await source.commit?.(acknowledged);
     overtaken = !sameProgress(seen.offsets, offsets);
-    const outcome = await copyBatches({ request, source, sink, ledger, budget, lease, totals });
+    const outcome = await copyBatches({ request, source, sink, ledger, budget, lease, totals, cache });
     return held(outcome, { changed: outcome === 'superseded' });
   } catch (thrown) {
     const error = toConnectError(thrown);
@@ -316,11 +332,10 @@ const resetInState = async (
 
 /** The lease, the state and the totals in one write; before it, the cache of offsets that the destination owns. */
 const release = async (request: RunRequest, held: Held): Promise<void> => {
-  const { lease, outcome, error, ledger, cached, totals } = held;
+  const { lease, outcome, error, ledger, cache, totals } = held;
   const { identity, table, clock } = request;
   // A stale copy, left by a run that died or slept, would look like a backlog for ever.
-  if (cached !== undefined && !sameProgress(cached, ledger.stored()))
-    await cacheOffsets(table, identity, ledger.stored());
+  await cache?.(ledger.stored());
   const failed = outcome === 'failed';
   const ended = {
     owner: undefined,
@@ -350,7 +365,7 @@ const release = async (request: RunRequest, held: Held): Promise<void> => {
  * deadline would have killed it.
  */
 const deathsAfter = ({ abort }: RunRequest, { outcome, lease, totals }: Held): number => {
-  if (outcome === 'drained' || outcome === 'failed') return 0;
+  if (outcome === 'drained' || outcome === 'waiting' || outcome === 'failed') return 0;
   if (totals.batches > 0) return Math.max(0, lease.deaths - 1);
   return lease.deaths + (abort.aborted ? 1 : 0);
 };
@@ -375,10 +390,13 @@ const wakeIsDue = async (
 ): Promise<boolean> => {
   if (wakesItself(request, held)) return true;
   const { outcome, overtaken, ledger, totals } = held;
-  if (outcome !== 'drained') return false;
+  if (outcome !== 'drained' && outcome !== 'waiting') return false;
   try {
     if (totals.batches === 0 && overtaken !== true) return await wasAskedFor(request, startedMs);
-    return await mayHaveMore(source, createLedger(ledger.stored()));
+    // Another task may have committed what this one waits for, and have found it held.
+    const { offsets } =
+      outcome === 'waiting' ? await loadProgress(request.table, request.identity) : { offsets: ledger.stored() };
+    return (await mayHaveMore(source, offsets)) === true;
   } catch (thrown) {
     request.log('warn', `looking for more after the release: ${messageOf(thrown)}`, { task: request.taskId });
     return false;

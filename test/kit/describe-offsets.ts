@@ -2,12 +2,12 @@ import { describe, expect, test } from 'vitest';
 import { type OffsetCommit, type Partition, partitionKey } from '../../shared/connect/connector.ts';
 import { connectorPk, preparedKey, resetKey } from '../../shared/state/keys.ts';
 import {
-  cacheOffsets,
   clearPrepared,
   clearReset,
   commitOffsets,
   loadProgress,
   type OffsetOwner,
+  offsetsCache,
   offsetWrites,
   settleOffsets,
 } from '../../shared/state/offsets.ts';
@@ -233,11 +233,28 @@ export const describeOffsets = (name: string, makeTable: () => Promise<Table>): 
         const partition = { file: `${String(i).padStart(3, '0')}` };
         return { key: partitionKey(partition), partition, offset: { line: i }, seq: i, writeId: `w${i}` };
       });
-      await cacheOffsets(table, owner, stored);
-      await cacheOffsets(table, owner, []);
+      const cache = offsetsCache(table, owner, []);
+      await cache(stored);
+      await cache([]);
       expect((await loadProgress(table, owner)).offsets).toEqual(stored);
-      await cacheOffsets(table, owner, [{ ...stored[0]!, seq: 9 }]);
+      await cache([{ ...stored[0]!, seq: 9 }]);
       expect((await loadProgress(table, owner)).offsets[0]).toMatchObject({ seq: 9 });
+    });
+
+    test('a cache leaves alone what another task has told since it was read', async () => {
+      const table = await makeTable();
+      const at = (name: string, seq: number) => ({
+        key: partitionKey({ name }),
+        partition: { name },
+        offset: { seq },
+        seq,
+        writeId: 'w',
+      });
+      await offsetsCache(table, owner, [])([at('ours', 1), at('theirs', 1)]);
+      const { offsets } = await loadProgress(table, owner);
+      await offsetsCache(table, owner, offsets)([at('theirs', 5)]);
+      await offsetsCache(table, owner, offsets)([at('ours', 2), at('theirs', 3)]);
+      expect((await loadProgress(table, owner)).offsets).toMatchObject([{ seq: 2 }, { seq: 5 }]);
     });
 
     test('committing nothing writes nothing', async () => {

@@ -88,7 +88,7 @@ export const createRunner = (fixture: SinkFixture) => {
   };
 
   const openAs = async (identity: Identity): Promise<SinkTask> => {
-    const task = await sink.open({ config, taskId: 0, signal: new AbortController().signal, ...identity });
+    const task = await sink.open({ config, taskId: 0, tasks: 1, signal: new AbortController().signal, ...identity });
     for (const one of prepared) await task.promote!(one);
     prepared = [];
     return task;

@@ -79,7 +79,7 @@ const maxPolls = 5_000;
 
 export const createRunner = ({ source, config }: SourceFixture) => {
   const parsed = source.config.parse(config);
-  const self = { connector: 'contract', incarnation: 'i1', deployment: 'test', taskId: 0 };
+  const self = { connector: 'contract', incarnation: 'i1', deployment: 'test', taskId: 0, tasks: 1 };
   const open = (): Promise<SourceTask<unknown>> =>
     source.open({ ...self, config: parsed, signal: new AbortController().signal });
 

@@ -12,6 +12,7 @@ describe.each(['mariadb', 'mysql'] as const)('the check of a source of %s', (fla
       incarnation: 'i',
       deployment: 'd',
       taskId: 0,
+      tasks: 1,
       signal: new AbortController().signal,
     });
   };

@@ -42,6 +42,7 @@ export const useSink = (flavour: Flavour, settings: readonly string[] = []) => {
   const contextOf = (config: Struct = {}, connector = 'c') => ({
     config: mysqlSink.config.parse({ ...login(), ...config }),
     taskId: 0,
+    tasks: 1,
     signal: new AbortController().signal,
     deployment: 'd',
     connector,

@@ -12,6 +12,7 @@ export const logical = ['wal_level=logical', 'max_replication_slots=20', 'max_wa
 export const contextOf = (config: Struct) => ({
   ...identity,
   taskId: 0,
+  tasks: 1,
   signal: new AbortController().signal,
   config: postgresCdcSource.config.parse(config),
 });

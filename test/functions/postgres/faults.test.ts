@@ -38,6 +38,7 @@ beforeEach(async () => {
 const contextOf = (config: Struct = {}) => ({
   config: postgresSink.config.parse({ url: server.url, schema, ...config }),
   taskId: 0,
+  tasks: 1,
   signal: new AbortController().signal,
   deployment: 'd',
   connector: 'c',

@@ -29,6 +29,7 @@ export const useSink = () => {
     postgresSink.open({
       config: postgresSink.config.parse({ url: server.url, schema, ...config }),
       taskId: 0,
+      tasks: 1,
       signal: new AbortController().signal,
       deployment: 'd',
       connector,

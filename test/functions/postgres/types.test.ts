@@ -145,6 +145,7 @@ const openSink = (config: Struct = {}) =>
   postgresSink.open({
     config: postgresSink.config.parse({ url: server.url, ...config }),
     taskId: 0,
+    tasks: 1,
     signal: new AbortController().signal,
     deployment: 'd',
     connector: 'types',

@@ -87,6 +87,7 @@ const context = {
   incarnation: 'i',
   deployment: 'd',
   taskId: 0,
+  tasks: 1,
   signal: new AbortController().signal,
 };
 

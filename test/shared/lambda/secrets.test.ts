@@ -73,6 +73,7 @@ describe('secret references', () => {
       incarnation: 'i',
       deployment: 'd',
       taskId: 0,
+      tasks: 1,
       signal: new AbortController().signal,
     };
     const opening = toSystem(sink as never).open(row, context, {} as Environment);

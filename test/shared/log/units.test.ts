@@ -36,7 +36,7 @@ test('a small commit is six write units, a run with one eight, an empty poll non
   const run = async () => {
     Object.assign(used, { read: 0, write: 0 });
     const kit = createRunKit(table);
-    const context = { connector: 'c', incarnation: 'i1', deployment: 'test', taskId: 0 };
+    const context = { connector: 'c', incarnation: 'i1', deployment: 'test', taskId: 0, tasks: 1 };
     const config = fileSource.config.parse({ path, topic: 'orders', fields: { id: 'int64', text: 'string' } });
     const { outcome } = await kit.run({
       openSource: () => openChecked(fileSource, { ...context, config, signal: new AbortController().signal }),

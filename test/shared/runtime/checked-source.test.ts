@@ -28,7 +28,7 @@ const open = async () => {
       close: async () => {},
     }),
   });
-  const context = { connector: 'c', incarnation: 'i', deployment: 'd', config: {}, taskId: 0 };
+  const context = { connector: 'c', incarnation: 'i', deployment: 'd', config: {}, taskId: 0, tasks: 1 };
   const signal = new AbortController().signal;
   const task = await openChecked(source as never, { ...context, signal });
   const ask = async (offset: unknown) => {

@@ -45,7 +45,14 @@ it('3,201 movies go from a file through the log into a file, as they were', asyn
       newId: randomUUID,
       log: () => {},
     });
-  const open = (connector: string) => ({ connector, incarnation: 'i1', deployment: 'test', taskId: 0, signal });
+  const open = (connector: string) => ({
+    connector,
+    incarnation: 'i1',
+    deployment: 'test',
+    taskId: 0,
+    tasks: 1,
+    signal,
+  });
 
   const read = await run(
     'source',

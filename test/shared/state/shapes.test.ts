@@ -15,7 +15,7 @@ import { putConnector, setHeld } from '../../../shared/state/connectors.ts';
 import * as keys from '../../../shared/state/keys.ts';
 import { acquireLease, updateHeld } from '../../../shared/state/lease.ts';
 import { memoryTable } from '../../../shared/state/memory/table.ts';
-import { cacheOffsets, commitOffsets } from '../../../shared/state/offsets.ts';
+import { commitOffsets, offsetsCache } from '../../../shared/state/offsets.ts';
 import { checkShape, shapes } from '../../../shared/state/shape.ts';
 import { expectRecords } from '../../kit/arbitraries.ts';
 import { recordedFunctions } from '../../kit/platform.ts';
@@ -94,7 +94,7 @@ test('offset, prepared row, cache', async () => {
   const owner = { connector: 'c', incarnation: 'i' };
   const commit = { key: '{"file":"a"}', partition: { file: 'a' }, offset: { line: 3 }, seq: 0, writeId: 'w' };
   await commitOffsets(table, owner, [commit], { id: 'p', task: 2, data: { stage: 's' } });
-  await cacheOffsets(table, { ...owner, incarnation: 'j' }, [{ ...commit, seq: 7 }]);
+  await offsetsCache(table, { ...owner, incarnation: 'j' }, [])([{ ...commit, seq: 7 }]);
   const common = { pk: 'connector#c', v: 1, partition: '{"file":"a"}', offset: '{"line":3}', writeId: 'w' };
   expect(await table.query('connector#c')).toEqual([
     { ...common, sk: 'AT#i#OFFSET#{"file":"a"}', seq: 1 },

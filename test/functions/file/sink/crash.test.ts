@@ -462,6 +462,7 @@ const checkAt = (place: Place, path = place.path, store = place.store) => {
     connector: 'orders',
     incarnation: 'i-1',
     taskId: 0,
+    tasks: 1,
     signal: new AbortController().signal,
   });
 };

@@ -15,6 +15,7 @@ export const openSink = (config: ConfigInput, sink = fileSink, connector = 'orde
     connector,
     incarnation: 'i-1',
     taskId: 0,
+    tasks: 1,
     signal: new AbortController().signal,
   });
 

@@ -24,6 +24,7 @@ const contextOf = (config: Config) => ({
   incarnation: 'i',
   deployment: 'd',
   taskId: 0,
+  tasks: 1,
   config: fileSource.config.parse(config),
   signal: new AbortController().signal,
 });

@@ -1,0 +1,192 @@
+import { randomUUID } from 'node:crypto';
+import * as z from 'zod';
+import type { Offsets, Partition } from '../connect/connector.ts';
+
+/*
+ * A snapshot of tables: the rows that were there before their changes are read. The first task commits, per table, a plan: the bounds that
+ * part the table's key into ranges. Each range belongs to one task, which reads it in the key's order, in a view of the table for the
+ * length of a run, and commits how far it came with the views it read in. When all ranges are done the first task goes on with the changes,
+ * without those that a view had seen already (DESIGN §6, hazard D1). No lock is taken; ranges are read at once by all tasks.
+ *
+ *   partition {server}                  how far the changes are read: committed before the first plan
+ *   partition {server, table}           the plan
+ *   partition {server, table, range}    how far a range is read
+ */
+
+/** The values of a key's columns, as texts. Null: before the first key. */
+const Key = z.array(z.string()).nullable();
+export type Key = z.output<typeof Key>;
+
+export const PlanOffset = z.strictObject({
+  server: z.string().describe('Which server it is: the rows of another one are others.'),
+  plan: z
+    .string()
+    .nullable()
+    .describe('Tells a plan from the next one of this table. Null: the table is not read any more.'),
+  bounds: z.array(z.array(z.string())).describe('Keys, ascending: each is the last one of its range.'),
+  rows: z.int().nonnegative().describe('So many rows the table has, about.'),
+});
+export type PlanOffset = z.output<typeof PlanOffset>;
+
+export const rangeOffset = <View extends z.ZodType>(view: View) =>
+  z.strictObject({
+    plan: z.string(),
+    after: Key.describe('All rows of the range up to this key are read.'),
+    done: z.boolean(),
+    rows: z.int().nonnegative().describe('So many rows of it are read.'),
+    views: z
+      .array(z.strictObject({ after: Key, view }))
+      .describe('The rows after each of these keys were read in this view of the table.'),
+  });
+
+export interface RangeOffset<View> {
+  readonly plan: string;
+  readonly after: Key;
+  readonly done: boolean;
+  readonly rows: number;
+  readonly views: readonly { readonly after: Key; readonly view: View }[];
+}
+
+/** Part of a table: its rows after the key `after`, up to and with the key `to` (null: to the end). */
+export interface Range<View> {
+  readonly table: string;
+  /** Of which server the rows so far are. */
+  readonly server: string;
+  readonly partition: Partition;
+  readonly offset: RangeOffset<View>;
+  readonly to: Key;
+}
+
+/**
+ * - `plan`: the table has none. `forget`: it has one, and is in the config no more: its changes are not read from now on, so a later
+ *   snapshot of it has to begin anew. `read`: a range of this task. `wait`: other tasks have ranges to read, or the plan to make.
+ */
+export type Step<View> =
+  | { readonly kind: 'plan'; readonly table: string; readonly partition: Partition }
+  | { readonly kind: 'forget'; readonly partition: Partition; readonly offset: PlanOffset }
+  | { readonly kind: 'read'; readonly range: Range<View> }
+  | { readonly kind: 'wait' }
+  | { readonly kind: 'done' };
+
+export interface SnapshotScope {
+  /** The partition of the changes; those of tables have more in them. */
+  readonly stream: Partition;
+  /** Their names, in any order that all tasks agree on. */
+  readonly tables: readonly string[];
+  readonly task: number;
+  readonly tasks: number;
+}
+
+const partitionOf = (stream: Partition, table: string): Partition => ({ ...stream, table });
+
+const rangesOf = <View>(
+  { stream }: SnapshotScope,
+  table: string,
+  { server, plan, bounds }: PlanOffset,
+  offsets: Offsets<unknown>,
+): readonly Range<View>[] =>
+  [...bounds, null].map((to, number) => {
+    const partition = { ...partitionOf(stream, table), range: number };
+    const stored = offsets.get(partition) as RangeOffset<View> | undefined;
+    const begun: RangeOffset<View> = {
+      plan: plan!,
+      after: bounds[number - 1] ?? null,
+      done: false,
+      rows: 0,
+      views: [],
+    };
+    return { table, server, partition, offset: stored?.plan === plan ? stored : begun, to };
+  });
+
+const planOf = ({ stream }: SnapshotScope, table: string, offsets: Offsets<unknown>): PlanOffset | undefined => {
+  const plan = offsets.get(partitionOf(stream, table)) as PlanOffset | undefined;
+  return plan?.plan === null ? undefined : plan;
+};
+
+export const nextStep = <View>(scope: SnapshotScope, offsets: Offsets<unknown>): Step<View> => {
+  const { stream, tables, task, tasks } = scope;
+  const unplanned = tables.find((table) => planOf(scope, table, offsets) === undefined);
+  if (task === 0) {
+    const forgotten = forgottenPlan(scope, offsets);
+    if (forgotten !== undefined) return { kind: 'forget', ...forgotten };
+    if (unplanned !== undefined) return { kind: 'plan', table: unplanned, partition: partitionOf(stream, unplanned) };
+  }
+  let isOpen = unplanned !== undefined;
+  let number = 0;
+  for (const table of tables) {
+    const plan = planOf(scope, table, offsets);
+    for (const range of plan === undefined ? [] : rangesOf<View>(scope, table, plan, offsets)) {
+      if (!range.offset.done && number % tasks === task) return { kind: 'read', range };
+      isOpen ||= !range.offset.done;
+      number++;
+    }
+  }
+  return { kind: isOpen ? 'wait' : 'done' };
+};
+
+const forgottenPlan = ({ stream, tables }: SnapshotScope, offsets: Offsets<unknown>) => {
+  const known = new Set(tables);
+  for (const { partition, offset } of offsets.all()) {
+    if (typeof partition.table !== 'string' || partition.range !== undefined || known.has(partition.table)) continue;
+    if (Object.entries(stream).some(([name, value]) => partition[name] !== value)) continue;
+    const plan = offset as PlanOffset;
+    if (plan.plan !== null) return { partition, offset: { ...plan, plan: null, bounds: [], rows: 0 } };
+  }
+  return undefined;
+};
+
+export const newPlan = (server: string, bounds: PlanOffset['bounds'], rows: number): PlanOffset => ({
+  server,
+  plan: randomUUID().slice(0, 8),
+  bounds: [...bounds],
+  rows,
+});
+
+/** Every view that rows of a table were read in, from the key on after which it was, in the key's order. */
+export const viewsOf = <View>(
+  scope: SnapshotScope,
+  table: string,
+  offsets: Offsets<unknown>,
+): RangeOffset<View>['views'] => {
+  const plan = planOf(scope, table, offsets);
+  return plan === undefined ? [] : rangesOf<View>(scope, table, plan, offsets).flatMap(({ offset }) => offset.views);
+};
+
+/**
+ * Whether the row of a key was read with a change in it, given which of the table's views had seen the change. Only of integers is the order
+ * known here; of other keys all views must have seen it: then a change may come that its row has already, and never one be lost.
+ */
+export const isSeen = (
+  views: readonly { readonly after: Key }[],
+  seen: readonly boolean[],
+  firstOfKey: unknown,
+): boolean => {
+  if (typeof firstOfKey !== 'number' && typeof firstOfKey !== 'bigint') return seen.every((one) => one);
+  const value = BigInt(firstOfKey);
+  const first = Math.max(
+    0,
+    views.findLastIndex(({ after }) => after === null || value > BigInt(after[0]!)),
+  );
+  // A key that begins like the one after which a view begins may be before or behind it.
+  let last = first;
+  while (last + 1 < views.length && isBegunBy(views[last + 1]!.after!, value)) last++;
+  return seen.slice(first, last + 1).every((one) => one);
+};
+
+const isBegunBy = ([first, ...others]: readonly string[], value: bigint): boolean =>
+  others.length > 0 && value === BigInt(first!);
+
+/** More of them part the work no better, and each is an item of the state table. */
+const mostRanges = 32;
+
+/** A table of so many bytes is worth a task of its own. */
+const bytesPerRange = 64 * 1024 * 1024;
+
+export const rangesFor = (bytes: number): number => Math.min(mostRanges, Math.max(1, Math.ceil(bytes / bytesPerRange)));
+
+/** Bounds that part the integers from `least` to `most` evenly. */
+export const evenBounds = (least: bigint, most: bigint, ranges: number): PlanOffset['bounds'] => {
+  const width = (most - least + 1n) / BigInt(ranges);
+  if (width < 1n) return [];
+  return Array.from({ length: ranges - 1 }, (_, i) => [String(least + width * BigInt(i + 1) - 1n)]);
+};
