@@ -82,7 +82,7 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
     return pollRange(await openTable(range.table), view, range, budget);
   };
 
-  const readChanges = (offsets: Offsets<MysqlCdcOffset>, from: StreamOffset) => {
+  const readChanges = (offsets: Offsets<MysqlCdcOffset>) => {
     view?.connection.destroy();
     view = undefined;
     stream ??= createStream(context, {
@@ -111,7 +111,7 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
         case 'wait':
           return waiting;
         case 'done':
-          return taskId === 0 ? readChanges(offsets, from).poll(from, budget) : waiting;
+          return taskId === 0 ? readChanges(offsets).poll(from, budget) : waiting;
       }
     },
     async more(offsets) {
