@@ -1,6 +1,5 @@
 import * as z from 'zod';
 import { connectionKeys, databaseRules } from '../../shared/connect/database-config.ts';
-import { PlanOffset, rangeOffset } from '../../shared/sql/snapshot.ts';
 import { mysqlServer } from './config.ts';
 
 const tableName = /^[^.]+\.[^.]+$/;
@@ -49,26 +48,3 @@ export type MysqlCdcConfig = z.output<typeof MysqlCdcConfig>;
 /** One per table. */
 export const topicsOf = ({ topicPrefix, tables }: MysqlCdcConfig): readonly string[] =>
   tables.map((table) => `${topicPrefix}.${table}`);
-
-const place = {
-  file: z.string(),
-  pos: z.number().int(),
-  gtids: z.string().optional(),
-};
-
-/** Where the binlog is read: a place between two transactions, and how many records of the next one are done. */
-export const StreamOffset = z.strictObject({
-  /** MySQL's server_uuid; of MariaDB its server_id. */
-  server: z.string(),
-  ...place,
-  record: z.number().int().nonnegative(),
-  /** Inside a transaction: what records are counted by. */
-  tables: z.string().optional(),
-});
-export type StreamOffset = z.output<typeof StreamOffset>;
-
-/** How far a range of a table is read. Keys are texts; bytes as Latin-1. A view is the place before which all, and behind which nothing, was visible in it. */
-export const RangeOffset = rangeOffset(z.strictObject(place));
-
-export const MysqlCdcOffset = z.union([StreamOffset, PlanOffset, RangeOffset]);
-export type MysqlCdcOffset = z.output<typeof MysqlCdcOffset>;

@@ -13,7 +13,8 @@ import { ConnectError } from '../../shared/connect/errors.ts';
 import { nextStep, type Range, type SnapshotScope, type Step, viewsOf } from '../../shared/sql/snapshot.ts';
 import type { BinlogPlace } from './binlog.ts';
 import { checkSource } from './cdc-check.ts';
-import { MysqlCdcConfig, MysqlCdcOffset, type StreamOffset, topicsOf } from './cdc-config.ts';
+import { MysqlCdcConfig, topicsOf } from './cdc-config.ts';
+import { MysqlCdcOffset, type StreamOffset } from './cdc-offset.ts';
 import { lostPosition } from './errors.ts';
 import { createHandOver } from './hand-over.ts';
 import { rowSchemaOf } from './row-schema.ts';
@@ -102,7 +103,10 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
         case 'plan': {
           const { partition, plan } = step;
           const parts = await server.plan(await openTable(step.table));
-          return { ...committing({ partition, offset: { server: server.identity, plan, ...parts } }), wakes: true };
+          return {
+            ...committing({ partition, offset: { server: server.identity, plan, ...parts, sinceMs: Date.now() } }),
+            wakes: true,
+          };
         }
         case 'forget':
           return committing(step);

@@ -3,7 +3,8 @@ import type { Op } from '../../shared/connect/envelope.ts';
 import { toConnectError } from '../../shared/connect/errors.ts';
 import type { Value } from '../../shared/connect/schema.ts';
 import type { BinlogPart, BinlogPlace, BinlogTable, RowChange } from './binlog.ts';
-import type { MysqlCdcConfig, StreamOffset } from './cdc-config.ts';
+import type { MysqlCdcConfig } from './cdc-config.ts';
+import type { StreamOffset } from './cdc-offset.ts';
 import type { HandOver } from './hand-over.ts';
 import { keyOf, type RowSchema, rowSchemaOf } from './row-schema.ts';
 

@@ -21,7 +21,7 @@ import {
   rangesFor,
 } from '../../shared/sql/snapshot.ts';
 import type { BinlogPlace } from './binlog.ts';
-import type { MysqlCdcOffset } from './cdc-config.ts';
+import type { MysqlCdcOffset } from './cdc-offset.ts';
 import { type Connection, quote } from './client.ts';
 import { createPacketRows, type PacketRows } from './packet-rows.ts';
 import type { RowSchema } from './row-schema.ts';

@@ -10,7 +10,8 @@ import {
 } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import { type BinlogReader, openBinlog } from './binlog.ts';
-import type { MysqlCdcConfig, StreamOffset } from './cdc-config.ts';
+import type { MysqlCdcConfig } from './cdc-config.ts';
+import type { StreamOffset } from './cdc-offset.ts';
 import { changeRecords, type RecordMaker } from './change-records.ts';
 import type { HandOver } from './hand-over.ts';
 import type { Server } from './server.ts';

@@ -1,8 +1,9 @@
 import type { ConnectError } from '../../shared/connect/errors.ts';
 import { type ConnectorState, readStates } from '../../shared/management/status.ts';
 import { changeTarget, restartConnector } from '../../shared/management/tasks.ts';
+import { snapshotProgress, type TableProgress } from '../../shared/sql/snapshot.ts';
 import type { Verb } from '../../shared/state/states.ts';
-import { type Answer, bytes, count, exitCodes, tableLines } from './output.ts';
+import { type Answer, bytes, count, duration, exitCodes, tableLines } from './output.ts';
 import { openPlatform } from './platform.ts';
 
 export const status = async (stateDir: string): Promise<Answer> => {
@@ -27,7 +28,7 @@ export const status = async (stateDir: string): Promise<Answer> => {
 };
 
 /** Kafka Connect's shape of a status, with what it lacks beside it. */
-const statusResult = ({ row, tasks, lagRecords }: ConnectorState) => ({
+const statusResult = ({ row, tasks, lagRecords, progress }: ConnectorState) => ({
   name: row.name,
   connector: { state: row.target === 'STARTED' ? 'RUNNING' : row.target },
   type: row.kind,
@@ -35,6 +36,7 @@ const statusResult = ({ row, tasks, lagRecords }: ConnectorState) => ({
   delivery: row.delivery,
   ...(row.held === undefined ? {} : { held: row.held }),
   ...(lagRecords === undefined ? {} : { lagRecords }),
+  ...snapshotOf(progress),
   tasks: tasks.map(({ task, state, row: { trace, epoch, deaths, records, bytes: written, runs, lastRunAtMs } }) => ({
     id: task,
     state,
@@ -47,6 +49,11 @@ const statusResult = ({ row, tasks, lagRecords }: ConnectorState) => ({
     ...(lastRunAtMs === undefined ? {} : { lastRunAt: new Date(lastRunAtMs).toISOString() }),
   })),
 });
+
+const snapshotOf = ({ offsets }: ConnectorState['progress']) => {
+  const tables = snapshotProgress(offsets);
+  return tables.length === 0 ? {} : { snapshot: tables.map(({ sinceMs: _, ...table }) => table) };
+};
 
 export const statusLines = (states: readonly ConnectorState[]): readonly string[] => {
   const rows = states.map(({ row, tasks, lagRecords }) => [
@@ -66,11 +73,24 @@ export const statusLines = (states: readonly ConnectorState[]): readonly string[
       ? []
       : [`${row.name} is held until the readers of ${row.held} have read half of its maxBacklog`],
   );
+  const nowMs = Date.now();
+  const snapshots = states.flatMap(({ row, progress: { offsets } }) =>
+    snapshotProgress(offsets).flatMap((table) => (table.done ? [] : [`${row.name}: ${snapshotLine(table, nowMs)}`])),
+  );
   return [
     ...tableLines(['connector', 'kind', 'state', 'records', 'bytes', 'lag', 'delivery'], rows),
+    ...snapshots,
     ...traces,
     ...held,
   ];
+};
+
+/** The time that is left is told where enough has been read to say it. */
+const snapshotLine = ({ table, rows, of, sinceMs }: TableProgress, nowMs: number): string => {
+  const share = of === 0 ? 0 : rows / of;
+  const leftMs = share < 0.01 ? undefined : ((nowMs - sinceMs) * (1 - share)) / share;
+  const left = leftMs === undefined ? '' : `, about ${duration(leftMs)} left`;
+  return `${table}: ${count(rows)} of about ${count(of)} rows that were there are read${left}`;
 };
 
 export const changeConnector = async (stateDir: string, verb: Verb | 'restart', name: string): Promise<Answer> => {

@@ -75,3 +75,14 @@ export const bytes = (n: number): string => {
 };
 
 export const seconds = (ms: number): string => `${(ms / 1000).toFixed(1)} s`;
+
+/** In the unit in which it is a small number. */
+export const duration = (ms: number): string => {
+  const units = [
+    ['h', 3_600_000],
+    ['min', 60_000],
+    ['s', 1_000],
+  ] as const;
+  const [unit, length] = units.find(([, one]) => ms >= 1.5 * one) ?? units[2];
+  return `${Math.max(1, Math.round(ms / length))} ${unit}`;
+};

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import type { Offsets, Partition } from '../connect/connector.ts';
+import { type Offsets, type Partition, partitionKey } from '../connect/connector.ts';
 
 /*
  * A snapshot of tables: the rows that were there before their changes are read. The first task commits, per table, a plan: the bounds that
@@ -26,6 +26,7 @@ export const PlanOffset = z.strictObject({
     ),
   bounds: z.array(z.array(z.string())).describe('Keys, ascending: each is the last one of its range.'),
   rows: z.int().nonnegative().describe('So many rows the table has, about.'),
+  sinceMs: z.number().describe('When it was made, in milliseconds since 1970.'),
 });
 export type PlanOffset = z.output<typeof PlanOffset>;
 
@@ -152,6 +153,37 @@ const nextPlan = (scope: SnapshotScope, table: string, offsets: Offsets<unknown>
     if (partition.table === table && partition.range !== undefined && isOf(scope, partition))
       last = Math.max(last, (offset as RangeOffset<unknown>).plan);
   return last + 1;
+};
+
+/** How far the rows of a table are read. */
+export interface TableProgress {
+  readonly table: string;
+  readonly rows: number;
+  /** So many it has, about: never less than are read. */
+  readonly of: number;
+  readonly done: boolean;
+  readonly sinceMs: number;
+}
+
+/** What a connector's offsets say of its snapshot; [] where they are no snapshot's. */
+export const snapshotProgress = (
+  offsets: readonly { readonly partition: Partition; readonly offset: unknown }[],
+): readonly TableProgress[] => {
+  const plans = offsets.flatMap(({ partition, offset }) => {
+    const plan = partition.range === undefined ? PlanOffset.safeParse(offset) : undefined;
+    return plan?.success === true && plan.data.plan !== null ? [{ partition, plan: plan.data }] : [];
+  });
+  return plans.map(({ partition, plan: { plan, bounds, rows: estimate, sinceMs } }) => {
+    const ranges = offsets
+      .filter(
+        ({ partition: { range, ...table } }) => range !== undefined && partitionKey(table) === partitionKey(partition),
+      )
+      .map(({ offset }) => offset as RangeOffset<unknown>)
+      .filter((range) => range.plan === plan);
+    const rows = ranges.reduce((sum, range) => sum + range.rows, 0);
+    const done = ranges.filter((range) => range.done).length > bounds.length;
+    return { table: String(partition.table), rows, of: done ? rows : Math.max(rows, estimate), done, sinceMs };
+  });
 };
 
 /** Every view that rows of a table were read in, from the key on after which it was, in the key's order. */

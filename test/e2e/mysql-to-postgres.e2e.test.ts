@@ -6,7 +6,7 @@ import { type MysqlServer, startMysql } from '../kit/mysql-server.ts';
 import { type PostgresServer, startPostgres } from '../kit/postgres-server.ts';
 import { queryRows } from '../kit/rows.ts';
 import { seeded } from '../kit/seed.ts';
-import { type Ended, makeWorkplace, messageOf, repository } from '../kit/sluice.ts';
+import { type Ended, envelopeOf, makeWorkplace, messageOf, repository } from '../kit/sluice.ts';
 import { until } from '../kit/until.ts';
 
 const timeout = 400_000;
@@ -93,6 +93,11 @@ describe.each(['mariadb', 'mysql'] as const)('%s to PostgreSQL', (flavour) => {
         table,
       ).toEqual([]);
     }
+    const states = envelopeOf(await place.sluice(['status', '--json'])).result as { snapshot?: unknown[] }[];
+    expect(states.flatMap(({ snapshot = [] }) => snapshot)).toMatchObject([
+      { table: 'shop.customers', done: true },
+      { table: 'shop.orders', done: true },
+    ]);
     await until(() => place.processes().length === 0);
   });
 });

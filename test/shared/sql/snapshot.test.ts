@@ -8,6 +8,7 @@ import {
   type PlanOffset,
   type RangeOffset,
   type SnapshotScope,
+  snapshotProgress,
   viewsOf,
 } from '../../../shared/sql/snapshot.ts';
 
@@ -28,7 +29,13 @@ const store = () => {
 
 const scopeOf = (tables: readonly string[], task = 0, tasks = 1): SnapshotScope => ({ stream, tables, task, tasks });
 
-const planned = (bounds: PlanOffset['bounds'], plan = 1): PlanOffset => ({ server: 'id', plan, bounds, rows: 10 });
+const planned = (bounds: PlanOffset['bounds'], plan = 1): PlanOffset => ({
+  server: 'id',
+  plan,
+  bounds,
+  rows: 10,
+  sinceMs: 5,
+});
 
 const done = (range: RangeOffset<unknown>): RangeOffset<unknown> => ({ ...range, done: true });
 
@@ -102,6 +109,27 @@ describe('the steps of a snapshot', () => {
     const state = store();
     state.set({ server: 'other', table: 'x' }, planned([]));
     expect(nextStep(scopeOf([]), state.offsets)).toEqual({ kind: 'done' });
+  });
+});
+
+describe('the progress of a snapshot', () => {
+  it('counts the rows of the present plan, and is done when all its ranges are', () => {
+    const range = (number: number, plan: number, rows: number, isDone: boolean) => ({
+      partition: { ...stream, table: 'a', range: number },
+      offset: { plan, after: null, done: isDone, rows, views: [] },
+    });
+    const plan = { partition: { ...stream, table: 'a' }, offset: planned([['5']], 2) };
+    const others = [
+      { partition: stream, offset: { file: 'f' } },
+      { partition: { ...stream, table: 'b' }, offset: { ...planned([]), plan: null } },
+    ];
+    const of = (...ranges: ReturnType<typeof range>[]) => snapshotProgress([plan, ...others, ...ranges]);
+    expect(of(range(0, 2, 4, true), range(1, 1, 100, true))).toEqual([
+      { table: 'a', rows: 4, of: 10, done: false, sinceMs: 5 },
+    ]);
+    expect(of(range(0, 2, 40, true), range(1, 2, 3, false))).toMatchObject([{ rows: 43, of: 43, done: false }]);
+    expect(of(range(0, 2, 4, true), range(1, 2, 3, true))).toMatchObject([{ rows: 7, of: 7, done: true }]);
+    expect(snapshotProgress(others)).toEqual([]);
   });
 });
 
