@@ -1,6 +1,7 @@
 import { hash } from 'node:crypto';
-import { isAbsolute, resolve } from 'node:path';
+import { isAbsolute } from 'node:path';
 import type { SinkPlugin, SourcePlugin } from './connectors.ts';
+import { transformModule } from './transform-files.ts';
 
 /** What one bundle is made of: a handler's file, or the text of a module that is written here. */
 export type BundleEntry = { readonly name: string } & ({ readonly file: string } | { readonly text: string });
@@ -11,7 +12,7 @@ export const platformEntries = {
   deploy: { name: 'deploy', file: 'functions/deploy/deploy.handler.ts' },
 } as const satisfies Record<string, BundleEntry>;
 
-/** `transforms` here and below: paths, in the order in which they run. */
+/** `transforms` here and below: paths, or names of those that come with Sluice, in the order in which they run. */
 export const processorEntry = (transforms: readonly string[] = []): BundleEntry =>
   transforms.length === 0
     ? { name: 'processor', file: 'functions/processor/processor.handler.ts' }
@@ -42,7 +43,7 @@ const writtenEntry = (
   const text = [
     `import { ${handler} } from './shared/lambda/handlers';`,
     ...plugins.map(({ role, module, exportName }) => `import { ${exportName} as ${role} } from ${specifier(module)};`),
-    ...transforms.map((file, index) => `import ${names[index]} from ${specifier(resolve(file))};`),
+    ...transforms.map((file, index) => `import ${names[index]} from ${specifier(transformModule(file))};`),
     `export const handler = ${handler}(${values.join(', ')});`,
   ].join('\n');
   return { name: `${name}-${hash('sha256', text).slice(0, 8)}`, text };

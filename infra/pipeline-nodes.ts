@@ -28,7 +28,7 @@ import type { DirectSection, ProcessorSection, SinkSection, SourceSection } from
 import { readTrigger, type TriggerSection } from './pipeline-trigger.ts';
 import { parseDuration } from './pipeline-units.ts';
 import { type Problem, problemsOf } from './problems.ts';
-import { transformProblems } from './transform-files.ts';
+import { transformIn, transformProblems } from './transform-files.ts';
 
 /** A node of a pipeline file as the constructs take it. Where it has problems, `props` is missing. Paths are relative to the node. */
 export interface ReadNode<Props> {
@@ -177,7 +177,7 @@ const readOptions = (section: Section, directory: string, frameworks: readonly F
   if (timeoutMs < 1000 || timeoutMs > 900_000 || timeoutMs % 1000 !== 0)
     problems.push({ path: ['timeout'], message: `expected whole seconds, 1s to 15m, got ${section.timeout}` });
   const errors = readErrors(section, framework);
-  const transforms = section.transforms?.map((file) => resolve(directory, file));
+  const transforms = section.transforms?.map((file) => transformIn(directory, file));
   problems.push(...transformProblems(transforms));
   const { deadLetter, memoryMb, maxBytes } = section;
   const options: ConnectorOptions & { readonly trigger: Trigger | undefined } = {

@@ -47,7 +47,9 @@ const options = {
     .array(z.string().min(1))
     .min(1)
     .optional()
-    .describe('files in TypeScript or JavaScript, relative to this one, that records go through in this order'),
+    .describe(
+      'files in TypeScript or JavaScript, relative to this one, or names of transforms that come with Sluice (unwrap), that records go through in this order',
+    ),
 };
 
 const words = z

@@ -12,10 +12,25 @@ const Transform = z.looseObject({
 });
 const Transforms = z.union([Transform, z.array(Transform).min(1)]);
 
+/** Modules of transforms that come with Sluice, by the name that stands in place of a file's. */
+const builtIns: Readonly<Record<string, string>> = { unwrap: 'shared/transforms/unwrap.ts' };
+
+const isBuiltIn = (name: string): boolean => Object.hasOwn(builtIns, name);
+
+/** As it is named in a pipeline that stands in `directory`: by its path, or by its name alone. */
+export const transformIn = (directory: string, name: string): string =>
+  isBuiltIn(name) ? name : resolve(directory, name);
+
+/** What a bundle imports: a path, or a module of Sluice. */
+export const transformModule = (name: string): string => (isBuiltIn(name) ? builtIns[name]! : resolve(name));
+
+/** As it is told to people. */
+export const transformTitle = (name: string): string => (isBuiltIn(name) ? name : shownPath(resolve(name)));
+
 /** What is wrong with the files of a connector's transforms: each is loaded, as its function will load it. */
 export const transformProblems = (files: readonly string[] = []): readonly Problem[] =>
   files.flatMap((file, index) => {
-    const message = transformProblem(resolve(file));
+    const message = isBuiltIn(file) ? undefined : transformProblem(resolve(file));
     return message === undefined ? [] : [{ path: ['transforms', index], message }];
   });
 

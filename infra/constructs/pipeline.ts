@@ -1,13 +1,11 @@
-import { resolve } from 'node:path';
 import { Duration, RemovalPolicy } from 'aws-cdk-lib/core';
 import { Construct } from 'constructs';
 import { namePattern } from '../../shared/connect/name.ts';
 import { ConnectorSpec, deliveryProblem, TopicSpec } from '../../shared/connect/spec.ts';
 import { type BundleEntry, connectorEntry, directEntry, processorEntry } from '../bundle-entries.ts';
-import { shownPath } from '../compile.ts';
 import type { Sink, Source } from '../connectors.ts';
 import { type Problem, problemsOf, requireNoProblems } from '../problems.ts';
-import { transformProblems } from '../transform-files.ts';
+import { transformProblems, transformTitle } from '../transform-files.ts';
 import { Connector, type DirectNode, type ProcessorNode, type SinkNode, type SourceNode } from './connector.ts';
 import { connectorName } from './connector-name.ts';
 import { errorPolicy } from './error-policy.ts';
@@ -144,7 +142,7 @@ export class Pipeline extends Construct {
     const parsed = ConnectorSpec.omit({ functionName: true }).safeParse({
       ...part,
       name,
-      transforms: options.transforms?.map((file) => shownPath(resolve(file))),
+      transforms: options.transforms?.map(transformTitle),
       tasks: options.tasks,
       errors: errors.policy,
       trigger: options.trigger.description,

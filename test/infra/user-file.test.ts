@@ -5,7 +5,7 @@ import { afterAll, describe, expect, it } from 'vitest';
 import { connectorEntry, directEntry, processorEntry } from '../../infra/bundle-entries.ts';
 import { sinkFile, sourceFile } from '../../infra/connector-file.ts';
 import { sinkFromFile, sinkPlugins, sourceFromFile, sourcePlugins } from '../../infra/connectors.ts';
-import { transformProblems } from '../../infra/transform-files.ts';
+import { transformIn, transformProblems } from '../../infra/transform-files.ts';
 import { loadDefaultExport } from '../../infra/user-file.ts';
 
 const directory = mkdtempSync(join(tmpdir(), 'sluice-user-'));
@@ -83,6 +83,15 @@ describe('the files of transforms', () => {
     const two = write('two.ts', `import one from './one.ts';\nexport default [one, one];\n`);
     expect(transformProblems([one, two])).toEqual([]);
     expect(transformProblems()).toEqual([]);
+  });
+
+  it('may be names of those that come with Sluice', () => {
+    expect(transformProblems(['unwrap'])).toEqual([]);
+    expect(processorEntry(['unwrap'])).toMatchObject({
+      text: expect.stringContaining('from "./shared/transforms/unwrap"'),
+    });
+    expect(transformIn('/anywhere', 'unwrap')).toBe('unwrap');
+    expect(transformIn('/anywhere', './unwrap')).toBe('/anywhere/unwrap');
   });
 
   it.each(['', 'export default (record) => record;', 'export default [];', 'export default { name: "x", apply: 1 };'])(
