@@ -1,4 +1,6 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import {
+  type Budget,
   defineSource,
   movedBytes,
   type Offsets,
@@ -50,6 +52,8 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
   const opened = new Map<string, SnapshotTable>();
   let view: View | undefined;
   let stream: Stream | undefined;
+  /** How far the last poll has read. */
+  let reached: StreamOffset | undefined;
 
   const begin = async (): Promise<Poll<MysqlCdcOffset>> => {
     const offset = await (config.snapshotMode === 'never' ? server.start() : server.visible());
@@ -76,14 +80,14 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
     return made;
   };
 
-  const read = async (range: Range<BinlogPlace>, budget: Parameters<SourceTask<MysqlCdcOffset>['poll']>[1]) => {
+  const read = async (range: Range<BinlogPlace>, budget: Budget) => {
     if (range.server !== server.identity)
       throw lostPosition(`the rows of ${range.table} are of server ${range.server}, and this is ${server.identity}`);
     view ??= await server.openView();
     return pollRange(await openTable(range.table), view, range, budget);
   };
 
-  const readChanges = (offsets: Offsets<MysqlCdcOffset>) => {
+  const readChanges = async (offsets: Offsets<MysqlCdcOffset>, from: StreamOffset, budget: Budget) => {
     view?.connection.destroy();
     view = undefined;
     stream ??= createStream(context, {
@@ -91,7 +95,9 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
       partition: streamPartition,
       handOver: createHandOver((table) => viewsOf(scope, table, offsets)),
     });
-    return stream;
+    const poll = await stream.poll(from, budget);
+    reached = poll.offsets[0]?.offset ?? from;
+    return poll;
   };
 
   return {
@@ -115,7 +121,7 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
         case 'wait':
           return waiting;
         case 'done':
-          return taskId === 0 ? readChanges(offsets).poll(from, budget) : waiting;
+          return taskId === 0 ? readChanges(offsets, from, budget) : waiting;
       }
     },
     async more(offsets) {
@@ -125,8 +131,12 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
       if (kind === 'wait') return 'waits';
       if (kind !== 'done' || from.record > 0) return true;
       if (taskId > 0) return false;
-      const end = await server.end();
-      return from.file !== end.file || from.pos !== end.pos;
+      return !samePlace(from, await server.end());
+    },
+    async wait(waitMs, signal) {
+      const untilMs = performance.now() + waitMs;
+      while (performance.now() < untilMs && samePlace(reached, await server.end()))
+        await delay(lookMs, undefined, { signal });
     },
     async close() {
       stream?.close();
@@ -135,6 +145,11 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
     },
   };
 };
+
+/** Between two looks at the end of the log, of a run that waits for it to grow. */
+const lookMs = 10;
+
+const samePlace = (a: BinlogPlace | undefined, b: BinlogPlace): boolean => a?.file === b.file && a.pos === b.pos;
 
 /** No record, and an offset that is to be committed at once. */
 const committing = (position: Position<MysqlCdcOffset>): Poll<MysqlCdcOffset> =>

@@ -98,6 +98,11 @@ export interface SourceTask<Offset> {
    * `waits`: not before another task of the connector has committed.
    */
   more?(offsets: Offsets<Offset>): Promise<boolean | 'waits'>;
+  /**
+   * What a continuous run does after a poll that found nothing: it resolves when there may be more, at the latest after `waitMs`. Left out:
+   * the source is polled again, less and less often.
+   */
+  wait?(waitMs: number, signal: AbortSignal): Promise<void>;
   close(): Promise<void>;
 }
 

@@ -66,7 +66,7 @@ export const copyBatches = async (
   let moved = 0;
   let lastCommitAtMs = copy.lease.lastCommitAtMs ?? 0;
   const carried = carriedOffsets();
-  const rest = restBetweenPolls(request);
+  const rest = restBetweenPolls(request, copy.source);
   const isCurrent = async () => totals.batches === 0 || request.stillCurrent();
   const movedIsDue = () =>
     moved >= movedBytes || (moved > 0 && (request.stop.aborted || request.clock.now() - lastCommitAtMs >= movedMs));

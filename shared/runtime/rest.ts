@@ -1,3 +1,4 @@
+import type { SourceTask } from '../connect/connector.ts';
 import type { RunRequest } from './run.ts';
 
 /** Between two polls that find nothing: doubled from one to the next. */
@@ -6,14 +7,13 @@ const restMs = { first: 50, longest: 1_000 };
 const lookMs = 5_000;
 
 /**
- * What a continuous run does between two polls: nothing after one that found something, else it waits. `stop`: its time is over.
+ * What a continuous run does between two polls: nothing after one that found something, else it waits, as the source knows to. `stop`: its time is over.
  * `superseded`: the connector is no more as it was.
  */
-export const restBetweenPolls = ({
-  clock,
-  stop,
-  stillCurrent,
-}: Pick<RunRequest, 'clock' | 'stop' | 'stillCurrent'>) => {
+export const restBetweenPolls = (
+  { clock, stop, stillCurrent }: Pick<RunRequest, 'clock' | 'stop' | 'stillCurrent'>,
+  source: Pick<SourceTask<unknown>, 'wait'>,
+) => {
   let waitMs = restMs.first;
   let lookedAtMs = clock.now();
   return async (found: boolean): Promise<'poll' | 'stop' | 'superseded'> => {
@@ -26,7 +26,8 @@ export const restBetweenPolls = ({
       waitMs = restMs.first;
       return 'poll';
     }
-    await clock.delay(waitMs, stop).catch((thrown: unknown) => {
+    const waited = source.wait?.(restMs.longest, stop) ?? clock.delay(waitMs, stop);
+    await waited.catch((thrown: unknown) => {
       if (!stop.aborted) throw thrown;
     });
     waitMs = Math.min(waitMs * 2, restMs.longest);

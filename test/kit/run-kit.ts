@@ -122,6 +122,7 @@ export const toldSource = <O>(source: SourceTask<O>, events: string[]): SourceTa
         events.push(`acknowledge ${partition.name} ${(offset as { next?: number }).next}`);
       await source.commit?.(positions);
     },
+    ...(source.wait === undefined ? {} : { wait: source.wait }),
     ...(source.more === undefined
       ? {}
       : {

@@ -54,6 +54,24 @@ const bench = (
 };
 
 describe('a continuous run', () => {
+  it('waits as its source knows to, and polls when there may be more', async () => {
+    const late = { key: 'late', n: 9 };
+    const { upstream, written, run, source, clock, waits } = bench(numbered(2));
+    const asked: number[] = [];
+    const waiting = {
+      ...arraySource(upstream, 'rows'),
+      async wait(waitMs: number, signal: AbortSignal) {
+        asked.push(waitMs);
+        if (asked.length === 1) upstream.get('a')!.push(late);
+        else await clock.delay(30_000, signal);
+      },
+    };
+    expect(await run(source(waiting))).toMatchObject({ outcome: 'drained', records: 3 });
+    expect(written).toHaveLength(3);
+    expect(asked).toEqual([1_000, 1_000]);
+    expect(waits).toEqual([30_000]);
+  });
+
   it('waits under its lease for what comes, until its time is over; then it wakes its successor', async () => {
     const late = { key: 'late', n: 9 };
     const { kit, written, run } = bench(numbered(2), (push) => ({ 10000: () => push(late) }));
