@@ -1,6 +1,5 @@
 import {
   type BytesColumn,
-  batchBytes,
   batchOfGroups,
   type Column,
   gatherBatch,
@@ -17,6 +16,7 @@ import {
   type RejectedSourceRecord,
 } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
+import { fitting } from '../../shared/connect/fitting.ts';
 import type { Field, Schema, StructSchema } from '../../shared/connect/schema.ts';
 import type { MysqlCdcOffset, TableOffset } from './cdc-config.ts';
 import { quote } from './client.ts';
@@ -84,19 +84,6 @@ export const pollTable = async (
     moved: done ? movedBytes : 0,
     ...(rejected.length === 0 ? {} : { rejected }),
   };
-};
-
-/** How many records fit, and at least one. */
-const fitting = (batch: ReturnType<typeof batchOfGroups>, maxBytes: number): number => {
-  if (batch.count <= 1 || batchBytes(sliceBatch(batch, 0, batch.count - 1)) < maxBytes) return batch.count;
-  let low = 1;
-  let high = batch.count;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (batchBytes(sliceBatch(batch, 0, middle)) < maxBytes) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 };
 
 const pageQuery = ({ database, name, schema }: SnapshotTable, after: TableOffset['after'], limit: number) => {
