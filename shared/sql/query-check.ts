@@ -3,7 +3,7 @@ import { ConnectError } from '../connect/errors.ts';
 import type { QueryConfig } from '../connect/query-config.ts';
 import { maxPageRows } from './query-page.ts';
 import { behindOf, cursorOf, selectOf } from './query-statement.ts';
-import { columnOf, fieldsOf, keyOf, missingTables, nameOf, type QueryTable } from './query-table.ts';
+import { columnOf, fieldsOf, isNamed, keyOf, missingTables, nameOf, type QueryTable } from './query-table.ts';
 import type { QueryReader } from './query-task.ts';
 
 export interface Index {
@@ -30,6 +30,9 @@ export const queryProblems = async <T extends QueryTable>(
   const problems = missingTables(config, look.tables).map(
     (table) => `there is no table ${table}, or the account may not read it: mend tables, or GRANT SELECT ON it`,
   );
+  for (const name of [...(config.columns ?? []), ...(config.excludeColumns ?? [])])
+    if (!look.tables.some((table) => table.columns.some((column) => isNamed(table, column.name, name))))
+      problems.push(`columns, excludeColumns: there is no column ${name}`);
   for (const table of look.tables) {
     const named = columnProblems(table, config);
     problems.push(...named);
@@ -114,8 +117,8 @@ const tableProblems = async <T extends QueryTable>(
     problems.push(
       `${incrementingColumn} of ${name} is not unique, and a second row with the last number would never be read: CREATE UNIQUE INDEX ${dialect.quote(`${incrementingColumn}_unique`)} ON ${table.from} (${dialect.quote(incrementingColumn)})`,
     );
-  const first =
-    mode === 'incrementing' ? incrementingColumn : timestampColumns.length === 1 ? timestampColumns[0] : undefined;
+  // An index on what several columns come to is not looked for.
+  const first = timestampColumns.length === 1 ? timestampColumns[0] : undefined;
   const isSlow = first !== undefined && indexes?.some(({ columns }) => columns[0] === first) === false;
   const isKeyless = mode === 'bulk' && table.primaryKey.length === 0 && keyOf(table, config).length === 0;
   if ((isSlow || isKeyless) && (await isLarge(table, reader)))

@@ -34,10 +34,13 @@ export interface QueryTable<C extends QueryColumn = QueryColumn> {
   readonly primaryKey: readonly string[];
 }
 
+/** Whether the config means a column of the table: by its name alone, or with the table's. */
+export const isNamed = ({ name }: QueryTable, column: string, named: string): boolean =>
+  named === column || named === `${name}.${column}`;
+
 /** The columns that are told, in the table's order. */
 export const fieldsOf = <C extends QueryColumn>(table: QueryTable<C>, config: QueryConfig): readonly C[] => {
-  const names = (list: readonly string[], { name }: QueryColumn) =>
-    list.includes(name) || list.includes(`${table.name}.${name}`);
+  const names = (list: readonly string[], { name }: QueryColumn) => list.some((one) => isNamed(table, name, one));
   const keys = keyOf(table, config);
   return table.columns.filter(
     (column) =>
@@ -47,8 +50,8 @@ export const fieldsOf = <C extends QueryColumn>(table: QueryTable<C>, config: Qu
 };
 
 /** The columns of a record's key; [] where it has none. */
-export const keyOf = ({ primaryKey }: QueryTable, { keyFields }: QueryConfig): readonly string[] =>
-  keyFields ?? primaryKey;
+export const keyOf = (table: QueryTable, { keyFields }: QueryConfig): readonly string[] =>
+  keyFields?.map((name) => columnOf(table, name, 'keyFields').name) ?? table.primaryKey;
 
 export const nameOf = ({ name }: QueryTable): string => name ?? 'the query';
 
