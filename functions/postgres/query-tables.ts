@@ -13,6 +13,15 @@ export interface PostgresColumn extends QueryColumn {
 
 export type PostgresTable = QueryTable<PostgresColumn>;
 
+interface TableRow {
+  readonly oid: number;
+  readonly schema: string;
+  /** With its schema's. */
+  readonly name: string;
+  readonly isPartition: boolean;
+  readonly key: readonly string[] | null;
+}
+
 interface ColumnRow {
   readonly name: string;
   readonly type: number;
@@ -33,29 +42,27 @@ export const findTables = async (
     return [{ name: undefined, from, columns: await columnsOf(connection, rows), primaryKey: [] }];
   }
   const isIncluded = tableFilter({ tables, excludeTables });
-  const all = await connection.query<{ oid: number; schema: string; name: string; key: readonly string[] | null }>(
-    tablesQuery,
-  );
-  const included = all.filter(({ schema, name }) => isIncluded(`${schema}.${name}`));
+  const all = await connection.query<TableRow>(tablesQuery);
+  // A pattern takes a partitioned table as one.
+  const included = all.filter(({ name, isPartition }) => isIncluded(name) && (!isPartition || tables.includes(name)));
   const rows = await connection.query<ColumnRow & { readonly table: number }>(columnsQuery, [
     included.map(({ oid }) => oid),
   ]);
   const columns = await columnsOf(connection, rows);
   return included.map(({ oid, schema, name, key }) => ({
-    name: `${schema}.${name}`,
-    from: `${quote(schema)}.${quote(name)}`,
+    name,
+    from: `${quote(schema)}.${quote(name.slice(schema.length + 1))}`,
     columns: columns.filter((_, i) => rows[i]!.table === oid),
     primaryKey: key ?? [],
   }));
 };
 
-/** Tables, partitioned ones as one, foreign ones, views. Keys in the order of their index. */
-const tablesQuery = `SELECT c.oid::int8::float8 AS oid, n.nspname AS schema, c.relname AS name,
+/** Tables, foreign ones, views. Keys in the order of their index. */
+const tablesQuery = `SELECT c.oid::int8::float8 AS oid, n.nspname AS schema, n.nspname || '.' || c.relname AS name, c.relispartition AS "isPartition",
     (SELECT array_agg(a.attname::text ORDER BY array_position(i.indkey::int2[], a.attnum)) FROM pg_index i
      JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey) WHERE i.indrelid = c.oid AND i.indisprimary) AS key
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
-  WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm') AND NOT c.relispartition
-    AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname NOT LIKE 'pg\\_t%'
+  WHERE c.relkind IN ('r', 'p', 'f', 'v', 'm') AND n.nspname <> 'information_schema' AND n.nspname NOT LIKE 'pg\\_%'
   ORDER BY 2, 3`;
 
 const columnsQuery = `SELECT attrelid::int8::float8 AS "table", attname AS name, atttypid::int8::float8 AS type, atttypmod AS modifier,

@@ -32,8 +32,8 @@ export interface Statement extends PageLimits {
   sql(fields: readonly string[]): string;
 }
 
-/** How long bulk rests when all is read, the default of Kafka Connect's poll.interval.ms: a trigger that comes twice reads once. */
-const bulkRestMs = 5_000;
+/** How long bulk rests when all is read: a trigger that comes twice reads once. */
+const bulkRestMs = 1_000;
 
 interface Source<T extends QueryTable> {
   readonly table: T;
@@ -172,8 +172,8 @@ const nothing: Poll<QueryOffset> = {
 };
 
 /**
- * Where a table is read from; undefined where there is nothing to read now. A bulk that has ended begins again with the first run some
- * seconds later, and never in the task that ended it: however long its last rows take to be written, it does not wake itself
+ * Where a table is read from; undefined where there is nothing to read now. A bulk that has ended begins again with the first run a
+ * second later, and never in the task that ended it: however long its last rows take to be written, it does not wake itself
  * for ever (invariant 9).
  */
 const beginning = <T extends QueryTable>(

@@ -1,4 +1,4 @@
-import { describe } from 'vitest';
+import { afterEach, beforeEach, describe, vi } from 'vitest';
 import { describeSource } from './describe-source.ts';
 import { type QueryServer, readerOf } from './query-server.ts';
 import { type SourceFixture, textOf } from './source-runner.ts';
@@ -47,14 +47,22 @@ export const describeQueryContract = (name: string, server: QueryServer): void =
       'by timestamp, without a key',
       fixture((schema) => ({ tables: [`${schema}.nokey`], mode: 'timestamp', timestampColumns: ['at'] }), true),
     );
-    describeSource(
-      'in bulk',
-      fixture((schema) => ({ ...both(schema), mode: 'bulk' }), false),
-    );
-    describeSource(
-      'in bulk, without a key',
-      fixture((schema) => ({ tables: [`${schema}.nokey`], mode: 'bulk' }), false),
-    );
+    describe('at one moment, so that bulk rests', () => {
+      beforeEach(() => {
+        vi.useFakeTimers({ toFake: ['Date'] });
+      });
+      afterEach(() => {
+        vi.useRealTimers();
+      });
+      describeSource(
+        'in bulk',
+        fixture((schema) => ({ ...both(schema), mode: 'bulk' }), false),
+      );
+      describeSource(
+        'in bulk, without a key',
+        fixture((schema) => ({ tables: [`${schema}.nokey`], mode: 'bulk' }), false),
+      );
+    });
     describeSource(
       'by timestamp and number, of a query',
       fixture(

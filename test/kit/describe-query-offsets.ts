@@ -1,4 +1,4 @@
-import { describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { Position } from '../../shared/connect/connector.ts';
 import type { QueryOffset } from '../../shared/connect/query-config.ts';
 import type { Struct } from '../../shared/connect/schema.ts';
@@ -33,6 +33,14 @@ export const describeQueryOffsets = (name: string, server: QueryServer): void =>
     readerOf(server, config).withTask((task) => task.more!(offsetsOf(offsets)));
 
   describe(`offsets of queries of ${name}`, () => {
+    // At one moment, so that bulk rests however slow the machine is.
+    beforeEach(() => {
+      vi.useFakeTimers({ toFake: ['Date'] });
+    });
+    afterEach(() => {
+      vi.useRealTimers();
+    });
+
     test('bulk reads all rows once, and all again a while after', async () => {
       const schema = await server.schema();
       await run('CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2), (3)');
