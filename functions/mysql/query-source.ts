@@ -18,6 +18,8 @@ export const mysqlQuerySource = defineSource({
   check: checkQuery,
   async open({ config, connector, signal }) {
     const connection = await connect(config, `sluice ${connector}`, signal);
+    // What waits longest is a batch that is written before more is read.
+    await connection.run('SET SESSION wait_timeout = 1000');
     return createQueryTask(config, createReader(connection, config), signal);
   },
 });

@@ -70,7 +70,9 @@ export const queryKeys = (qualified: string) => {
     validateNonNull: z
       .boolean()
       .default(true)
-      .describe('a timestamp column that may be null is a problem of the check. false: rows without one are left out'),
+      .describe(
+        'a column that rows are read by and that may be null is a problem of the check. false: rows without a timestamp are left out',
+      ),
     where: z.string().min(1).optional().describe('condition in SQL that rows have to meet'),
     columns: columns
       .optional()

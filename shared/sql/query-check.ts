@@ -95,39 +95,68 @@ const tableProblems = async <T extends QueryTable>(
   config: QueryConfig,
   reader: QueryReader<T>,
   indexes: readonly Index[] | undefined,
-): Promise<readonly Problem[]> => {
-  const { dialect } = reader;
-  const { mode, incrementingColumn, timestampColumns = [] } = config;
-  const problems: Problem[] = [];
-  const name = nameOf(table);
+): Promise<readonly Problem[]> => [
+  ...(config.validateNonNull && indexes !== undefined ? nullProblems(table, config) : []),
+  ...numberProblems(table, config, reader, indexes),
+  ...(await sizeProblems(table, config, reader, indexes)),
+];
+
+/** Whether a view's or a query's column may be null is not told. */
+const nullProblems = (table: QueryTable, { timestampColumns = [], incrementingColumn }: QueryConfig): Problem[] => {
   const nullable = (column: string) => columnOf(table, column, '').isNullable;
-  // Whether a query's column may be null is not told.
-  if (
-    config.validateNonNull &&
-    table.name !== undefined &&
-    mode.includes('timestamp') &&
-    timestampColumns.every(nullable)
-  )
+  const lacking = (columns: string, mend: string) =>
+    `${columns} of ${nameOf(table)} may be null, and rows without are never read: make it NOT NULL${mend}, or set validateNonNull to false`;
+  return [
+    ...(timestampColumns.length > 0 && timestampColumns.every(nullable)
+      ? [lacking(timestampColumns.join(', '), ', add a column to timestampColumns that is')]
+      : []),
+    ...(incrementingColumn !== undefined && nullable(incrementingColumn) ? [lacking(incrementingColumn, '')] : []),
+  ];
+};
+
+const numberProblems = <T extends QueryTable>(
+  table: T,
+  { mode, incrementingColumn: column }: QueryConfig,
+  { dialect }: QueryReader<T>,
+  indexes: readonly Index[] | undefined,
+): Problem[] => {
+  if (column === undefined) return [];
+  const name = nameOf(table);
+  const problems: Problem[] = [];
+  if (!columnOf(table, column, '').isInteger)
+    problems.push(`${column} of ${name} is no integer: name a column that counts as incrementingColumn`);
+  if (mode === 'incrementing' && indexes !== undefined && !indexes.some(isUniqueOn(column)))
     problems.push(
-      `${timestampColumns.join(', ')} of ${name} may be null, and rows without are never read: make it NOT NULL, add a column to timestampColumns that is, or set validateNonNull to false`,
-    );
-  if (incrementingColumn !== undefined && !columnOf(table, incrementingColumn, '').isInteger)
-    problems.push(`${incrementingColumn} of ${name} is no integer: name a column that counts as incrementingColumn`);
-  if (incrementingColumn !== undefined && indexes !== undefined && !indexes.some(isUniqueOn(incrementingColumn)))
-    problems.push(
-      `${incrementingColumn} of ${name} is not unique, and a second row with the last number would never be read: CREATE UNIQUE INDEX ${dialect.quote(`${incrementingColumn}_unique`)} ON ${table.from} (${dialect.quote(incrementingColumn)})`,
-    );
-  // An index on what several columns come to is not looked for.
-  const first = timestampColumns.length === 1 ? timestampColumns[0] : undefined;
-  const isSlow = first !== undefined && indexes?.some(({ columns }) => columns[0] === first) === false;
-  const isKeyless = mode === 'bulk' && table.primaryKey.length === 0 && keyOf(table, config).length === 0;
-  if ((isSlow || isKeyless) && (await isLarge(table, reader)))
-    problems.push(
-      isKeyless
-        ? `${name} has no key, and more than ${maxPageRows} rows, which can't be read in parts: ALTER TABLE ${table.from} ADD PRIMARY KEY (…), or name columns that are unique as keyFields`
-        : `${first} of ${name} has no index, so each look reads all of it: CREATE INDEX ${dialect.quote(`${first}_index`)} ON ${table.from} (${dialect.quote(first!)})`,
+      `${column} of ${name} is not unique, and a second row with the last number would never be read: CREATE UNIQUE INDEX ${dialect.quote(`${column}_unique`)} ON ${table.from} (${dialect.quote(column)})`,
     );
   return problems;
+};
+
+/** What is no problem of a small table. */
+const sizeProblems = async <T extends QueryTable>(
+  table: T,
+  config: QueryConfig,
+  reader: QueryReader<T>,
+  indexes: readonly Index[] | undefined,
+): Promise<Problem[]> => {
+  const { mode, timestampColumns = [] } = config;
+  const { dialect } = reader;
+  const name = nameOf(table);
+  if (mode === 'bulk' && table.primaryKey.length === 0 && keyOf(table, config).length === 0)
+    return (await isLarge(table, reader))
+      ? [
+          `${name} has no key, and more than ${maxPageRows} rows, which can't be read in parts: ALTER TABLE ${table.from} ADD PRIMARY KEY (…), or name columns that are unique as keyFields`,
+        ]
+      : [];
+  // An index on what several columns come to is not looked for.
+  const [first, ...others] = timestampColumns;
+  if (first === undefined || others.length > 0 || indexes === undefined) return [];
+  const isIndexed = indexes.some(({ columns }) => columns[0] === first);
+  return isIndexed || !(await isLarge(table, reader))
+    ? []
+    : [
+        `${first} of ${name} has no index, so each look reads all of it: CREATE INDEX ${dialect.quote(`${first}_index`)} ON ${table.from} (${dialect.quote(first)})`,
+      ];
 };
 
 const isUniqueOn =

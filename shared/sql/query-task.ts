@@ -9,7 +9,9 @@ import {
   type SourceTask,
 } from '../connect/connector.ts';
 import { ConnectError } from '../connect/errors.ts';
+import { canonicalJson } from '../connect/json.ts';
 import type { QueryConfig, QueryOffset } from '../connect/query-config.ts';
+import type { Value } from '../connect/schema.ts';
 import { topicOf } from '../connect/table-names.ts';
 import { cursorOfRow, type Page, type PageLimits, type QueryRows, readPage } from './query-page.ts';
 import { behindOf, type Cursor, conditionsOf, cursorOf, type Dialect, filterOf, selectOf } from './query-statement.ts';
@@ -160,7 +162,7 @@ const sourceOf = <T extends QueryTable>(table: T, config: QueryConfig, dialect: 
   return { table, cursor: cursorOf(table, config, dialect), partition, topic };
 };
 
-const textOf = (offset: QueryOffset | undefined): string => JSON.stringify(offset ?? null);
+const textOf = (offset: QueryOffset | undefined): string => canonicalJson({ ...offset } as Value);
 
 const nothing: Poll<QueryOffset> = {
   batch: emptyBatch,
@@ -185,13 +187,13 @@ const beginning = <T extends QueryTable>(
   const { mode } = config;
   const filter = filterOf(config);
   const fresh = { server: identity, mode, by: source.cursor.by, ...(filter === undefined ? {} : { filter }) };
+  // The end of a bulk is no position: the next one reads all rows, whichever they are.
+  if (mode === 'bulk' && stored?.mode === mode && stored.endedMs !== undefined) {
+    if (source.isRead === true || Date.now() - stored.endedMs < bulkRestMs) return undefined;
+    return { ...fresh, after: null, run: (stored.run ?? 0) + 1 };
+  }
   if (stored !== undefined) requireOurs(stored, fresh, source);
-  if (mode !== 'bulk') return stored ?? { ...fresh, after: null };
-  const run = stored?.run ?? 0;
-  if (stored === undefined) return { ...fresh, after: null, run: 1 };
-  if (stored.endedMs === undefined) return stored;
-  if (source.isRead === true || Date.now() - stored.endedMs < bulkRestMs) return undefined;
-  return { ...fresh, after: null, run: run + 1 };
+  return stored ?? { ...fresh, after: null, ...(mode === 'bulk' ? { run: 1 } : {}) };
 };
 
 /** Invariant 7: an offset says where rows go on only on the same server, in the same order, of the same rows. */

@@ -46,6 +46,21 @@ export const describeQueryModes = (name: string, server: QueryServer): void => {
       expect(idsOf((await readAll(config, first.offsets)).records)).toEqual([9007199254740994n]);
     });
 
+    test('large numbers of a query, page by page', async () => {
+      const schema = await server.schema();
+      const ids = ['9007199254740992', '9007199254740993', '9007199254740994'];
+      await run(`CREATE TABLE t (id decimal(20,0)); INSERT INTO t VALUES (${ids.join('), (')})`);
+      const config = { query: `SELECT id + 0 AS id FROM ${schema}.t`, topic: 'q' };
+      for (const way of [
+        { mode: 'incrementing', incrementingColumn: 'id' },
+        { mode: 'bulk', keyFields: ['id'] },
+      ]) {
+        const { withTask, readAll: read } = readerOf(server, { ...config, ...way });
+        const { records } = await withTask((task) => read(task, new Map(), { maxRecords: 1 }));
+        expect(idsOf(records)).toEqual(ids);
+      }
+    });
+
     test('timestamp+incrementing: rows of one timestamp are told apart by the number', async () => {
       const schema = await server.schema();
       await run(`CREATE TABLE t (id int PRIMARY KEY, n int, at ${server.instant});

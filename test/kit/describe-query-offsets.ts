@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import type { Position } from '../../shared/connect/connector.ts';
+import { type Position, partitionKey } from '../../shared/connect/connector.ts';
 import type { QueryOffset } from '../../shared/connect/query-config.ts';
 import type { Struct } from '../../shared/connect/schema.ts';
 import { type QueryServer, readerOf } from './query-server.ts';
@@ -62,6 +62,17 @@ export const describeQueryOffsets = (name: string, server: QueryServer): void =>
       ]);
     });
 
+    test('a bulk that has ended has no position to lose, one that has not has', async () => {
+      const schema = await server.schema();
+      await run('CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2)');
+      const config = { tables: [`${schema}.t`], mode: 'bulk' };
+      const { offsets } = await readAll(config);
+      const elsewhere = changed(minuteLater(offsets), (offset) => ({ ...offset, server: 'other' }));
+      expect(idsOf((await readAll({ ...config, where: 'id > 1' }, elsewhere)).records)).toEqual([2]);
+      const midway = changed(elsewhere, ({ endedMs: _, ...offset }) => offset);
+      await expect(readAll(config, midway)).rejects.toMatchObject({ code: 'LOST_POSITION' });
+    });
+
     test('a task that ended a bulk does not begin it again, however long its last rows take to be written', async () => {
       const schema = await server.schema();
       await run('CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)');
@@ -82,6 +93,18 @@ export const describeQueryOffsets = (name: string, server: QueryServer): void =>
       await withTask(async (task) => advance(offsets, (await pollOnce(task, offsets, { maxRecords: 2 })).offsets));
       expect(await more(config, offsets)).toBe(true);
       expect(idsOf((await readAll(config, offsets)).records)).toEqual([3]);
+    });
+
+    test('where a row of a table without a key was read, all were, even if their end was not committed', async () => {
+      const schema = await server.schema();
+      await run('CREATE TABLE t (n int); INSERT INTO t VALUES (1), (2), (3)');
+      const config = { tables: [`${schema}.t`], mode: 'bulk' };
+      const { records } = await readAll(config);
+      expect(records).toHaveLength(3);
+      const { partition, offset } = records.at(-1)!;
+      const rest = await readAll(config, new Map([[partitionKey(partition), { partition, offset }]]));
+      expect(rest.records).toEqual([]);
+      expect([...rest.offsets.values()]).toMatchObject([{ offset: { after: [], endedMs: expect.any(Number) } }]);
     });
 
     test('that an empty table was read is committed, and then nothing is', async () => {

@@ -75,12 +75,14 @@ export const describeQueryTables = (name: string, server: QueryServer): void => 
 
     test('a table that is not there, and a column that is not, are told', async () => {
       const schema = await server.schema();
-      await run('CREATE TABLE t (id int PRIMARY KEY, n int)');
+      await run('CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 1)');
       const tables = [`${schema}.t`];
       for (const [config, code, message] of [
         [{ tables: [`${schema}.x`, ...tables] }, 'NOT_FOUND', /there is no table .*\.x, or/],
         [{ tables, keyFields: ['m'] }, 'CONFIG_INVALID', /keyFields: .*\.t has no column m, its columns are id, n/],
         [{ tables, mode: 'timestamp', timestampColumns: ['n'] }, 'CONFIG_INVALID', /n of .*\.t is no timestamp/],
+        // The server calls it an error of data.
+        [{ tables, where: 'id + 9223372036854775807 > 0' }, 'CONFIG_INVALID', /out of range/],
         [{ tables, where: '1 +' }, 'CONFIG_INVALID', /syntax/i],
         [{ query: `SELECT nothing FROM ${schema}.nowhere`, topic: 'q' }, 'CONFIG_INVALID', /nowhere/],
       ] as const)
