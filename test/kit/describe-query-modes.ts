@@ -48,8 +48,8 @@ export const describeQueryModes = (name: string, server: QueryServer): void => {
 
     test('large numbers of a query, page by page', async () => {
       const schema = await server.schema();
-      const ids = ['9007199254740992', '9007199254740993', '9007199254740994'];
-      await run(`CREATE TABLE t (id decimal(20,0)); INSERT INTO t VALUES (${ids.join('), (')})`);
+      const ids = [9007199254740992n, 9007199254740993n, 9007199254740994n];
+      await run(`CREATE TABLE t (id bigint); INSERT INTO t VALUES (${ids.join('), (')})`);
       const config = { query: `SELECT id + 0 AS id FROM ${schema}.t`, topic: 'q' };
       for (const way of [
         { mode: 'incrementing', incrementingColumn: 'id' },
