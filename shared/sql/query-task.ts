@@ -106,7 +106,7 @@ export const createQueryTask = <T extends QueryTable>(
   };
 
   const isDone = ({ doneAt, partition }: Source<T>, offsets: Offsets<QueryOffset>): boolean =>
-    doneAt !== undefined && doneAt === textOf(offsets.get(partition));
+    doneAt === textOf(offsets.get(partition));
 
   return {
     poll: (offsets, budget) =>
@@ -124,11 +124,10 @@ export const createQueryTask = <T extends QueryTable>(
           found = poll;
           break;
         }
-        const after = found === undefined ? [] : [found.offsets[0]!];
-        const caughtUp = sources.every(({ doneAt, partition }) => {
-          const moved = after.find((one) => one.partition === partition);
-          return doneAt !== undefined && doneAt === textOf(moved?.offset ?? offsets.get(partition));
-        });
+        const [moved] = found?.offsets ?? [];
+        const caughtUp = sources.every((source) =>
+          moved?.partition === source.partition ? found!.caughtUp : isDone(source, offsets),
+        );
         // The next poll of a run that goes on looks at all of them anew.
         if (caughtUp) for (const source of sources) source.doneAt = undefined;
         return { ...(found ?? nothing), caughtUp };
