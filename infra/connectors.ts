@@ -5,9 +5,12 @@ import { FileSinkConfig } from '../functions/file/sink-config.ts';
 import { FileSourceConfig } from '../functions/file/source-config.ts';
 import { MysqlCdcConfig, topicsOf } from '../functions/mysql/cdc-config.ts';
 import { MysqlSinkConfig } from '../functions/mysql/config.ts';
+import { MysqlQueryConfig } from '../functions/mysql/query-config.ts';
 import { PostgresCdcConfig, topicsOf as postgresTopicsOf } from '../functions/postgres/cdc-config.ts';
 import { PostgresSinkConfig } from '../functions/postgres/config.ts';
+import { PostgresQueryConfig } from '../functions/postgres/query-config.ts';
 import type { Delivery, Replay } from '../shared/connect/connector.ts';
+import { queryTopics } from '../shared/connect/query-config.ts';
 import { loginToRds, type Place, type Right, readObjectsAt, writeObjectsAt } from './connector-access.ts';
 import { sinkFile, sourceFile } from './connector-file.ts';
 
@@ -86,6 +89,30 @@ const postgresCdc: SourcePlugin<typeof PostgresCdcConfig> = {
   access: ({ auth, user }, place) => (auth === 'iam' ? loginToRds(user!, place) : []),
 };
 
+const mysqlQuery: SourcePlugin<typeof MysqlQueryConfig> = {
+  plugin: 'mysql-query',
+  role: 'source',
+  schema: MysqlQueryConfig,
+  replay: 'shifting',
+  topics: queryTopics,
+  module: 'functions/mysql/query-source.ts',
+  exportName: 'mysqlQuerySource',
+  handler: 'functions/mysql/query.handler.ts',
+  access: ({ auth, user }, place) => (auth === 'iam' ? loginToRds(user!, place) : []),
+};
+
+const postgresQuery: SourcePlugin<typeof PostgresQueryConfig> = {
+  plugin: 'postgres-query',
+  role: 'source',
+  schema: PostgresQueryConfig,
+  replay: 'shifting',
+  topics: queryTopics,
+  module: 'functions/postgres/query-source.ts',
+  exportName: 'postgresQuerySource',
+  handler: 'functions/postgres/query.handler.ts',
+  access: ({ auth, user }, place) => (auth === 'iam' ? loginToRds(user!, place) : []),
+};
+
 const fileDirectory: SinkPlugin<typeof FileSinkConfig> = {
   plugin: 'file',
   role: 'sink',
@@ -125,6 +152,8 @@ export const sourcePlugins: readonly SourcePlugin[] = [
   file,
   mysqlCdc,
   postgresCdc,
+  mysqlQuery,
+  postgresQuery,
 ] as unknown as readonly SourcePlugin[];
 export const sinkPlugins: readonly SinkPlugin[] = [fileDirectory, postgres, mysql];
 
@@ -158,6 +187,14 @@ export const mysqlCdcSource = (config: z.input<typeof MysqlCdcConfig>): Source =
 /** Reads the changes of PostgreSQL's tables from a replication slot. */
 export const postgresCdcSource = (config: z.input<typeof PostgresCdcConfig>): Source =>
   sourceOf(postgresCdc as unknown as SourcePlugin, config);
+
+/** Reads the rows of MySQL's and MariaDB's tables, or of a query, by their timestamps, their numbers or all of them each time. */
+export const mysqlQuerySource = (config: z.input<typeof MysqlQueryConfig>): Source =>
+  sourceOf(mysqlQuery as unknown as SourcePlugin, config);
+
+/** Reads the rows of PostgreSQL's tables, or of a query, by their timestamps, their numbers or all of them each time. */
+export const postgresQuerySource = (config: z.input<typeof PostgresQueryConfig>): Source =>
+  sourceOf(postgresQuery as unknown as SourcePlugin, config);
 
 /** Writes files into a directory: JSON lines, CSV, Parquet or lines of text. */
 export const fileSink = (config: z.input<typeof FileSinkConfig>): Sink => sinkOf(fileDirectory, config);

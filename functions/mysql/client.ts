@@ -6,6 +6,7 @@ import { type Login, loginOf, tlsOf } from '../../shared/lambda/database-login.t
 import type { Connection as SqlConnection } from '../../shared/sql/session.ts';
 import { mysqlServer } from './config.ts';
 import { classify, noTls } from './errors.ts';
+import type { ResultColumn } from './result-type.ts';
 
 /** One session. */
 export interface Connection extends SqlConnection {
@@ -18,6 +19,8 @@ export interface Connection extends SqlConnection {
     values: readonly unknown[],
     onRow: (buffer: Buffer, start: number, end: number) => void,
   ): Promise<void>;
+  /** The columns that a SELECT would give. It is not run. */
+  describe(text: string): Promise<readonly ResultColumn[]>;
   /** Runs statements that are UTF-8 already. They are copied at once: the memory may be used again when this returns. */
   send(statements: Uint8Array): Promise<void>;
 }
@@ -136,6 +139,16 @@ const ask = (client: mysql.Connection, sql: string, values: readonly unknown[] =
     client.query({ sql, values: [...values] }, (error, result) => (error ? reject(error) : resolve(result)));
   });
 
+const prepare = (client: mysql.Connection, sql: string): Promise<readonly ResultColumn[]> =>
+  new Promise((resolve, reject) => {
+    client.prepare(sql, (error, statement) => {
+      if (error) return reject(error);
+      const { columns } = statement as unknown as { readonly columns: readonly ResultColumn[] };
+      statement.close();
+      resolve(columns);
+    });
+  });
+
 const wrap = (client: mysql.Connection, login: ConnectionOptions, server: Server): Connection => {
   let alive = true;
   const lost = () => {
@@ -167,6 +180,7 @@ const wrap = (client: mysql.Connection, login: ConnectionOptions, server: Server
         return (Array.isArray(results) ? results : [results]).map(({ affectedRows }) => affectedRows);
       }),
     rows: (text, values, onRow) => guarded(() => askRows(client, text, values, onRow)),
+    describe: (text) => guarded(() => prepare(client, text)),
     send: (statements) => guarded(() => sendBytes(client, statements)),
     destroy() {
       alive = false;

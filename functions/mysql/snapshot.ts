@@ -1,6 +1,5 @@
 import {
   type BytesColumn,
-  batchBytes,
   batchOfGroups,
   type Column,
   gatherBatch,
@@ -11,6 +10,7 @@ import {
 } from '../../shared/connect/batch.ts';
 import { type Budget, movedBytes, type Poll, type RejectedSourceRecord } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
+import { fitting } from '../../shared/connect/fitting.ts';
 import type { Field, Schema, StructSchema } from '../../shared/connect/schema.ts';
 import {
   evenBounds,
@@ -102,19 +102,6 @@ export const pollRange = async (
     ...(done ? { moved: movedBytes, wakes: true } : {}),
     ...(rejected.length === 0 ? {} : { rejected }),
   };
-};
-
-/** How many records fit, and at least one. */
-const fitting = (batch: ReturnType<typeof batchOfGroups>, maxBytes: number): number => {
-  if (batch.count <= 1 || batchBytes(sliceBatch(batch, 0, batch.count - 1)) < maxBytes) return batch.count;
-  let low = 1;
-  let high = batch.count;
-  while (low < high) {
-    const middle = (low + high) >> 1;
-    if (batchBytes(sliceBatch(batch, 0, middle)) < maxBytes) low = middle + 1;
-    else high = middle;
-  }
-  return low;
 };
 
 interface Page {

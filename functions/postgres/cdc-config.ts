@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { connectionKeys, databaseRules } from '../../shared/connect/database-config.ts';
+import { topicOf } from '../../shared/connect/table-names.ts';
 import { postgresServer } from './config.ts';
 
 const tableName = z.string().regex(/^[^.]+\..+$/, 'a table is schema.table; * stands for any characters');
@@ -66,30 +67,9 @@ export const PostgresCdcConfig = z
 
 export type PostgresCdcConfig = z.output<typeof PostgresCdcConfig>;
 
-/** A topic takes fewer characters than a table's name. */
-export const topicOf = (
-  { topic, topicPrefix }: Pick<PostgresCdcConfig, 'topic' | 'topicPrefix'>,
-  table: string,
-): string => topic ?? `${topicPrefix}.${table}`.replace(/[^A-Za-z0-9._-]/g, '_').slice(0, 200);
-
 export const topicsOf = (config: PostgresCdcConfig): readonly string[] => [
   ...new Set(config.tables.map((table) => topicOf(config, table))),
 ];
-
-const escaped = (text: string): string => text.replace(/[\\^$.*+?()[\]{}|]/g, '\\$&');
-
-const matcherOf = (patterns: readonly string[]): RegExp =>
-  new RegExp(`^(${patterns.map((pattern) => pattern.split('*').map(escaped).join('.*')).join('|')})$`);
-
-/** Whether a table, as schema.table, is one of those to read. */
-export const tableFilter = ({
-  tables,
-  excludeTables,
-}: Pick<PostgresCdcConfig, 'tables' | 'excludeTables'>): ((table: string) => boolean) => {
-  const included = matcherOf(tables);
-  const excluded = excludeTables.length === 0 ? undefined : matcherOf(excludeTables);
-  return (table) => included.test(table) && excluded?.test(table) !== true;
-};
 
 const count = z.int().nonnegative();
 

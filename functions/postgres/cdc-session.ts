@@ -1,14 +1,11 @@
 import { ConnectError } from '../../shared/connect/errors.ts';
+import { tableFilter } from '../../shared/connect/table-names.ts';
 import type { PostgresCdcConfig } from './cdc-config.ts';
-import { tableFilter } from './cdc-config.ts';
 import { type Connection, connect } from './client.ts';
+import { outputSettings } from './output-settings.ts';
 import type { Relation } from './pgoutput.ts';
 import { needsCatalog, noFacts, readFacts } from './table-facts.ts';
 import { layoutOf, type TableLayout } from './table-layout.ts';
-
-/** Values are written by the session that reads them: so that their texts are canonical. */
-const outputSettings = `SET TimeZone = 'UTC'; SET DateStyle = 'ISO, MDY'; SET IntervalStyle = 'iso_8601';
-  SET bytea_output = 'hex'; SET extra_float_digits = 1; SET lc_monetary = 'C'; SET xmloption = 'content'`;
 
 /** The connections of a task, and what it has learned of tables through them. */
 export interface Session {

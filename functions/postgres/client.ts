@@ -14,8 +14,17 @@ export interface Connection extends SqlConnection {
    * chunk may be used again when the next is asked for.
    */
   copy(text: string, chunks: Iterable<Uint8Array>): Promise<void>;
+  /** The columns of a SELECT's result. */
+  describe(text: string): Promise<readonly ResultColumn[]>;
   /** Runs one COPY … TO STDOUT. What else is asked of the connection waits until all of it is read. */
   copyOut(text: string): Pages;
+}
+
+export interface ResultColumn {
+  readonly name: string;
+  /** pg_type.oid; of a domain, what it is made of. */
+  readonly type: number;
+  readonly modifier: number;
 }
 
 const CONNECT_TIMEOUT_MS = 10_000;
@@ -116,6 +125,14 @@ const wrap = (client: pg.Client): Connection => {
         const results = (await client.query(text)) as pg.QueryResult | pg.QueryResult[];
         return (Array.isArray(results) ? results : [results]).map(({ rowCount }) => rowCount ?? 0);
       }),
+    describe: (text) =>
+      guarded(async () =>
+        (await client.query(text)).fields.map(({ name, dataTypeID, dataTypeModifier }) => ({
+          name,
+          type: dataTypeID,
+          modifier: dataTypeModifier,
+        })),
+      ),
     copy: (text, chunks) =>
       guarded(() => new Promise((resolve, reject) => client.query(copyQuery(text, chunks, resolve, reject)))),
     copyOut(text) {

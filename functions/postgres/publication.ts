@@ -1,6 +1,7 @@
 import type { OpenContext } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
-import { type PostgresCdcConfig, tableFilter } from './cdc-config.ts';
+import { tableFilter } from '../../shared/connect/table-names.ts';
+import type { PostgresCdcConfig } from './cdc-config.ts';
 import { type Connection, literal, quote } from './client.ts';
 import { readSlot, slotNames } from './slot.ts';
 

@@ -11,8 +11,21 @@ export const noFacts: TableFacts = { types: new Map(), primaryKey: [] };
 
 /** What the catalog knows of a table's types and key. Both may have changed, or be gone, since the change was made. */
 export const readFacts = async (connection: Connection, { oid, identity, columns }: Relation): Promise<TableFacts> => {
+  const types = await readTypes(
+    connection,
+    columns.map(({ type }) => type),
+  );
+  const key = identity === 'f' ? await connection.query<{ name: string }>(keyQuery, [oid]) : [];
+  return { types, primaryKey: key.map(({ name }) => name) };
+};
+
+/** Of these types, and of what they are made of, those that do not say by themselves what their values become. */
+export const readTypes = async (
+  connection: Connection,
+  oids: readonly number[],
+): Promise<ReadonlyMap<number, CatalogType>> => {
   const types = new Map<number, CatalogType>();
-  let asked = [...new Set(columns.map(({ type }) => type))].filter((type) => !isKnown(type));
+  let asked = [...new Set(oids)].filter((type) => !isKnown(type));
   // Items of arrays of arrays of …: each step asks for what the last one found.
   while (asked.length > 0) {
     const found = await connection.query<CatalogType>(typesQuery, [asked]);
@@ -21,8 +34,7 @@ export const readFacts = async (connection: Connection, { oid, identity, columns
       .flatMap(({ base, items }) => [base, items])
       .filter((type) => type !== 0 && !isKnown(type) && !types.has(type));
   }
-  const key = identity === 'f' ? await connection.query<{ name: string }>(keyQuery, [oid]) : [];
-  return { types, primaryKey: key.map(({ name }) => name) };
+  return types;
 };
 
 /** A type with the domains around it taken off; the modifier is that of the innermost domain that has one. */

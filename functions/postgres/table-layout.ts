@@ -1,6 +1,7 @@
 import { envelopeSchema } from '../../shared/connect/envelope.ts';
 import type { Field, StructSchema } from '../../shared/connect/schema.ts';
-import { type PostgresCdcConfig, topicOf } from './cdc-config.ts';
+import { topicOf } from '../../shared/connect/table-names.ts';
+import type { PostgresCdcConfig } from './cdc-config.ts';
 import type { Relation, RelationColumn } from './pgoutput.ts';
 import { type CatalogType, type ValueType, valueTypeOf } from './value-type.ts';
 

@@ -85,6 +85,8 @@ const budgets: Readonly<Record<string, { readonly kb: number; readonly packages:
   'file-source': { kb: 450, packages: [...core, 'zod'] },
   'mysql-cdc-source': { kb: 1500, packages: [...core, ...zongji] },
   'postgres-cdc-source': { kb: 700, packages: [...core, ...pg] },
+  'mysql-query-source': { kb: 1420, packages: [...core, ...mysql] },
+  'postgres-query-source': { kb: 700, packages: [...core, ...pg] },
   'file-sink': { kb: 500, packages: [...core, ...parquet] },
   'postgres-sink': { kb: 700, packages: [...core, ...pg] },
   'mysql-sink': { kb: 1420, packages: [...core, ...mysql] },
@@ -97,6 +99,12 @@ const budgets: Readonly<Record<string, { readonly kb: number; readonly packages:
   'direct-postgres-cdc-file': { kb: 850, packages: [...core, ...pg, ...parquet] },
   'direct-postgres-cdc-postgres': { kb: 750, packages: [...core, ...pg] },
   'direct-postgres-cdc-mysql': { kb: 1650, packages: [...core, ...pg, ...mysql] },
+  'direct-mysql-query-file': { kb: 1520, packages: [...core, ...mysql, ...parquet] },
+  'direct-mysql-query-postgres': { kb: 1650, packages: [...core, ...mysql, ...pg] },
+  'direct-mysql-query-mysql': { kb: 1450, packages: [...core, ...mysql] },
+  'direct-postgres-query-file': { kb: 850, packages: [...core, ...pg, ...parquet] },
+  'direct-postgres-query-postgres': { kb: 750, packages: [...core, ...pg] },
+  'direct-postgres-query-mysql': { kb: 1650, packages: [...core, ...pg, ...mysql] },
 };
 
 const packagesOf = (files: readonly string[]): readonly string[] =>

@@ -220,8 +220,8 @@ sinks:
 
   it('a plugin that there is not, or none', () => {
     expect(problemsOf(pipeline('  a: { connector: fil, every: 1m }\n  b: { every: 1m }\n'))).toEqual([
-      'p.yaml:3: sources.a.connector: there is no source "fil"; sources are: file, mysql-cdc, postgres-cdc, or a file of your own such as ./my-source.ts',
-      "p.yaml:4: sources.b.connector: give the source's plugin: file, mysql-cdc, postgres-cdc, or a file of your own such as ./my-source.ts",
+      'p.yaml:3: sources.a.connector: there is no source "fil"; sources are: file, mysql-cdc, postgres-cdc, mysql-query, postgres-query, or a file of your own such as ./my-source.ts',
+      "p.yaml:4: sources.b.connector: give the source's plugin: file, mysql-cdc, postgres-cdc, mysql-query, postgres-query, or a file of your own such as ./my-source.ts",
     ]);
     const sinks = 'sinks:\n  x: { connector: oracle, from: [a] }\n';
     expect(problemsOf(pipeline(source('a'), sinks))).toEqual([

@@ -11,7 +11,13 @@ const root = join(import.meta.dirname, '../../..');
 
 /** What infra says of a connector without loading it, beside the connector itself. */
 it('says of each source what the source says', async () => {
-  expect(sourcePlugins.map(({ plugin }) => plugin)).toEqual(['file', 'mysql-cdc', 'postgres-cdc']);
+  expect(sourcePlugins.map(({ plugin }) => plugin)).toEqual([
+    'file',
+    'mysql-cdc',
+    'postgres-cdc',
+    'mysql-query',
+    'postgres-query',
+  ]);
   for (const { plugin, module, exportName, replay, schema, handler } of sourcePlugins) {
     const { [exportName]: source } = await import(join(root, module));
     expect(source).toMatchObject({ type: plugin, replay });

@@ -1,0 +1,25 @@
+import { defineSource } from '../../shared/connect/connector.ts';
+import { QueryOffset, queryTasks, queryTopics } from '../../shared/connect/query-config.ts';
+import { createQueryTask } from '../../shared/sql/query-task.ts';
+import { connect } from './client.ts';
+import { outputSettings } from './output-settings.ts';
+import { checkQuery } from './query-check.ts';
+import { PostgresQueryConfig } from './query-config.ts';
+import { createReader } from './query-reader.ts';
+
+/** The rows of tables or of a query: all of them each time, or those that are new or changed. */
+export const postgresQuerySource = defineSource({
+  type: 'postgres-query',
+  config: PostgresQueryConfig,
+  offset: QueryOffset,
+  // In each mode: a row that was read may have changed, or be gone, when it is read again behind the same offset.
+  replay: 'shifting',
+  topics: queryTopics,
+  tasks: queryTasks,
+  check: checkQuery,
+  async open({ config, connector, signal }) {
+    const connection = await connect(config, `sluice ${connector}`, signal);
+    await connection.run(outputSettings);
+    return createQueryTask(config, createReader(connection, config), signal);
+  },
+});
