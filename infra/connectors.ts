@@ -75,6 +75,7 @@ const mysqlCdc: SourcePlugin<typeof MysqlCdcConfig> = {
   module: 'functions/mysql/cdc-source.ts',
   exportName: 'mysqlCdcSource',
   handler: 'functions/mysql/cdc.handler.ts',
+  access: ({ auth, user }, place) => (auth === 'iam' ? loginToRds(user!, place) : []),
 };
 
 const postgresCdc: SourcePlugin<typeof PostgresCdcConfig> = {
