@@ -35,6 +35,19 @@ export const includedTables = async (
   return all.filter(({ schema, name }) => isIncluded(`${schema}.${name}`));
 };
 
+/** Names of the published tables, as schema.table, for which `isIncluded`. */
+export const publishedTables = async (
+  connection: Connection,
+  publication: string,
+  isIncluded: (table: string) => boolean,
+): Promise<readonly string[]> => {
+  const rows = await connection.query<{ name: string }>(
+    `SELECT schemaname || '.' || tablename AS name FROM pg_publication_tables WHERE pubname = $1`,
+    [publication],
+  );
+  return rows.map(({ name }) => name).filter(isIncluded);
+};
+
 /** Tables of the config, not patterns, that are not there. */
 export const missingTables = (config: PostgresCdcConfig, tables: readonly PublishedTable[]): readonly string[] => {
   const found = new Set(tables.map(({ schema, name }) => `${schema}.${name}`));

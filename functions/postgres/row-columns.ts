@@ -2,8 +2,6 @@ import {
   type BytesColumn,
   type Column,
   gatherGroup,
-  type Int64Column,
-  MISSING,
   NULL,
   type RecordGroup,
   type Side,
@@ -11,7 +9,8 @@ import {
   VALUE,
 } from '../../shared/connect/batch.ts';
 import type { Op } from '../../shared/connect/envelope.ts';
-import { isStruct, type Schema, type StructSchema } from '../../shared/connect/schema.ts';
+import type { Schema, StructSchema } from '../../shared/connect/schema.ts';
+import { constant, filled, longColumn, nothing, structColumn } from './columns.ts';
 import { NULL_VALUE, type Slots, type Transaction, UNTOLD } from './pgoutput.ts';
 import type { RowField, TableLayout } from './table-layout.ts';
 import { valueColumn } from './value-column.ts';
@@ -229,13 +228,6 @@ const rowColumn = (
   return { ...structColumn(name, schema, columns), ...(state.includes(NULL) ? { state } : {}) };
 };
 
-const structColumn = (name: string, schema: StructSchema, columns: readonly Column[]): StructColumn => ({
-  name,
-  schema,
-  kind: 'struct',
-  columns,
-});
-
 const sourceColumns = (
   { relation }: TableLayout,
   { version, name, db }: SourceNames,
@@ -250,7 +242,7 @@ const sourceColumns = (
     text('version', version),
     text('connector', 'postgresql'),
     text('name', name),
-    longColumn('ts_ms', { type: 'int64' }, count, (row) => BigInt(timesMs[row]!)),
+    longColumn('ts_ms', optional, count, (row) => BigInt(timesMs[row]!)),
     text('snapshot', 'false'),
     text('db', db),
     text('schema', relation.schema),
@@ -258,24 +250,6 @@ const sourceColumns = (
     longColumn('txId', optional, count, (row) => BigInt(places[row]!.transaction.xid)),
     longColumn('lsn', optional, count, (row) => rows[row]!.lsn),
   ];
-};
-
-const constant = (name: string, schema: Schema, text: string, count: number): BytesColumn => {
-  const data = Buffer.from(text);
-  return {
-    name,
-    schema,
-    kind: 'bytes',
-    data,
-    starts: new Uint32Array(count),
-    ends: new Uint32Array(count).fill(data.length),
-  };
-};
-
-const longColumn = (name: string, schema: Schema, count: number, read: (row: number) => bigint): Int64Column => {
-  const values = new BigInt64Array(count);
-  for (let row = 0; row < count; row++) values[row] = read(row);
-  return { name, schema, kind: 'int64', values };
 };
 
 const ops = 'cudt';
@@ -291,17 +265,6 @@ const opColumn = (rows: readonly Row[]): BytesColumn => {
     ends: starts.map((start) => start + 1),
   };
 };
-
-const filled = (count: number, state: number): Uint8Array => new Uint8Array(count).fill(state);
-
-/** The columns of a struct that no row has. */
-const nothing = ({ fields }: StructSchema, count: number): readonly Column[] =>
-  fields.map(({ name, schema }) => {
-    if (isStruct(schema)) throw new TypeError('a struct in it has columns of its own');
-    const column =
-      schema.type === 'int64' ? longColumn(name, schema, count, () => 0n) : constant(name, schema, '', count);
-    return { ...column, state: filled(count, MISSING) };
-  });
 
 const withoutBad = (
   group: RecordGroup,

@@ -30,6 +30,7 @@ describeSource('postgres-cdc', async () => {
     tables: [`${schema}.a`, `${schema}.b`],
     slotName: schema,
     publicationName: schema,
+    snapshotMode: 'no_data' as const,
   };
   await postgresCdcSource.created!(contextOf(config));
   // A publication may hold more than is read.
