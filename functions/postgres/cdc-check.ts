@@ -29,6 +29,7 @@ export const checkCdc = async (context: OpenContext<PostgresCdcConfig>): Promise
       ...publicationProblems(server!, tables, names),
       ...missingTables(config, tables).map((table) => `there is no table ${table}: make it, or mend tables`),
       ...tables.flatMap((table) => tableProblems(server!, table)),
+      ...(config.snapshotMode === 'initial' ? tables.flatMap((table) => rowProblems(server!, table)) : []),
     ];
   } finally {
     signal.removeEventListener('abort', cut);
@@ -132,3 +133,9 @@ const tableProblems = ({ role, hasPublication }: Server, table: PublishedTable):
     );
   return problems;
 };
+
+/** What reading its rows needs besides. */
+const rowProblems = ({ role }: Server, table: PublishedTable): Problem[] =>
+  table.hidesRows
+    ? [`policies hide rows of ${sqlName(table)} from role ${role}: ALTER ROLE ${quote(role)} BYPASSRLS`]
+    : [];

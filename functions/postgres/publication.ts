@@ -12,13 +12,15 @@ export interface PublishedTable {
   readonly identity: string;
   readonly hasKey: boolean;
   readonly maySelect: boolean;
+  /** By a policy for the role. */
+  readonly hidesRows: boolean;
   readonly isOwned: boolean;
   readonly isPublished: boolean;
 }
 
 const tablesQuery = `SELECT n.nspname AS schema, c.relname AS name, c.relreplident AS identity,
     EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS "hasKey",
-    has_table_privilege(c.oid, 'SELECT') AS "maySelect", pg_has_role(c.relowner, 'USAGE') AS "isOwned",
+    has_table_privilege(c.oid, 'SELECT') AS "maySelect", row_security_active(c.oid) AS "hidesRows", pg_has_role(c.relowner, 'USAGE') AS "isOwned",
     EXISTS (SELECT FROM pg_publication_tables p WHERE p.pubname = $1 AND p.schemaname = n.nspname AND p.tablename = c.relname) AS "isPublished"
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema')

@@ -1,7 +1,7 @@
 import { evenBounds, newPlan, type PlanOffset, rangesFor } from '../../shared/sql/snapshot.ts';
 import { type Connection, quote } from './client.ts';
 import { historyColumns } from './slot.ts';
-import { keyList, type SnapshotTable } from './snapshot-table.ts';
+import { keyList, type SnapshotTable, sqlNameOf } from './snapshot-table.ts';
 
 /** A table is looked into at so many places for each of its ranges. */
 const samplesPerRange = 500;
@@ -19,14 +19,13 @@ export const planTable = async (connection: Connection, table: SnapshotTable): P
  * Waits for the transactions that have written to the table and not ended. What they wrote before the table was published is not told as
  * changes, and a view that is opened before they end doesn't see it either (hazard H7). Those that come later write what is published.
  */
-const writersEnded = async (connection: Connection, { from }: SnapshotTable): Promise<void> => {
-  const table = from.replace(/^ONLY /, '');
+const writersEnded = async (connection: Connection, { name }: SnapshotTable): Promise<void> => {
   const writers = await connection.query<{ transaction: string }>(
     `SELECT DISTINCT virtualtransaction AS transaction FROM pg_locks
      WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted
        AND (relation = $1::regclass OR relation IN (SELECT relid FROM pg_partition_tree($1::regclass)))
        AND mode = 'RowExclusiveLock'`,
-    [table],
+    [sqlNameOf(name)],
   );
   let left = writers.map(({ transaction }) => transaction);
   while (left.length > 0) {
@@ -72,8 +71,8 @@ const boundsOf = async (
   const keys = keyList(table);
   const texts = key.map(({ name }) => `${quote(name)}::text`).join(', ');
   const sampled = await connection.query<{ key: readonly string[] }>(
-    `SELECT ARRAY[${texts}] AS key FROM (
-       SELECT ${keys}, row_number() OVER (ORDER BY ${keys}) AS at, count(*) OVER () AS total
+    `SELECT key FROM (
+       SELECT ARRAY[${texts}] AS key, row_number() OVER (ORDER BY ${keys}) AS at, count(*) OVER () AS total
        FROM ${from} TABLESAMPLE SYSTEM (${percent.toFixed(6)}) REPEATABLE (1)) AS sample
      WHERE at * ${ranges} / total > (at - 1) * ${ranges} / total AND at < total ORDER BY at`,
   );

@@ -21,6 +21,14 @@ export interface SnapshotTable {
   readonly rowFilter: string | null;
 }
 
+/** A schema's name has no dot here. */
+const partsOf = (name: string): readonly [schema: string, table: string] => {
+  const dot = name.indexOf('.');
+  return [name.slice(0, dot), name.slice(dot + 1)];
+};
+
+export const sqlNameOf = (name: string): string => partsOf(name).map(quote).join('.');
+
 interface TableRow {
   readonly oid: number;
   readonly isPartitioned: boolean;
@@ -59,9 +67,8 @@ export const readTable = async (
   publication: string,
 ): Promise<SnapshotTable> => {
   const [row] = await connection.query<TableRow>(tableQuery, [name, publication]);
-  const dot = name.indexOf('.');
-  const [schema, table] = [name.slice(0, dot), name.slice(dot + 1)];
-  const sqlName = `${quote(schema)}.${quote(table)}`;
+  const [schema, table] = partsOf(name);
+  const sqlName = sqlNameOf(name);
   if (row === undefined)
     throw new ConnectError('CONFIG_INVALID', `there is no table ${name}: make it, or take it out of tables`);
   // Its changes would be lost from the reading of its rows on.

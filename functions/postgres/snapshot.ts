@@ -11,7 +11,7 @@ import type { SourceNames } from './row-columns.ts';
 import { historyColumns, lost } from './slot.ts';
 import { createSnapshotBatch } from './snapshot-batch.ts';
 import { planTable } from './snapshot-plan.ts';
-import { readTable, rowsQuery, type SnapshotTable } from './snapshot-table.ts';
+import { readTable, rowsQuery, type SnapshotTable, sqlNameOf } from './snapshot-table.ts';
 
 /** One table as one transaction sees it. */
 interface TableView {
@@ -52,8 +52,8 @@ export const createSnapshot = (
 
   const viewOf = async (connection: Connection, { table: name, server }: Range<View>, views: TableViews) => {
     if (open?.connection === connection) return open;
-    const table = await readTable(connection, layouts, name, publication);
-    open = await openView(connection, table, topicPrefix);
+    const view = await openView(connection, name, topicPrefix);
+    open = { ...view, connection, table: await readTable(connection, layouts, name, publication) };
     if (open.system !== server)
       throw lost(`${name} was planned on the server with system identifier ${server}, this one is ${open.system}`);
     requireOneHistory(name, views, open.view.timeline);
@@ -135,14 +135,18 @@ const leftOf = ({ partition, offset }: Pick<Range<View>, 'partition' | 'offset'>
  * An index gives the rows in order: sorting a large table would take its server's disk. A batch is put while the view is there, which
  * takes no longer than a function runs. A policy that hides rows is to be told and not followed.
  */
-const openView = async (connection: Connection, table: SnapshotTable, name: string): Promise<TableView> => {
+const openView = async (
+  connection: Connection,
+  table: string,
+  name: string,
+): Promise<Pick<TableView, 'view' | 'system' | 'names'>> => {
   await connection.run(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
     SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off; SET LOCAL row_security = off;
     SET LOCAL idle_in_transaction_session_timeout = '15min';
-    LOCK TABLE ${table.from} IN ACCESS SHARE MODE`);
+    LOCK TABLE ${sqlNameOf(table)} IN ACCESS SHARE MODE`);
   const [row] = await connection.query<View & { system: string; version: string; db: string }>(viewQuery);
   const { xids, lsn, timeline, system, version, db } = row!;
-  return { connection, table, view: { xids, lsn, timeline }, system, names: { version, name, db } };
+  return { view: { xids, lsn, timeline }, system, names: { version, name, db } };
 };
 
 /** The position is looked at when the snapshot is there: what commits behind it is not visible. */
