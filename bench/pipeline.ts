@@ -6,6 +6,7 @@ import { clientAt, findTable, lambdaAt } from '../infra/cli/platform.ts';
 import { startHost } from '../infra/local/host.ts';
 import { synthPipelines } from '../infra/synth.ts';
 import { lambdaInvoker } from '../shared/lambda/invoke.ts';
+import { requireConnector } from '../shared/state/connectors.ts';
 import { dynamoTable } from '../shared/state/dynamodb/table.ts';
 import { endedProcessesCpu, functionsCpu } from './processes.ts';
 
@@ -22,11 +23,15 @@ export interface Measured {
   readonly rssMb: Readonly<Record<string, number>>;
 }
 
-/** Runs a pipeline of one source, which only starts when it is invoked, and its sinks until it is drained, on a fresh local host; throws what failed. */
+/**
+ * Runs a pipeline of one source, which only starts when it is invoked, and its sinks until it is drained, on a fresh local host; throws what
+ * failed. `after` may go on with the functions before they are stopped.
+ */
 export const measurePipeline = async (
   work: string,
   pipeline: object,
   env: Readonly<Record<string, string>> = {},
+  after: (invoke: (node: string) => Promise<void>) => Promise<void> = async () => {},
 ): Promise<Measured> => {
   const directory = await mkdtemp(join(work, 'run-'));
   const file = join(directory, 'pipeline.yaml');
@@ -59,6 +64,11 @@ export const measurePipeline = async (
     const seconds = (performance.now() - startMs) / 1000;
     const { user, system } = process.cpuUsage(hostStart);
     if (failed.length > 0) throw new Error(failed.map(({ tasks }) => tasks[0]?.row.trace).join('\n'));
+    await after(async (node) => {
+      const connector = `bench-${node}`;
+      const { functionName } = await requireConnector(table, connector);
+      await lambdaInvoker(lambda).request(functionName, { connector, task: 0, reason: 'manual' });
+    });
     const platformCpuSeconds = functionsCpu((name) => name.startsWith('Sluice-Platform'));
     await host.stop();
     return {

@@ -64,10 +64,17 @@ export interface BinlogOptions {
   readonly signal: AbortSignal;
 }
 
+/** Of an event, with the checksum behind it where there is one. */
+const headerBytes = 19;
+const checkedHeaderBytes = headerBytes + 4;
+
 /** So many bytes are read ahead of whoever takes the parts. */
 const aheadBytes = 4 * 1024 * 1024;
 
-const events = ['tablemap', 'writerows', 'updaterows', 'deleterows', 'xid', 'query', 'rotate', 'gtid', 'mariadbgtid'];
+const events = [
+  ...['tablemap', 'writerows', 'updaterows', 'deleterows', 'xid', 'query', 'rotate'],
+  ...['gtid', 'anonymousgtid', 'mariadbgtid'],
+];
 
 /** In zongji's `nonBlock` mode, in which the server ends the stream at the end of its log. The library does not tell of that end. */
 export const openBinlog = (options: BinlogOptions): BinlogReader => {
@@ -79,6 +86,8 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
   let paused = false;
   let ended = false;
   let failure: unknown;
+  let isInTransaction = false;
+  let last = options.place;
   let waiting: (() => void) | undefined;
 
   const wake = () => {
@@ -94,13 +103,14 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
     }
     wake();
   };
-  const place = (): BinlogPlace => {
-    const { filename, position } = inner.options;
-    return {
-      file: filename,
-      pos: position,
-      ...(zongji.gtidSet === undefined || zongji.gtidSet === '' ? {} : { gtids: zongji.gtidSet }),
-    };
+  /** Between two transactions. Told once. */
+  const pushEnd = (pos = inner.options.position) => {
+    isInTransaction = false;
+    const file = inner.options.filename;
+    if (last.file === file && last.pos === pos) return;
+    const { gtidSet = '' } = zongji;
+    last = { file, pos, ...(gtidSet === '' ? {} : { gtids: gtidSet }) };
+    push({ kind: 'end', place: last }, 0);
   };
 
   zongji.on('ready', () => {
@@ -110,6 +120,8 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
         super(callback);
         this.once('eof', () => {
           ended = true;
+          // Behind the last transaction may be events of the log itself. They are passed, or an idle log would never look read.
+          if (!isInTransaction) pushEnd();
           wake();
         });
       }
@@ -123,7 +135,15 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
   zongji.on('binlog', (event: BinlogEvent) => {
     const bytes = (event as unknown as { size?: number }).size ?? 0;
     switch (event.getTypeName()) {
+      case 'Gtid':
+      case 'AnonymousGtid':
+      case 'MariadbGtid':
+        // Its transaction is at the same place for whoever comes here, also from before what the log holds of its own.
+        pushEnd(event.nextPosition - bytes - (inner.useChecksum ? checkedHeaderBytes : headerBytes));
+        isInTransaction = true;
+        return;
       case 'TableMap': {
+        isInTransaction = true;
         const { tableId } = event as unknown as { tableId: number };
         const entry = inner.tableMap[tableId];
         if (entry?.columns === undefined) return;
@@ -143,16 +163,16 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
         return;
       }
       case 'Xid':
-        push({ kind: 'end', place: place() }, 0);
+        pushEnd();
         return;
       case 'Query': {
         const { query } = event as unknown as { query: string };
-        if (!/^(BEGIN|SAVEPOINT|XA (START|END))\b/i.test(query)) push({ kind: 'end', place: place() }, 0);
+        if (!/^(BEGIN|SAVEPOINT|XA (START|END))\b/i.test(query)) pushEnd();
         return;
       }
       case 'Rotate':
         // Not the one that a stream begins with: it says where reading starts, which may be far before what is wanted.
-        if (event.nextPosition > 0) push({ kind: 'end', place: place() }, 0);
+        if (event.nextPosition > 0) pushEnd();
     }
   });
   inner._fetchTableInfo = function fetchTableInfo(event, next) {
@@ -230,6 +250,7 @@ const lostOrBroken = (error: unknown, { file, pos, gtids }: BinlogPlace): Connec
 interface Inner {
   connection: InnerConnection | null;
   ctrlConnection: InnerConnection | null;
+  useChecksum: boolean;
   BinlogClass: new (callback: unknown) => { once(event: 'eof', listener: () => void): void };
   options: { filename: string; position: number };
   tableMap: Record<number, TableEntry>;

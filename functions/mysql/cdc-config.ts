@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { connectionKeys, databaseRules } from '../../shared/connect/database-config.ts';
+import { PlanOffset, rangeOffset } from '../../shared/sql/snapshot.ts';
 import { mysqlServer } from './config.ts';
 
 const tableName = /^[^.]+\.[^.]+$/;
@@ -66,18 +67,8 @@ export const StreamOffset = z.strictObject({
 });
 export type StreamOffset = z.output<typeof StreamOffset>;
 
-/** The values of a key's columns, as texts; bytes as Latin-1. */
-const key = z.array(z.string()).nullable();
+/** How far a range of a table is read. Keys are texts; bytes as Latin-1. A view is the place before which all, and behind which nothing, was visible in it. */
+export const RangeOffset = rangeOffset(z.strictObject(place));
 
-/** How far the rows that were there are read: all up to the key `after`, in the key's order. */
-export const TableOffset = z.strictObject({
-  server: z.string(),
-  after: key,
-  done: z.boolean(),
-  /** The rows after each of these keys were read in a view of the tables in which all before the place, and nothing behind it, was visible. */
-  views: z.array(z.strictObject({ after: key, place: z.strictObject(place) })),
-});
-export type TableOffset = z.output<typeof TableOffset>;
-
-export const MysqlCdcOffset = z.union([StreamOffset, TableOffset]);
+export const MysqlCdcOffset = z.union([StreamOffset, PlanOffset, RangeOffset]);
 export type MysqlCdcOffset = z.output<typeof MysqlCdcOffset>;

@@ -5,18 +5,21 @@ import {
   type OpenContext,
   type Partition,
   type Poll,
+  type Position,
   pollOf,
   type SourceTask,
 } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
+import { nextStep, type Range, type SnapshotScope, type Step, viewsOf } from '../../shared/sql/snapshot.ts';
+import type { BinlogPlace } from './binlog.ts';
 import { checkSource } from './cdc-check.ts';
-import { MysqlCdcConfig, MysqlCdcOffset, type StreamOffset, type TableOffset, topicsOf } from './cdc-config.ts';
+import { MysqlCdcConfig, MysqlCdcOffset, type StreamOffset, topicsOf } from './cdc-config.ts';
 import { lostPosition } from './errors.ts';
 import { createHandOver } from './hand-over.ts';
 import { rowSchemaOf } from './row-schema.ts';
 import { openServer, type Server, type View } from './server.ts';
-import { pollTable, type SnapshotTable } from './snapshot.ts';
-import { createStream } from './stream.ts';
+import { pollRange, type SnapshotTable } from './snapshot.ts';
+import { createStream, type Stream } from './stream.ts';
 
 /** The rows of tables, and then their changes from the binlog on. */
 export const mysqlCdcSource = defineSource({
@@ -25,43 +28,38 @@ export const mysqlCdcSource = defineSource({
   offset: MysqlCdcOffset,
   replay: 'exact',
   topics: topicsOf,
+  /** All of them read rows, the first one changes. */
+  tasks: (config, maxTasks) => Array.from({ length: config.snapshotMode === 'initial' ? maxTasks : 1 }, () => config),
   check: checkSource,
   open: async (context) => createTask(context, await openServer(context)),
 });
 
-/** What a poll looks at before it looks into a table. */
-const defaultRowBytes = 200;
+/** Of a table of which nothing is read: large, for the first page of it to be small. */
+const defaultRowBytes = 16 * 1024;
 
 /**
- * The place from which changes are read is committed before the first row is. Then each table is read to its end, in one view of it
- * for the length of a run, and then the changes that no row had seen. A table that is added later is read the same way, while the
- * changes of the others wait.
+ * The place from which changes are read is committed before the first row is. Then each table is read, in parts by all tasks, each in one
+ * view of the tables for the length of a run; and then, by the first task, the changes that no row had seen. A table that is added later
+ * is read the same way, while the changes of the others wait.
  */
 const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): SourceTask<MysqlCdcOffset> => {
-  const { config } = context;
+  const { config, taskId, tasks } = context;
   const streamPartition: Partition = { server: config.topicPrefix };
-  const partitionOf = (table: string): Partition => ({ ...streamPartition, table });
-  let latest: Offsets<MysqlCdcOffset> = { get: () => undefined, all: () => [] };
-  const tableOffset = (table: string) => latest.get(partitionOf(table)) as TableOffset | undefined;
-  const handOver = createHandOver((table) => tableOffset(table)?.views);
-  const stream = createStream(context, { server, partition: streamPartition, handOver });
-  const tables = new Map<string, SnapshotTable>();
+  const scope: SnapshotScope = { stream: streamPartition, tables: config.tables, task: taskId, tasks };
+  const opened = new Map<string, SnapshotTable>();
   let view: View | undefined;
+  let stream: Stream | undefined;
 
   const begin = async (): Promise<Poll<MysqlCdcOffset>> => {
     const offset = await (config.snapshotMode === 'never' ? server.start() : server.visible());
-    return pollOf<MysqlCdcOffset>([], {
-      offsets: [{ partition: streamPartition, offset }],
-      caughtUp: false,
-      moved: movedBytes,
-    });
+    return committing({ partition: streamPartition, offset });
   };
 
-  const nextTable = (): string | undefined =>
-    config.snapshotMode === 'initial' ? config.tables.find((table) => tableOffset(table)?.done !== true) : undefined;
+  const stepAfter = (offsets: Offsets<MysqlCdcOffset>): Step<BinlogPlace> =>
+    config.snapshotMode === 'initial' ? nextStep(scope, offsets) : { kind: 'done' };
 
   const openTable = async (table: string): Promise<SnapshotTable> => {
-    const known = tables.get(table);
+    const known = opened.get(table);
     if (known !== undefined) return known;
     const [database = '', name = ''] = table.split('.');
     const found = (await server.catalog()).get(table);
@@ -71,48 +69,71 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
         `there is no table ${table}, or ${config.user ?? 'the account'} may not read it: GRANT SELECT ON ${table}`,
       );
     const columns = found.columns.map(({ COLUMN_NAME, COLUMN_TYPE }) => ({ name: COLUMN_NAME, type: COLUMN_TYPE }));
-    const definition = { database, name, columns, keyColumns: found.key };
-    const schema = rowSchemaOf(definition, config);
-    const opened = { database, name, schema, partition: partitionOf(table), rowBytes: defaultRowBytes };
-    tables.set(table, opened);
-    return opened;
+    const schema = rowSchemaOf({ database, name, columns, keyColumns: found.key }, config);
+    const made = { database, name, schema, rowBytes: defaultRowBytes };
+    opened.set(table, made);
+    return made;
   };
 
-  const pollRows = async (table: string, budget: Parameters<SourceTask<MysqlCdcOffset>['poll']>[1]) => {
+  const read = async (range: Range<BinlogPlace>, budget: Parameters<SourceTask<MysqlCdcOffset>['poll']>[1]) => {
+    if (range.server !== server.identity)
+      throw lostPosition(`the rows of ${range.table} are of server ${range.server}, and this is ${server.identity}`);
     view ??= await server.openView();
-    const from = tableOffset(table) ?? { server: server.identity, after: null, done: false, views: [] };
-    if (from.server !== server.identity)
-      throw lostPosition(
-        `the rows of ${table} up to ${from.after?.join()} are of server ${from.server}, and this is ${server.identity}`,
-      );
-    const { place } = view;
-    const isLast = from.views.at(-1)?.place.file === place.file && from.views.at(-1)?.place.pos === place.pos;
-    const views = isLast ? from.views : [...from.views, { after: from.after, place }];
-    return pollTable(await openTable(table), view, { ...from, views }, budget);
+    return pollRange(await openTable(range.table), view, range, budget);
+  };
+
+  const readChanges = (offsets: Offsets<MysqlCdcOffset>) => {
+    view?.connection.destroy();
+    view = undefined;
+    stream ??= createStream(context, {
+      server,
+      partition: streamPartition,
+      handOver: createHandOver((table) => viewsOf(scope, table, offsets)),
+    });
+    return stream;
   };
 
   return {
     async poll(offsets, budget) {
-      latest = offsets;
       const from = offsets.get(streamPartition) as StreamOffset | undefined;
-      if (from === undefined) return begin();
-      const table = nextTable();
-      if (table !== undefined) return pollRows(table, budget);
-      view?.connection.destroy();
-      view = undefined;
-      return stream.poll(from, budget);
+      if (from === undefined) return taskId === 0 ? begin() : waiting;
+      const step = stepAfter(offsets);
+      switch (step.kind) {
+        case 'plan': {
+          const { partition, plan } = step;
+          const parts = await server.plan(await openTable(step.table));
+          return { ...committing({ partition, offset: { server: server.identity, plan, ...parts } }), wakes: true };
+        }
+        case 'forget':
+          return committing(step);
+        case 'read':
+          return read(step.range, budget);
+        case 'wait':
+          return waiting;
+        case 'done':
+          return taskId === 0 ? readChanges(offsets).poll(from, budget) : waiting;
+      }
     },
     async more(offsets) {
-      latest = offsets;
       const from = offsets.get(streamPartition) as StreamOffset | undefined;
-      if (from === undefined || from.record > 0 || nextTable() !== undefined) return true;
+      if (from === undefined) return taskId === 0 || 'waits';
+      const { kind } = stepAfter(offsets);
+      if (kind === 'wait') return 'waits';
+      if (kind !== 'done' || from.record > 0) return true;
+      if (taskId > 0) return false;
       const end = await server.end();
       return from.file !== end.file || from.pos !== end.pos;
     },
     async close() {
-      stream.close();
+      stream?.close();
       view?.connection.destroy();
       await server.close();
     },
   };
 };
+
+/** No record, and an offset that is to be committed at once. */
+const committing = (position: Position<MysqlCdcOffset>): Poll<MysqlCdcOffset> =>
+  pollOf<MysqlCdcOffset>([], { offsets: [position], caughtUp: false, moved: movedBytes });
+
+const waiting = pollOf<MysqlCdcOffset>([], { caughtUp: true, waits: true });

@@ -1,6 +1,6 @@
 import type { Value } from '../../shared/connect/schema.ts';
-import { gtidSetOf } from './binlog.ts';
-import type { TableOffset } from './cdc-config.ts';
+import { isSeen, type RangeOffset } from '../../shared/sql/snapshot.ts';
+import { type BinlogPlace, gtidSetOf } from './binlog.ts';
 import type { RowSchema } from './row-schema.ts';
 
 /**
@@ -8,32 +8,28 @@ import type { RowSchema } from './row-schema.ts';
  * was read in, wherever it stands in the log (hazard D1: a change is in the log before it is visible).
  */
 export interface HandOver {
-  /** By the GTID of a change; undefined where no row was read in a view. */
+  /** By the GTID of a change; undefined where no row was read with it. */
   seenOf(table: string, gtid: string | undefined): ((schema: RowSchema, key: Value) => boolean) | undefined;
 }
 
-type Views = TableOffset['views'];
+type Views = RangeOffset<BinlogPlace>['views'];
 
-export const createHandOver = (viewsOf: (table: string) => Views | undefined): HandOver => ({
-  seenOf(table, gtid) {
-    const views = viewsOf(table);
-    if (views === undefined || views.length === 0 || gtid === undefined) return undefined;
-    const seen = views.map(({ place }) => place.gtids !== undefined && gtidSetOf(place.gtids).has(gtid));
-    if (seen.every((one) => !one)) return undefined;
-    if (seen.every((one) => one)) return () => true;
-    // The views are in their order, so the later ones have seen more.
-    return (schema, key) => seen[viewOf(views, schema, key)]!;
-  },
-});
-
-/** The view that the row of a key was read in; the first one where only the server knows the order of such keys. */
-const viewOf = (views: Views, { keyColumns }: RowSchema, key: Value): number => {
-  const [first] = keyColumns;
-  const value = first && key !== null ? (key as { readonly [name: string]: Value })[first.name] : undefined;
-  if (typeof value !== 'number' && typeof value !== 'bigint') return 0;
-  // A key that begins like the one after which a view begins may be before it.
-  return Math.max(
-    0,
-    views.findLastIndex(({ after }) => after === null || BigInt(value) > BigInt(after[0]!)),
-  );
+/** `viewsOf` a table does not change any more. */
+export const createHandOver = (viewsOf: (table: string) => Views): HandOver => {
+  const known = new Map<string, Views>();
+  const viewsOnce = (table: string): Views => {
+    const views = known.get(table) ?? viewsOf(table);
+    known.set(table, views);
+    return views;
+  };
+  return {
+    seenOf(table, gtid) {
+      const views = viewsOnce(table);
+      if (views.length === 0 || gtid === undefined) return undefined;
+      const seen = views.map(({ view }) => view.gtids !== undefined && gtidSetOf(view.gtids).has(gtid));
+      if (seen.every((one) => !one)) return undefined;
+      return ({ keyColumns: [first] }, key) =>
+        isSeen(views, seen, first && (key as { readonly [name: string]: Value } | null)?.[first.name]);
+    },
+  };
 };

@@ -1,9 +1,11 @@
 import type { OpenContext } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
+import type { PlanOffset } from '../../shared/sql/snapshot.ts';
 import type { BinlogOptions, BinlogPlace } from './binlog.ts';
 import type { MysqlCdcConfig, StreamOffset } from './cdc-config.ts';
 import { type Connection, connect } from './client.ts';
 import { lostPosition } from './errors.ts';
+import { planTable, type SnapshotTable } from './snapshot.ts';
 
 /** What a source asks its server beside the binlog. */
 export interface Server {
@@ -20,6 +22,8 @@ export interface Server {
   openView(): Promise<View>;
   /** Throws LOST_POSITION where the place is not to be read from this server. */
   requirePlace(offset: StreamOffset): Promise<void>;
+  /** Parts the rows of a table. */
+  plan(table: SnapshotTable): Promise<Pick<PlanOffset, 'bounds' | 'rows'>>;
   catalog(): Promise<BinlogOptions['catalog']>;
   close(): Promise<void>;
 }
@@ -76,6 +80,7 @@ export const openServer = async ({ config, connector, signal }: OpenContext<Mysq
       view.destroy();
       return { server: identity, ...place, record: 0 };
     },
+    plan: (table) => planTable(connection, table),
     catalog: () => catalogOf(connection, config.tables),
     close: () => connection.close(),
   };

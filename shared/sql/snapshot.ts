@@ -1,4 +1,3 @@
-import { randomUUID } from 'node:crypto';
 import * as z from 'zod';
 import type { Offsets, Partition } from '../connect/connector.ts';
 
@@ -20,9 +19,11 @@ export type Key = z.output<typeof Key>;
 export const PlanOffset = z.strictObject({
   server: z.string().describe('Which server it is: the rows of another one are others.'),
   plan: z
-    .string()
+    .int()
     .nullable()
-    .describe('Tells a plan from the next one of this table. Null: the table is not read any more.'),
+    .describe(
+      'Plans of this table are counted: what was read by an earlier one is not read by this. Null: the table is in the config no more.',
+    ),
   bounds: z.array(z.array(z.string())).describe('Keys, ascending: each is the last one of its range.'),
   rows: z.int().nonnegative().describe('So many rows the table has, about.'),
 });
@@ -30,7 +31,7 @@ export type PlanOffset = z.output<typeof PlanOffset>;
 
 export const rangeOffset = <View extends z.ZodType>(view: View) =>
   z.strictObject({
-    plan: z.string(),
+    plan: z.int(),
     after: Key.describe('All rows of the range up to this key are read.'),
     done: z.boolean(),
     rows: z.int().nonnegative().describe('So many rows of it are read.'),
@@ -40,11 +41,11 @@ export const rangeOffset = <View extends z.ZodType>(view: View) =>
   });
 
 export interface RangeOffset<View> {
-  readonly plan: string;
+  readonly plan: number;
   readonly after: Key;
   readonly done: boolean;
   readonly rows: number;
-  readonly views: readonly { readonly after: Key; readonly view: View }[];
+  readonly views: { readonly after: Key; readonly view: View }[];
 }
 
 /** Part of a table: its rows after the key `after`, up to and with the key `to` (null: to the end). */
@@ -62,7 +63,7 @@ export interface Range<View> {
  *   snapshot of it has to begin anew. `read`: a range of this task. `wait`: other tasks have ranges to read, or the plan to make.
  */
 export type Step<View> =
-  | { readonly kind: 'plan'; readonly table: string; readonly partition: Partition }
+  | { readonly kind: 'plan'; readonly table: string; readonly partition: Partition; readonly plan: number }
   | { readonly kind: 'forget'; readonly partition: Partition; readonly offset: PlanOffset }
   | { readonly kind: 'read'; readonly range: Range<View> }
   | { readonly kind: 'wait' }
@@ -109,7 +110,13 @@ export const nextStep = <View>(scope: SnapshotScope, offsets: Offsets<unknown>):
   if (task === 0) {
     const forgotten = forgottenPlan(scope, offsets);
     if (forgotten !== undefined) return { kind: 'forget', ...forgotten };
-    if (unplanned !== undefined) return { kind: 'plan', table: unplanned, partition: partitionOf(stream, unplanned) };
+    if (unplanned !== undefined)
+      return {
+        kind: 'plan',
+        table: unplanned,
+        partition: partitionOf(stream, unplanned),
+        plan: nextPlan(scope, unplanned, offsets),
+      };
   }
   let isOpen = unplanned !== undefined;
   let number = 0;
@@ -124,23 +131,28 @@ export const nextStep = <View>(scope: SnapshotScope, offsets: Offsets<unknown>):
   return { kind: isOpen ? 'wait' : 'done' };
 };
 
-const forgottenPlan = ({ stream, tables }: SnapshotScope, offsets: Offsets<unknown>) => {
-  const known = new Set(tables);
+const isOf = ({ stream }: SnapshotScope, partition: Partition): boolean =>
+  Object.entries(stream).every(([name, value]) => partition[name] === value);
+
+const forgottenPlan = (scope: SnapshotScope, offsets: Offsets<unknown>) => {
+  const known = new Set(scope.tables);
   for (const { partition, offset } of offsets.all()) {
     if (typeof partition.table !== 'string' || partition.range !== undefined || known.has(partition.table)) continue;
-    if (Object.entries(stream).some(([name, value]) => partition[name] !== value)) continue;
+    if (!isOf(scope, partition)) continue;
     const plan = offset as PlanOffset;
     if (plan.plan !== null) return { partition, offset: { ...plan, plan: null, bounds: [], rows: 0 } };
   }
   return undefined;
 };
 
-export const newPlan = (server: string, bounds: PlanOffset['bounds'], rows: number): PlanOffset => ({
-  server,
-  plan: randomUUID().slice(0, 8),
-  bounds: [...bounds],
-  rows,
-});
+/** Ranges of the last plan are left where an operator took the plan away, to have the table read again. */
+const nextPlan = (scope: SnapshotScope, table: string, offsets: Offsets<unknown>): number => {
+  let last = 0;
+  for (const { partition, offset } of offsets.all())
+    if (partition.table === table && partition.range !== undefined && isOf(scope, partition))
+      last = Math.max(last, (offset as RangeOffset<unknown>).plan);
+  return last + 1;
+};
 
 /** Every view that rows of a table were read in, from the key on after which it was, in the key's order. */
 export const viewsOf = <View>(

@@ -56,7 +56,7 @@ describe.each(['mariadb', 'mysql'] as const)('%s to PostgreSQL', (flavour) => {
       SLUICE_POSTGRES_URL: target.href,
     };
     const yaml = await readFile(join(repository, 'infra/pipelines/mysql-to-postgres.yaml'), 'utf8');
-    const small = yaml.replaceAll(/^( +)connector: .*$/gm, '$&\n$1timeout: 5s\n$1maxRecords: 1500');
+    const small = yaml.replaceAll(/^( +)connector: .*$/gm, '$&\n$1timeout: 5s\n$1maxRecords: 1500\n$1tasks: 2');
     await place.file('p.yaml', small);
 
     const random = seeded('changes');

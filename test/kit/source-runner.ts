@@ -45,6 +45,8 @@ export interface Limits {
 export interface Reading {
   readonly records: readonly Delivered[];
   readonly offsets: OffsetMap;
+  /** What is committed when so many of the records are. */
+  upTo(count: number): OffsetMap;
 }
 
 export type OffsetMap = Map<string, Position<unknown>>;
@@ -77,9 +79,9 @@ export const textOf = ({ topic, key, value }: ExpectedRecord): string =>
 /** More polls than any fixture needs: a source that is never caught up fails instead of running for ever. */
 const maxPolls = 5_000;
 
-export const createRunner = ({ source, config }: SourceFixture) => {
+export const createRunner = ({ source, config }: SourceFixture, { taskId, tasks } = { taskId: 0, tasks: 1 }) => {
   const parsed = source.config.parse(config);
-  const self = { connector: 'contract', incarnation: 'i1', deployment: 'test', taskId: 0, tasks: 1 };
+  const self = { connector: 'contract', incarnation: 'i1', deployment: 'test', taskId, tasks };
   const open = (): Promise<SourceTask<unknown>> =>
     source.open({ ...self, config: parsed, signal: new AbortController().signal });
 
@@ -110,13 +112,24 @@ export const createRunner = ({ source, config }: SourceFixture) => {
   ): Promise<Reading> => {
     const records: Delivered[] = [];
     const offsets: OffsetMap = new Map(from);
+    const ends: { readonly count: number; readonly offsets: Poll<unknown>['offsets'] }[] = [];
+    const upTo = (count: number): OffsetMap => {
+      const committed: OffsetMap = new Map(from);
+      let before = 0;
+      for (const end of ends.filter((one) => one.count <= count)) {
+        advance(committed, end.offsets);
+        before = end.count;
+      }
+      return advance(committed, records.slice(before, count));
+    };
     for (let polls = 0; polls < maxPolls; polls++) {
       const poll = await pollOnce(task, offsets, limits);
       look(poll);
       expect(poll.rejected ?? [], 'rejected').toEqual([]);
       records.push(...recordsOf(poll));
       advance(offsets, poll.offsets);
-      if (poll.caughtUp) return { records, offsets };
+      ends.push({ count: records.length, offsets: poll.offsets });
+      if (poll.caughtUp) return { records, offsets, upTo };
     }
     throw new Error(`not caught up after ${maxPolls} polls`);
   };

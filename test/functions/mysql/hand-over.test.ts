@@ -46,7 +46,7 @@ describe.each(['mariadb', 'mysql'] as const)('from rows to changes on %s', (flav
     await run(`INSERT INTO t VALUES ${Array.from({ length: 10 }, (_, i) => `(${i + 1}, 0)`).join()}`);
     const of = runnerOf({ tables: [`${name}.t`] });
     const offsets: OffsetMap = new Map();
-    const first = await pollTimes(of, offsets, 2, 3);
+    const first = await pollTimes(of, offsets, 3, 3);
     expect(told(first)).toEqual(['r 1', 'r 2', 'r 3']);
     await run(
       'UPDATE t SET n = n + 1; DELETE FROM t WHERE id IN (2, 5); INSERT INTO t VALUES (11, 1), (0, 1); UPDATE t SET id = 20 WHERE id = 3; UPDATE t SET id = -3 WHERE id = 8',
@@ -92,7 +92,7 @@ describe.each(['mariadb', 'mysql'] as const)('from rows to changes on %s', (flav
         await until(async () => (await end()) > from);
         const of = runnerOf({ tables: [`${name}.t`] });
         const offsets: OffsetMap = new Map();
-        const rows = await pollTimes(of, offsets, 2, 100);
+        const rows = await pollTimes(of, offsets, 3, 100);
         const waited = !committed;
         await commit;
         const { records } = await of.withTask((task) => of.readAll(task, offsets));

@@ -4,7 +4,6 @@ import { type Offsets, type Partition, partitionKey } from '../../../shared/conn
 import {
   evenBounds,
   isSeen,
-  newPlan,
   nextStep,
   type PlanOffset,
   type RangeOffset,
@@ -29,6 +28,8 @@ const store = () => {
 
 const scopeOf = (tables: readonly string[], task = 0, tasks = 1): SnapshotScope => ({ stream, tables, task, tasks });
 
+const planned = (bounds: PlanOffset['bounds'], plan = 1): PlanOffset => ({ server: 'id', plan, bounds, rows: 10 });
+
 const done = (range: RangeOffset<unknown>): RangeOffset<unknown> => ({ ...range, done: true });
 
 /** Does what the tasks are told, each in turn, and says which ranges were read by whom. */
@@ -43,7 +44,7 @@ const readAll = (
     const task = turn % tasks;
     const step = nextStep<unknown>(scopeOf(tables, task, tasks), state.offsets);
     idle = step.kind === 'done' || step.kind === 'wait' ? idle + 1 : 0;
-    if (step.kind === 'plan') state.set(step.partition, newPlan('id', bounds, 10));
+    if (step.kind === 'plan') state.set(step.partition, planned(bounds, step.plan));
     if (step.kind === 'forget') state.set(step.partition, step.offset);
     if (step.kind === 'read') {
       read.push([step.range.table, task, step.range.offset.after, step.range.to]);
@@ -73,7 +74,7 @@ describe('the steps of a snapshot', () => {
   it('wait for the plan, and for what others read', () => {
     const state = store();
     expect(nextStep(scopeOf(['a'], 1, 2), state.offsets)).toEqual({ kind: 'wait' });
-    state.set({ ...stream, table: 'a' }, newPlan('id', [['5']], 10));
+    state.set({ ...stream, table: 'a' }, planned([['5']]));
     const mine = nextStep<unknown>(scopeOf(['a'], 1, 2), state.offsets);
     if (mine.kind !== 'read') throw new Error(mine.kind);
     state.set(mine.range.partition, done(mine.range.offset));
@@ -99,7 +100,7 @@ describe('the steps of a snapshot', () => {
 
   it('leave alone what belongs to another server', () => {
     const state = store();
-    state.set({ server: 'other', table: 'x' }, newPlan('id', [], 1));
+    state.set({ server: 'other', table: 'x' }, planned([]));
     expect(nextStep(scopeOf([]), state.offsets)).toEqual({ kind: 'done' });
   });
 });
@@ -166,7 +167,7 @@ describe('what a row was read with', () => {
   it('is what the views of all ranges say, in the order of the key', () => {
     const state = store();
     const scope = scopeOf(['a']);
-    const plan = newPlan('id', [['5']], 10);
+    const plan = planned([['5']]);
     state.set({ ...stream, table: 'a' }, plan);
     const range = (views: RangeOffset<string>['views']) => ({
       plan: plan.plan!,
