@@ -1,4 +1,4 @@
-import { movedBytes, type Offsets, type OpenContext, pollOf, type SourceTask } from '../../shared/connect/connector.ts';
+import { type Offsets, type OpenContext, pollOf, type SourceTask } from '../../shared/connect/connector.ts';
 import { nextStep, type SnapshotScope, type Step, viewsOf } from '../../shared/sql/snapshot.ts';
 import { type PostgresCdcConfig, tableFilter } from './cdc-config.ts';
 import type { PostgresCdcOffset, StreamOffset, View } from './cdc-offset.ts';
@@ -7,7 +7,7 @@ import type { Connection } from './client.ts';
 import { createHandOver, passedAt, type ReadTable, requireOneHistory, type SeenIn } from './hand-over.ts';
 import { publishedTables } from './publication.ts';
 import { type SlotState, slotNames } from './slot.ts';
-import { createSnapshot } from './snapshot.ts';
+import { committing, createSnapshot } from './snapshot.ts';
 import { firstKeyColumns } from './snapshot-table.ts';
 import { createStream } from './stream.ts';
 
@@ -26,7 +26,7 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
   // Rows are read through another connection than changes: a COPY of one does not stand in the way of the other.
   const rowSession = createSession(config, `${connector} snapshot`);
   const snapshot = createSnapshot(config, {
-    publication: names.publication,
+    names,
     session: rowSession,
     layouts: createLayouts(config, rowSession),
   });
@@ -67,23 +67,24 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
     async poll(offsets, budget) {
       const stored = streamOffset(offsets);
       if (isFirst && hasSnapshot && stored === undefined) {
-        const offset = await stream.begin(budget.signal);
-        return pollOf<PostgresCdcOffset>([], { offsets: [{ partition, offset }], caughtUp: false, moved: movedBytes });
+        return committing({ partition, offset: await stream.begin(budget.signal) });
       }
       const step = await stepAt(offsets, budget.signal);
       if (step.kind !== 'done') stream.forget();
       switch (step.kind) {
         case 'plan':
-          return snapshot.plan(step.table, step.partition, budget.signal);
+          return snapshot.plan(step, budget.signal);
         case 'forget':
-          return pollOf<PostgresCdcOffset>([], { offsets: [step], caughtUp: false, moved: movedBytes });
+          return committing(step);
         case 'read': {
-          const poll = await snapshot.read(step.range, viewsOf(scope(), step.range.table, offsets), budget);
+          const { range } = step;
+          const views = viewsOf<View>(scope(), range.table, offsets);
+          const poll = await snapshot.read({ range, views, stream: isFirst ? stored : undefined }, budget);
           // The first task waits for the last range of the others.
           return isFirst || poll.moved === undefined ? poll : { ...poll, wakes: true };
         }
         default:
-          snapshot.end();
+          await snapshot.end();
           if (step.kind === 'done' && isFirst) return stream.poll(stored, budget);
           return pollOf<PostgresCdcOffset>([], { caughtUp: true, waits: true });
       }
@@ -99,12 +100,12 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
       return kind === 'done' ? stream.more(streamOffset(offsets)) : true;
     },
     async close() {
-      snapshot.end();
       try {
         await stream.close();
       } finally {
-        await session.close();
+        await snapshot.end();
         await rowSession.close();
+        await session.close();
       }
     },
   };

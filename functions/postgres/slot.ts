@@ -46,11 +46,8 @@ export interface SlotState {
   };
 }
 
-/** Which history of which server this is; of pg_control_system() as c. */
-export const historyColumns = `c.system_identifier::text AS system,
-  ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int AS timeline`;
-
-const stateQuery = `SELECT ${historyColumns}, current_database() AS database,
+const stateQuery = `SELECT c.system_identifier::text AS system, current_database() AS database,
+  ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int AS timeline,
   current_setting('server_version') AS version, pg_current_wal_flush_lsn()::text AS "end",
   s.confirmed_flush_lsn::text AS confirmed, pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn)::float8 AS retained,
   s.plugin, s.database AS "slotDatabase", s.wal_status = 'lost' AS "isLost",

@@ -1,18 +1,21 @@
-import { evenBounds, newPlan, type PlanOffset, rangesFor } from '../../shared/sql/snapshot.ts';
+import { evenBounds, type PlanOffset, rangesFor } from '../../shared/sql/snapshot.ts';
 import { type Connection, quote } from './client.ts';
-import { historyColumns } from './slot.ts';
 import { keyList, type SnapshotTable, sqlNameOf } from './snapshot-table.ts';
 
 /** A table is looked into at so many places for each of its ranges. */
 const samplesPerRange = 500;
 
-export const planTable = async (connection: Connection, table: SnapshotTable): Promise<PlanOffset> => {
+export const planTable = async (
+  connection: Connection,
+  table: SnapshotTable,
+): Promise<Pick<PlanOffset, 'bounds' | 'rows'>> => {
   await writersEnded(connection, table);
-  const [server] = await connection.query<{ system: string }>(`SELECT ${historyColumns} FROM pg_control_system() c`);
   const rows = await estimatedRows(connection, table);
   const ranges = rangesFor(table.bytes);
-  const bounds = ranges === 1 || table.key.length === 0 ? [] : await boundsOf(connection, table, ranges, rows);
-  return newPlan(server!.system, bounds, rows);
+  return {
+    rows,
+    bounds: ranges === 1 || table.key.length === 0 ? [] : await boundsOf(connection, table, ranges, rows),
+  };
 };
 
 /**

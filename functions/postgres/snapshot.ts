@@ -1,14 +1,14 @@
-import { type Budget, movedBytes, type Partition, type Poll, pollOf } from '../../shared/connect/connector.ts';
+import { type Budget, movedBytes, type Poll, type Position, pollOf } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
-import type { Range } from '../../shared/sql/snapshot.ts';
+import type { Range, Step } from '../../shared/sql/snapshot.ts';
 import type { PostgresCdcConfig } from './cdc-config.ts';
-import type { PostgresCdcOffset, RangeOffset, View } from './cdc-offset.ts';
+import type { PostgresCdcOffset, RangeOffset, StreamOffset, View } from './cdc-offset.ts';
 import type { Layouts, Session } from './cdc-session.ts';
 import type { Connection } from './client.ts';
 import { type CopyRows, createCopyRows } from './copy-rows.ts';
 import { requireOneHistory, type TableViews } from './hand-over.ts';
 import type { SourceNames } from './row-columns.ts';
-import { historyColumns, lost } from './slot.ts';
+import { lost, readSlot, requirePosition, type SlotNames } from './slot.ts';
 import { createSnapshotBatch } from './snapshot-batch.ts';
 import { planTable } from './snapshot-plan.ts';
 import { readTable, rowsQuery, type SnapshotTable, sqlNameOf } from './snapshot-table.ts';
@@ -18,56 +18,72 @@ interface TableView {
   readonly connection: Connection;
   readonly table: SnapshotTable;
   readonly view: View;
-  readonly system: string;
-  readonly names: SourceNames;
+  readonly source: SourceNames;
   /** A COPY of a range under way. */
   reading?: { readonly rows: CopyRows; readonly left: string };
 }
 
 export interface SnapshotOptions {
-  readonly publication: string;
+  readonly names: SlotNames;
   readonly session: Session;
   readonly layouts: Layouts;
 }
 
+/** A range, and what it is read on. */
+export interface ReadRequest {
+  readonly range: Range<View>;
+  /** All views that rows of its table were read in. */
+  readonly views: TableViews;
+  /** From where on changes will be read; a snapshot without them is none. Undefined: it is for another task to look. */
+  readonly stream: StreamOffset | undefined;
+}
+
 /** Reads rows that were there. */
 export interface Snapshot {
-  plan(table: string, partition: Partition, signal: AbortSignal): Promise<Poll<PostgresCdcOffset>>;
-  /** The rows of a range behind its offset. `views`: all that rows of its table were read in. */
-  read(range: Range<View>, views: TableViews, budget: Budget): Promise<Poll<PostgresCdcOffset>>;
+  plan(step: Extract<Step<View>, { kind: 'plan' }>, signal: AbortSignal): Promise<Poll<PostgresCdcOffset>>;
+  /** The rows of a range behind its offset. */
+  read(request: ReadRequest, budget: Budget): Promise<Poll<PostgresCdcOffset>>;
   /** Ends the view: a transaction that stays open keeps the server from cleaning up. */
-  end(): void;
+  end(): Promise<void>;
 }
 
 export const createSnapshot = (
   { topicPrefix }: PostgresCdcConfig,
-  { publication, session, layouts }: SnapshotOptions,
+  { names, session, layouts }: SnapshotOptions,
 ): Snapshot => {
   let open: TableView | undefined;
 
-  const end = () => {
-    if (open !== undefined) session.drop();
+  const end = async () => {
+    const ended = open;
     open = undefined;
+    // The rest of a COPY is not wanted.
+    if (ended?.reading !== undefined) session.drop();
+    else if (ended !== undefined) await session.close();
   };
 
-  const viewOf = async (connection: Connection, { table: name, server }: Range<View>, views: TableViews) => {
+  const viewOf = async (connection: Connection, { range, views, stream }: ReadRequest): Promise<TableView> => {
     if (open?.connection === connection) return open;
-    const view = await openView(connection, name, topicPrefix);
-    open = { ...view, connection, table: await readTable(connection, layouts, name, publication) };
-    if (open.system !== server)
-      throw lost(`${name} was planned on the server with system identifier ${server}, this one is ${open.system}`);
-    requireOneHistory(name, views, open.view.timeline);
+    const { table: name, server } = range;
+    const seen = await openView(connection, name);
+    const state = await readSlot(connection, names.slot);
+    const { system, timeline, version, database } = state;
+    if (system !== server)
+      throw lost(`${name} was planned on the server with system identifier ${server}, this one is ${system}`);
+    requireOneHistory(name, views, timeline);
+    if (stream !== undefined) requirePosition(state, names, stream);
+    const table = await readTable(connection, layouts, name, names.publication);
+    open = { connection, table, view: { ...seen, timeline }, source: { version, name: topicPrefix, db: database } };
     return open;
   };
 
   const readRange = async (
     connection: Connection,
-    range: Range<View>,
-    known: TableViews,
+    request: ReadRequest,
     budget: Budget,
   ): Promise<Poll<PostgresCdcOffset>> => {
-    const current = await viewOf(connection, range, known);
-    const { table, names } = current;
+    const current = await viewOf(connection, request);
+    const { table, source } = current;
+    const { range } = request;
     const { partition, to } = range;
     const offset = { ...range.offset, views: viewsWith(range.offset, current.view) };
     if (offset.after !== null && offset.after.length !== table.key.length)
@@ -78,7 +94,7 @@ export const createSnapshot = (
         connection.copyOut(`COPY (${rowsQuery(table, offset.after, to)}) TO STDOUT`),
         table.layout.fields.length,
       );
-    const batch = createSnapshotBatch(budget, table, names);
+    const batch = createSnapshotBatch(budget, table, source);
     const isDone = (await rows.read(batch)) === 'end';
     const isWhole = table.key.length === 0;
     if (isWhole && !isDone) throw tooLarge(table, budget);
@@ -103,27 +119,28 @@ export const createSnapshot = (
   };
 
   return {
-    plan(name, partition, signal) {
-      end();
+    async plan({ table: name, partition, plan }, signal) {
+      await end();
       return session.use(signal, async (connection) => {
-        const table = await readTable(connection, layouts, name, publication);
-        const offset = await planTable(connection, table);
-        return pollOf<PostgresCdcOffset>([], {
-          offsets: [{ partition, offset }],
-          caughtUp: false,
-          moved: movedBytes,
-          wakes: true,
-        });
+        const { system } = await readSlot(connection, names.slot);
+        const table = await readTable(connection, layouts, name, names.publication);
+        const offset = { server: system, plan, ...(await planTable(connection, table)) };
+        return { ...committing({ partition, offset }), wakes: true };
       });
     },
-    read(range, views, budget) {
+    async read(request, budget) {
       const { reading } = open ?? {};
-      if (open?.table.name !== range.table || (reading !== undefined && reading.left !== leftOf(range))) end();
-      return session.use(budget.signal, (connection) => readRange(connection, range, views, budget));
+      const { range } = request;
+      if (open?.table.name !== range.table || (reading !== undefined && reading.left !== leftOf(range))) await end();
+      return session.use(budget.signal, (connection) => readRange(connection, request, budget));
     },
     end,
   };
 };
+
+/** No record, and an offset that is to be committed at once. */
+export const committing = (position: Position<PostgresCdcOffset>): Poll<PostgresCdcOffset> =>
+  pollOf<PostgresCdcOffset>([], { offsets: [position], caughtUp: false, moved: movedBytes });
 
 /** What the runner gives as the range's offset, if it goes on where the last poll left off. */
 const leftOf = ({ partition, offset }: Pick<Range<View>, 'partition' | 'offset'>): string =>
@@ -135,23 +152,17 @@ const leftOf = ({ partition, offset }: Pick<Range<View>, 'partition' | 'offset'>
  * An index gives the rows in order: sorting a large table would take its server's disk. A batch is put while the view is there, which
  * takes no longer than a function runs. A policy that hides rows is to be told and not followed.
  */
-const openView = async (
-  connection: Connection,
-  table: string,
-  name: string,
-): Promise<Pick<TableView, 'view' | 'system' | 'names'>> => {
+const openView = async (connection: Connection, table: string): Promise<Pick<View, 'xids' | 'lsn'>> => {
   await connection.run(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
     SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off; SET LOCAL row_security = off;
     SET LOCAL idle_in_transaction_session_timeout = '15min';
     LOCK TABLE ${sqlNameOf(table)} IN ACCESS SHARE MODE`);
-  const [row] = await connection.query<View & { system: string; version: string; db: string }>(viewQuery);
-  const { xids, lsn, timeline, system, version, db } = row!;
-  return { view: { xids, lsn, timeline }, system, names: { version, name, db } };
+  // The position is looked at when the snapshot is there: what commits behind it is not visible.
+  const [seen] = await connection.query<Pick<View, 'xids' | 'lsn'>>(
+    'SELECT pg_current_snapshot()::text AS xids, pg_current_wal_insert_lsn()::text AS lsn',
+  );
+  return seen!;
 };
-
-/** The position is looked at when the snapshot is there: what commits behind it is not visible. */
-const viewQuery = `SELECT pg_current_snapshot()::text AS xids, pg_current_wal_insert_lsn()::text AS lsn, ${historyColumns},
-  current_setting('server_version') AS version, current_database() AS db FROM pg_control_system() c`;
 
 /** Rows behind the offset are read in this view. One that sees the same as the last one is no other. */
 const viewsWith = ({ after, views }: Range<View>['offset'], view: View): RangeOffset['views'] => {

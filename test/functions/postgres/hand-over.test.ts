@@ -74,7 +74,7 @@ describe('from rows to changes', () => {
     await run('BEGIN; SAVEPOINT a; INSERT INTO t VALUES (3); SAVEPOINT b; INSERT INTO t VALUES (4); COMMIT');
     await runs.run({ polls: 1 });
     // The plan waits for who writes; here it is made already.
-    runs.set(planAt('t'), { server: await system(), plan: 'p', bounds: [], rows: 1 });
+    runs.set(planAt('t'), { server: await system(), plan: 1, bounds: [], rows: 1 });
     await runs.run({ polls: 1 });
     expect(runs.told).toEqual(['r 0', 'r 3', 'r 4']);
     await other.query('COMMIT');
@@ -89,7 +89,7 @@ describe('from rows to changes', () => {
     await runs.run({ polls: 2 });
     const writer = await session();
     const flushed = async () => (await all('SELECT pg_current_wal_flush_lsn()'))[0]![0] as string;
-    const before = await flushed();
+    let before = '';
     const standbys = async (setting: string) => {
       await run(`ALTER SYSTEM ${setting}`);
       await run('SELECT pg_reload_conf()');
@@ -100,19 +100,34 @@ describe('from rows to changes', () => {
         async () =>
           (await writer.query('SHOW synchronous_standby_names')).rows[0].synchronous_standby_names === 'nobody',
       );
-      const commit = writer.query('INSERT INTO t VALUES (2, 2)');
-      await until(async () => (await all("SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'")).length === 1);
+      // The server's checkpointer hears of the setting last.
+      let id = 1;
+      let commit: Promise<unknown>;
+      for (let waits = 'no'; waits === 'no'; ) {
+        before = await flushed();
+        let isCommitted = false;
+        id++;
+        commit = writer.query(`INSERT INTO t VALUES (${id}, 0)`).then(() => {
+          isCommitted = true;
+        });
+        waits = await until(async () => {
+          if (isCommitted) return 'no';
+          return (await all("SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'")).length === 1
+            ? 'yes'
+            : undefined;
+        });
+      }
       expect(await flushed()).not.toBe(before);
       await runs.run({ polls: 1 });
-      expect(runs.told).toEqual(['r 1']);
+      expect(runs.told).toEqual(Array.from({ length: id - 1 }, (_, i) => `r ${i + 1}`));
       await standbys('RESET synchronous_standby_names');
-      await commit;
+      await commit!;
+      expect(await runs.run()).toBe('caught up');
+      expect(runs.told.slice(id - 1)).toEqual([`c ${id}`]);
     } finally {
       await standbys('RESET synchronous_standby_names');
       await writer.end();
     }
-    expect(await runs.run()).toBe('caught up');
-    expect(runs.told).toEqual(['r 1', 'c 2']);
   });
 
   test('a view that is lost is followed by another', async () => {
@@ -219,7 +234,7 @@ describe('a position', () => {
     const runs = await half();
     runs.set(planAt('t'), {
       server: '1',
-      plan: (rangeOf(runs) as unknown as { plan: string }).plan,
+      plan: (rangeOf(runs) as unknown as { plan: number }).plan,
       bounds: [],
       rows: 1,
     });
@@ -259,11 +274,11 @@ describe('a position', () => {
     expect(await runs.run()).toBe('caught up');
   });
 
-  test('of a slot that is dropped while rows are read is lost when the changes are', async () => {
+  test('of a slot that is dropped while rows are read is lost, because there will be no changes', async () => {
     const runs = await half();
     await run(`SELECT pg_drop_replication_slot('s_${schema()}')`);
     await expect(runs.run()).rejects.toMatchObject(lost(/was dropped/));
-    expect(runs.told).toHaveLength(10);
+    expect(runs.told).toHaveLength(5);
   });
 
   test('in a key that has other columns now is lost', async () => {

@@ -63,7 +63,7 @@ test.each(Object.keys(tables))(
     const runs = createRuns(config, { tasks: 3, isStrict });
     await runs.run({ polls: 1 });
     const system = (await all('SELECT system_identifier::text FROM pg_control_system()'))[0]![0];
-    runs.set({ server: 'shop', table: `${schema()}.${table}` }, { server: system, plan: 'p', bounds, rows: 1 });
+    runs.set({ server: 'shop', table: `${schema()}.${table}` }, { server: system, plan: 1, bounds, rows: 1 });
 
     let isWriting = true;
     let written = 0;
