@@ -72,6 +72,7 @@ export const createBatch = (
         },
         rejected: rejectedOf(finished, at),
         release() {
+          for (const { rows } of finished) rows.free();
           for (const page of left) freeBuffer(page);
         },
       };

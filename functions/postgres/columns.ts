@@ -4,8 +4,10 @@ import {
   type Int64Column,
   MISSING,
   NULL,
+  type RecordGroup,
   type StructColumn,
 } from '../../shared/connect/batch.ts';
+import { freeBuffer } from '../../shared/connect/buffers.ts';
 import { type Field, isStruct, type Schema, type StructSchema } from '../../shared/connect/schema.ts';
 
 export const structColumn = (name: string, schema: StructSchema, columns: readonly Column[]): StructColumn => ({
@@ -49,4 +51,16 @@ export const nothing = ({ fields }: StructSchema, count: number): readonly Colum
 export const nullColumn = ({ name, schema }: Field, count: number): Column => {
   const column = isStruct(schema) ? structColumn(name, schema, []) : longColumn(name, schema, count, () => 0n);
   return { ...column, state: filled(count, NULL) };
+};
+
+/** Frees what a group's columns lie in, but for the page: the next batch may go on in it. */
+export const freeColumns = ({ key, value }: RecordGroup, page: Buffer): void => {
+  const free = (column: Column): void => {
+    if (column.state !== undefined) freeBuffer(column.state);
+    if (column.kind === 'struct') column.columns.forEach(free);
+    else if (column.kind !== 'bytes') freeBuffer(column.values);
+    else
+      for (const part of [column.data, column.starts, column.ends]) if (part.buffer !== page.buffer) freeBuffer(part);
+  };
+  [...(key?.columns ?? []), ...value.columns].forEach(free);
 };

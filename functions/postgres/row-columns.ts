@@ -8,9 +8,10 @@ import {
   type StructColumn,
   VALUE,
 } from '../../shared/connect/batch.ts';
+import { freeBuffer } from '../../shared/connect/buffers.ts';
 import type { Op } from '../../shared/connect/envelope.ts';
 import type { Schema, StructSchema } from '../../shared/connect/schema.ts';
-import { constant, filled, longColumn, nothing, structColumn } from './columns.ts';
+import { constant, filled, freeColumns, longColumn, nothing, structColumn } from './columns.ts';
 import { NULL_VALUE, type Slots, type Transaction, UNTOLD } from './pgoutput.ts';
 import type { RowField, TableLayout } from './table-layout.ts';
 import { valueColumn } from './value-column.ts';
@@ -45,6 +46,8 @@ export interface RowGroup {
   readonly group: RecordGroup | undefined;
   placeOf(row: number): RowPlace;
   readonly bad: readonly BadRow[];
+  /** Nobody reads them any more. */
+  free(): void;
 }
 
 export interface GroupBuilder {
@@ -82,9 +85,14 @@ export const createGroup = (layout: TableLayout, page: Buffer, names: SourceName
       for (const [row, { problem }] of rows.entries()) if (problem !== undefined) bad.set(row, problem);
       const tables = { before, after };
       const group = groupOf(layout, page, names, { rows, places, tables }, bad);
+      const free = () => {
+        freeColumns(group, page);
+        before.free();
+        after.free();
+      };
       return bad.size === 0
-        ? { group, placeOf: (row) => places[row]!, bad: [] }
-        : withoutBad(group, places, bad, (row) => rawOf(layout, page, tables, row));
+        ? { group, placeOf: (row) => places[row]!, bad: [], free }
+        : { ...withoutBad(group, places, bad, (row) => rawOf(layout, page, tables, row)), free };
     },
   };
 };
@@ -102,6 +110,9 @@ const createRows = (width: number) => {
       has[row] = 1;
     },
     has: (row: number): boolean => has[row] === 1,
+    free() {
+      freeBuffer(slots);
+    },
     /** All of `count` rows: what has no tuple is UNTOLD. */
     all(count: number): Slots {
       if (slots.length < count * width) slots = grown(slots, count * width);
@@ -271,7 +282,7 @@ const withoutBad = (
   places: readonly RowPlace[],
   bad: ReadonlyMap<number, string>,
   raw: (row: number) => Buffer,
-): RowGroup => {
+): Omit<RowGroup, 'free'> => {
   const good = Uint32Array.from(places.keys().filter((row) => !bad.has(row)));
   const goodBefore = (row: number) => good.filter((one) => one < row).length;
   return {

@@ -34,7 +34,9 @@ export const createSnapshotBatch = (
 ): SnapshotBatch => {
   const parts: Part[] = [];
   const left: Buffer[] = [];
-  const { fixedBytes, fields, key } = table.layout;
+  const { fields, key } = table.layout;
+  // There is no row before.
+  const fixedBytes = table.layout.fixedBytes - 8 * fields.length;
   const keyFields = key.map((field) => fields.indexOf(field));
   let current: SnapshotGroup | undefined;
   let count = 0;
@@ -83,6 +85,7 @@ export const createSnapshotBatch = (
         rejected: parts.flatMap((part) => rejectedOf(part, table, parts, at)),
         last: last && at(last, last.count - 1),
         release() {
+          for (const part of parts) part.free();
           for (const page of left) freeBuffer(page);
         },
       };

@@ -1,6 +1,7 @@
 import { type Column, gatherGroup, type RecordGroup, type StructColumn } from '../../shared/connect/batch.ts';
+import { freeBuffer } from '../../shared/connect/buffers.ts';
 import type { StructSchema } from '../../shared/connect/schema.ts';
-import { constant, nullColumn, structColumn } from './columns.ts';
+import { constant, freeColumns, nullColumn, structColumn } from './columns.ts';
 import { NULL_VALUE, type Slots } from './pgoutput.ts';
 import type { SourceNames } from './row-columns.ts';
 import type { SnapshotTable } from './snapshot-table.ts';
@@ -25,6 +26,8 @@ export interface SnapshotRows {
   keyOf(row: number): readonly string[];
   /** What the server sent of a row, as JSON. */
   rawOf(row: number): Buffer;
+  /** Nobody reads them any more. */
+  free(): void;
 }
 
 export const createSnapshotGroup = (table: SnapshotTable, page: Buffer, names: SourceNames): SnapshotGroup => {
@@ -47,6 +50,7 @@ export const createSnapshotGroup = (table: SnapshotTable, page: Buffer, names: S
       if ((count + 1) * stride > slots.length) {
         const larger = new Int32Array(2 * slots.length);
         larger.set(slots);
+        freeBuffer(slots);
         slots = larger;
       }
       slots.set(row, count * stride);
@@ -57,6 +61,10 @@ export const createSnapshotGroup = (table: SnapshotTable, page: Buffer, names: S
       const all = groupOf(table, { page, slots, stride, count }, names, bad);
       return {
         group: bad.size === 0 ? all : withoutBad(all, bad),
+        free() {
+          freeColumns(all, page);
+          freeBuffer(slots);
+        },
         bad,
         count,
         keyOf: (row) => table.key.map((field) => text(row, fields.indexOf(field))!),

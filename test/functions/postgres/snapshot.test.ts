@@ -33,6 +33,8 @@ test('rows that were there come first, and then the changes since', async () => 
   const { records, offsets } = await withTask((task) => readAll(task));
   const read = (id: number, name: string | null) => ({ key: { id }, op: 'r', before: null, after: { id, name } });
   expect(records.map(changeOf)).toEqual([read(1, 'a\tb\n\\N'), read(2, null), read(3, '\\'), read(4, '')]);
+  const single = await withTask((task) => readAll(task, new Map(), { maxRecords: 1 }));
+  expect(single.records.map(changeOf)).toEqual(records.map(changeOf));
   expect((records[0]!.value as Struct).source).toMatchObject({
     connector: 'postgresql',
     snapshot: 'true',
