@@ -134,8 +134,18 @@ const tableProblems = ({ role, hasPublication }: Server, table: PublishedTable):
   return problems;
 };
 
+/** A batch has so many records, where the pipeline doesn't say otherwise. */
+const defaultMaxRecords = 20_000;
+
 /** What reading its rows needs besides. */
-const rowProblems = ({ role }: Server, table: PublishedTable): Problem[] =>
-  table.hidesRows
-    ? [`policies hide rows of ${sqlName(table)} from role ${role}: ALTER ROLE ${quote(role)} BYPASSRLS`]
-    : [];
+const rowProblems = ({ role }: Server, table: PublishedTable): Problem[] => {
+  const { hidesRows, hasKey, identity, rows } = table;
+  const problems: Problem[] = [];
+  if (hidesRows)
+    problems.push(`policies hide rows of ${sqlName(table)} from role ${role}: ALTER ROLE ${quote(role)} BYPASSRLS`);
+  if (!hasKey && identity !== 'i' && rows > defaultMaxRecords)
+    problems.push(
+      `table ${sqlName(table)} has no primary key and about ${rows} rows, which can only be read in one batch: ALTER TABLE ${sqlName(table)} ADD PRIMARY KEY (…), or set snapshotMode to no_data`,
+    );
+  return problems;
+};

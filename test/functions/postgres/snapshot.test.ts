@@ -27,12 +27,12 @@ const isWaiting = async (event: string) =>
     .length > 0;
 test('rows that were there come first, and then the changes since', async () => {
   await run(`CREATE TABLE t (id int PRIMARY KEY, name text);
-    INSERT INTO t VALUES (1, E'a\\tb\\n\\\\N'), (2, NULL), (3, E'\\\\')`);
+    INSERT INTO t VALUES (1, E'a\\tb\\n\\\\N'), (2, NULL), (3, E'q\\tr\\\\')`);
   const { withTask, readAll } = await capture(['t'], initial);
   await run("INSERT INTO t VALUES (4, ''); UPDATE t SET name = name WHERE id = 1");
   const { records, offsets } = await withTask((task) => readAll(task));
   const read = (id: number, name: string | null) => ({ key: { id }, op: 'r', before: null, after: { id, name } });
-  expect(records.map(changeOf)).toEqual([read(1, 'a\tb\n\\N'), read(2, null), read(3, '\\'), read(4, '')]);
+  expect(records.map(changeOf)).toEqual([read(1, 'a\tb\n\\N'), read(2, null), read(3, 'q\tr\\'), read(4, '')]);
   const single = await withTask((task) => readAll(task, new Map(), { maxRecords: 1 }));
   expect(single.records.map(changeOf)).toEqual(records.map(changeOf));
   expect((records[0]!.value as Struct).source).toMatchObject({
@@ -47,6 +47,19 @@ test('rows that were there come first, and then the changes since', async () => 
   await run('INSERT INTO t VALUES (9, NULL)');
   const rest = await withTask((task) => readAll(task, offsets));
   expect(rest.records.map(changeOf)).toEqual([{ key: { id: 9 }, op: 'c', before: null, after: { id: 9, name: null } }]);
+});
+
+test('a task goes on from an earlier place than its last poll', async () => {
+  await run('CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t SELECT generate_series(1, 9)');
+  const { withTask, pollOnce, advance } = await capture(['t'], initial);
+  const idsAfter = await withTask(async (task) => {
+    const offsets = new Map();
+    for (let polls = 0; polls < 2; polls++) advance(offsets, (await pollOnce(task, offsets)).offsets);
+    const poll = await pollOnce(task, offsets, { maxRecords: 5 });
+    const again = await pollOnce(task, advance(offsets, [poll.position(1)]), { maxRecords: 3 });
+    return [...again.batch].map(({ key }) => (key as Struct).id);
+  });
+  expect(idsAfter).toEqual([3, 4, 5]);
 });
 
 describe('ranges', () => {
@@ -129,6 +142,17 @@ describe('a table', () => {
       code: 'CONFIG_INVALID',
       message: expect.stringMatching(/u has no primary key and more rows than one batch takes \(10,.*give it a key/),
     });
+  });
+
+  test('without a key and with many rows is a problem', async () => {
+    await run(`CREATE TABLE t (a int); ALTER TABLE t REPLICA IDENTITY FULL; INSERT INTO t SELECT generate_series(1, 30000);
+      CREATE TABLE few (a int); ALTER TABLE few REPLICA IDENTITY FULL; ANALYZE t, few`);
+    const problems = (snapshotMode: string) =>
+      postgresCdcSource.check!(contextOf(config(['t', 'few'], { snapshotMode })));
+    expect(await problems('initial')).toEqual([
+      expect.stringMatching(/"t" has no primary key and about 30000 rows.*ADD PRIMARY KEY/),
+    ]);
+    expect(await problems('no_data')).toEqual([]);
   });
 
   test('in partitions is read as one, and what inherits by itself', async () => {
