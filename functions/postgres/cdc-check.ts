@@ -29,6 +29,7 @@ export const checkCdc = async (context: OpenContext<PostgresCdcConfig>): Promise
       ...publicationProblems(server!, tables, names),
       ...missingTables(config, tables).map((table) => `there is no table ${table}: make it, or mend tables`),
       ...tables.flatMap((table) => tableProblems(server!, table)),
+      ...(config.snapshotMode === 'initial' ? tables.flatMap((table) => rowProblems(server!, table)) : []),
     ];
   } finally {
     signal.removeEventListener('abort', cut);
@@ -129,6 +130,22 @@ const tableProblems = ({ role, hasPublication }: Server, table: PublishedTable):
   if (table.identity === 'n' || (table.identity === 'd' && !table.hasKey))
     problems.push(
       `table ${name} has no primary key, so that updates and deletes of it would fail: ALTER TABLE ${name} ADD PRIMARY KEY (…), or ALTER TABLE ${name} REPLICA IDENTITY FULL`,
+    );
+  return problems;
+};
+
+/** A batch has so many records, where the pipeline doesn't say otherwise. */
+const defaultMaxRecords = 20_000;
+
+/** What reading its rows needs besides. */
+const rowProblems = ({ role }: Server, table: PublishedTable): Problem[] => {
+  const { hidesRows, hasKey, identity, rows } = table;
+  const problems: Problem[] = [];
+  if (hidesRows)
+    problems.push(`policies hide rows of ${sqlName(table)} from role ${role}: ALTER ROLE ${quote(role)} BYPASSRLS`);
+  if (!hasKey && identity !== 'i' && rows > defaultMaxRecords)
+    problems.push(
+      `table ${sqlName(table)} has no primary key and about ${rows} rows, which can only be read in one batch: ALTER TABLE ${sqlName(table)} ADD PRIMARY KEY (…), or set snapshotMode to no_data`,
     );
   return problems;
 };

@@ -43,6 +43,10 @@ export const PostgresCdcConfig = z
       .max(63)
       .optional()
       .describe('publication to read; one that is missing is made. Default: that of the slot'),
+    snapshotMode: z
+      .enum(['initial', 'no_data'])
+      .default('initial')
+      .describe('initial: all rows that are there, then the changes; no_data: changes from now on'),
     skippedOperations: z
       .array(z.enum(['c', 'u', 'd', 't']))
       .default(['t'])
@@ -70,24 +74,3 @@ export type PostgresCdcConfig = z.output<typeof PostgresCdcConfig>;
 export const topicsOf = (config: PostgresCdcConfig): readonly string[] => [
   ...new Set(config.tables.map((table) => topicOf(config, table))),
 ];
-
-const count = z.int().nonnegative();
-
-/** A place in the changes of one slot. Stored: a change of its shape needs a reader for this one. */
-export const PostgresCdcOffset = z.strictObject({
-  lsn: z
-    .string()
-    .regex(/^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/)
-    .describe('All transactions whose commit record begins before it are passed.'),
-  row: count
-    .optional()
-    .describe(
-      'Inside the transaction whose commit record begins at `lsn`: how many of its changes are passed, of all tables.',
-    ),
-  record: count.optional().describe('How many records of the change after those are passed.'),
-  system: z.string().describe("The server's system identifier: another one has other changes at the same place."),
-  timeline: count.describe('Changes with every failover to a standby and every restore.'),
-  slot: z.string().describe('What a slot has let go it never gives again, and another slot may begin later.'),
-});
-
-export type PostgresCdcOffset = z.output<typeof PostgresCdcOffset>;

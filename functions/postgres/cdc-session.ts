@@ -68,6 +68,8 @@ export const createSession = (config: PostgresCdcConfig, name: string): Session 
 };
 
 /** What became of relation messages: each COPY sends those of its tables anew. */
+export type Layouts = ReturnType<typeof createLayouts>;
+
 export const createLayouts = (config: PostgresCdcConfig, session: Session) => {
   const isIncluded = tableFilter(config);
   const known = new Map<string, TableLayout>();

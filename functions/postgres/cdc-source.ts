@@ -1,18 +1,21 @@
 import { defineSource, type OpenContext } from '../../shared/connect/connector.ts';
 import { checkCdc } from './cdc-check.ts';
-import { PostgresCdcConfig, PostgresCdcOffset, topicsOf } from './cdc-config.ts';
+import { PostgresCdcConfig, topicsOf } from './cdc-config.ts';
+import { PostgresCdcOffset } from './cdc-offset.ts';
 import { createTask } from './cdc-task.ts';
 import { type Connection, connect } from './client.ts';
 import { dropUpstream, makeUpstream } from './publication.ts';
 import { readSlot, slotNames } from './slot.ts';
 
-/** Reads the changes of tables from a replication slot, in the order in which transactions committed. */
+/** The rows of tables, and then their changes from a replication slot, in the order in which transactions committed. */
 export const postgresCdcSource = defineSource({
   type: 'postgres-cdc',
   config: PostgresCdcConfig,
   offset: PostgresCdcOffset,
   replay: 'exact',
   topics: topicsOf,
+  // Ranges of tables are read by all; changes are one after the other.
+  tasks: (config, maxTasks) => Array.from({ length: config.snapshotMode === 'initial' ? maxTasks : 1 }, () => config),
   check: checkCdc,
   created: (context) => withConnection(context, (connection) => makeUpstream(connection, context)),
   deleted: (context) => withConnection(context, (connection) => dropUpstream(connection, context)),

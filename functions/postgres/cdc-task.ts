@@ -1,229 +1,127 @@
-import type { Budget, OpenContext, Poll, SourceTask } from '../../shared/connect/connector.ts';
-import { isCode } from '../../shared/connect/errors.ts';
-import type { PostgresCdcConfig, PostgresCdcOffset } from './cdc-config.ts';
+import { type Offsets, type OpenContext, pollOf, type SourceTask } from '../../shared/connect/connector.ts';
+import { tableFilter } from '../../shared/connect/table-names.ts';
+import { nextStep, type SnapshotScope, type Step, viewsOf } from '../../shared/sql/snapshot.ts';
+import type { PostgresCdcConfig } from './cdc-config.ts';
+import type { PostgresCdcOffset, StreamOffset, View } from './cdc-offset.ts';
 import { createLayouts, createSession } from './cdc-session.ts';
-import { type ChangeBatch, createBatch } from './change-batch.ts';
-import { type Changes, createChanges, type Place } from './changes.ts';
 import type { Connection } from './client.ts';
-import { lsnText, parseLsn } from './pgoutput.ts';
-import {
-  advanceSlot,
-  hasChanges,
-  peekStatement,
-  readSlot,
-  requirePosition,
-  type SlotState,
-  slotNames,
-} from './slot.ts';
+import { createHandOver, passedAt, type ReadTable, requireOneHistory, type SeenIn } from './hand-over.ts';
+import { publishedTables } from './publication.ts';
+import { type SlotState, slotNames } from './slot.ts';
+import { committing, createSnapshot } from './snapshot.ts';
+import { firstKeyColumns } from './snapshot-table.ts';
+import { createStream } from './stream.ts';
 
 /**
- * The server looks at the limit at commits only, and keeps what it found, on its disk if need be, until it is read. Each COPY decodes anew
- * from where the slot is: it should bring enough that this is rare, and not so much that a disk fills.
+ * The position from which changes are read is committed before the first row is. Then all tasks read the rows of the tables, in ranges,
+ * and the first task goes on with the changes that no row was read with. A table that is added later is read the same way, while the
+ * changes of the others wait. Only the first task knows the slot.
  */
-const changesPerPeek = 100_000;
-/** The WAL that one COPY goes through, where there is more. Both limits double as long as it does not bring a full batch. */
-const bytesPerPeek = 256n * 1024n * 1024n;
-
-/** Less WAL than this without a change is not worth telling. */
-const quietBytes = 1024n * 1024n;
-/** So much is worth a run, and its offset a commit: the server keeps all of it until then (hazard C5). */
-const dueBytes = 64n * 1024n * 1024n;
-
-/** A COPY of changes under way. */
-interface Peek {
-  readonly changes: Changes;
-  readonly state: SlotState;
-  /** It has all transactions that commit before this. */
-  readonly to: bigint;
-  readonly maxChanges: number;
-}
-
-/** How far a poll has come. */
-interface Progress {
-  readonly stored: PostgresCdcOffset | undefined;
-  /** Unknown until the slot was looked at, where nothing is stored. */
-  from?: Place;
-  place?: Place;
-  state?: SlotState;
-  batch?: ChangeBatch;
-  caughtUp: boolean;
-}
-
-const placeOf = ({ lsn, row = 0, record = 0 }: PostgresCdcOffset): Place => ({ lsn: parseLsn(lsn), row, record });
-
 export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<PostgresCdcOffset> => {
-  const { config, connector } = context;
+  const { config, connector, taskId, tasks } = context;
   const names = slotNames(config, context);
   const partition = { server: config.topicPrefix };
+  const isFirst = taskId === 0;
+  const hasSnapshot = config.snapshotMode === 'initial';
   const session = createSession(config, connector);
-  const layouts = createLayouts(config, session);
-  const slot = createAcknowledger(names.slot);
-  let peek: Peek | undefined;
-  /** What the runner gives as the offset, if it goes on where the last poll left off. */
-  let left: string | undefined;
+  // Rows are read through another connection than changes: a COPY of one does not stand in the way of the other.
+  const rowSession = createSession(config, `${connector} snapshot`);
+  const snapshot = createSnapshot(config, {
+    names,
+    session: rowSession,
+    layouts: createLayouts(config, rowSession),
+  });
+  let latest: Offsets<PostgresCdcOffset> = { get: () => undefined, all: () => [] };
+  let tables: readonly string[] | undefined;
 
-  const forget = () => {
-    if (peek !== undefined) session.drop();
-    peek = undefined;
+  const scope = (): SnapshotScope => ({ stream: partition, tables: tables ?? [], task: taskId, tasks });
+
+  const stepAt = async (offsets: Offsets<PostgresCdcOffset>, signal: AbortSignal): Promise<Step<View>> => {
+    latest = offsets;
+    if (!hasSnapshot) return { kind: 'done' };
+    tables ??= await tablesOf(config, (isIncluded) =>
+      session.use(signal, (connection) => publishedTables(connection, names.publication, isIncluded)),
+    );
+    return nextStep<View>(scope(), offsets);
   };
 
-  /** Undefined: there is nothing behind the place. */
-  const startPeek = async (connection: Connection, progress: Progress, doubled: number): Promise<Peek | undefined> => {
-    const state = await readSlot(connection, names.slot);
-    const { confirmed } = requirePosition(state, names, progress.stored);
-    // Not before it is known to be the server whose changes these are.
-    await slot.acknowledge(connection);
-    progress.state = state;
-    progress.from ??= { lsn: confirmed, row: 0, record: 0 };
-    progress.place ??= progress.from;
-    const from = progress.place;
-    if (state.end <= from.lsn) return undefined;
-    const maxChanges = changesPerPeek * 2 ** doubled;
-    const window = bytesPerPeek * 2n ** BigInt(doubled);
-    const to = state.end - from.lsn > window ? from.lsn + window : state.end;
-    const changes = createChanges(connection.copyOut(peekStatement(names, to, maxChanges)), {
-      from,
-      skipped: new Set(config.skippedOperations),
-      tombstones: config.tombstonesOnDelete,
-      ...layouts,
-    });
-    return { changes, state, to, maxChanges };
-  };
+  const streamOffset = (offsets: Offsets<PostgresCdcOffset>) => offsets.get(partition) as StreamOffset | undefined;
 
-  /** Reads until the batch is full or nothing is left. */
-  const read = async (progress: Progress, budget: Budget): Promise<void> => {
-    for (let doubled = 0; !progress.caughtUp; doubled++) {
-      const done = await session.use(budget.signal, async (connection) => {
-        peek ??= await startPeek(connection, progress, doubled);
-        if (peek === undefined) return undefined;
-        const { changes, state } = peek;
-        progress.state = state;
-        progress.batch ??= createBatch(budget, partition, {
-          version: state.version,
-          name: config.topicPrefix,
-          db: state.database,
-        });
-        try {
-          return await changes.read(progress.batch);
-        } finally {
-          progress.place = changes.place;
-        }
-      });
-      if (done === 'full') return;
-      if (peek === undefined || hasAll(peek, progress)) progress.caughtUp = true;
-      peek = undefined;
+  /** What of the changes from a place on may be in rows already. */
+  const seenIn = async (connection: Connection, { timeline }: SlotState, from: bigint): Promise<SeenIn | undefined> => {
+    const read = new Map<string, ReadTable>();
+    for (const table of tables ?? []) {
+      const views = viewsOf<View>(scope(), table, latest);
+      if (passedAt(views) <= from) continue;
+      requireOneHistory(table, views, timeline);
+      read.set(table, { views, firstOfKey: undefined });
     }
+    if (read.size === 0) return undefined;
+    const columns = await firstKeyColumns(connection, [...read.keys()]);
+    for (const [table, { views }] of read) read.set(table, { views, firstOfKey: columns.get(table) });
+    return createHandOver(read);
   };
 
-  const pollOf = ({ stored, from, place, state, batch, caughtUp }: Progress): Poll<PostgresCdcOffset> => {
-    const offsetOf = ({ lsn, row, record }: Place): PostgresCdcOffset => ({
-      lsn: lsnText(lsn),
-      ...(row === 0 ? {} : { row }),
-      ...(record === 0 ? {} : { record }),
-      system: state!.system,
-      timeline: state!.timeline,
-      slot: names.slot,
-    });
-    const none = createBatch({ maxRecords: 0, maxBytes: 0 }, partition, { version: '', name: '', db: '' });
-    const { rejected, ...finished } = (batch ?? none).finish(offsetOf);
-    const isEmpty = finished.batch.count + rejected.length === 0;
-    const moved = isEmpty && place !== undefined ? movedOf(from!, place) : 0;
-    const offsets = place === undefined || (isEmpty && moved === 0) ? [] : [{ partition, offset: offsetOf(place) }];
-    left = JSON.stringify(offsets[0]?.offset ?? stored);
-    return {
-      ...finished,
-      offsets,
-      caughtUp,
-      ...(moved === 0 ? {} : { moved }),
-      ...(rejected.length === 0 ? {} : { rejected }),
-    };
-  };
+  const stream = createStream(context, { partition, names, session, layouts: createLayouts(config, session), seenIn });
 
   return {
     async poll(offsets, budget) {
-      const stored = offsets.get(partition);
-      if (JSON.stringify(stored) !== left) forget();
-      const from = peek?.changes.place ?? (stored && placeOf(stored));
-      const progress: Progress = { stored, caughtUp: false, ...(from && { from, place: from }) };
-      try {
-        await read(progress, budget);
-      } catch (error) {
-        forget();
-        // What came before goes first; the next poll comes to the same error.
-        if (progress.batch === undefined || progress.batch.count === 0) throw error;
+      const stored = streamOffset(offsets);
+      if (isFirst && hasSnapshot && stored === undefined) {
+        return committing({ partition, offset: await stream.begin(budget.signal) });
       }
-      return pollOf(progress);
+      const step = await stepAt(offsets, budget.signal);
+      if (step.kind !== 'done') stream.forget();
+      switch (step.kind) {
+        case 'plan':
+          return snapshot.plan(step, budget.signal);
+        case 'forget':
+          return committing(step);
+        case 'read': {
+          const { range } = step;
+          const views = viewsOf<View>(scope(), range.table, offsets);
+          const poll = await snapshot.read({ range, views, stream: isFirst ? stored : undefined }, budget);
+          // The first task waits for the last range of the others.
+          return isFirst || poll.moved === undefined ? poll : { ...poll, wakes: true };
+        }
+        default:
+          await snapshot.end();
+          if (step.kind === 'done' && isFirst) return stream.poll(stored, budget);
+          return pollOf<PostgresCdcOffset>([], { caughtUp: true, waits: true });
+      }
     },
     async commit(positions) {
-      for (const { offset } of positions) slot.isDurable(parseLsn(offset.lsn));
+      if (!isFirst) return;
+      for (const { offset } of positions) if ('lsn' in offset) stream.isDurable(offset);
     },
-    more(offsets) {
-      // The connection is wanted for something else.
-      forget();
-      return session.use(context.signal, async (connection) => {
-        const stored = offsets.get(partition);
-        const state = await readSlot(connection, names.slot);
-        try {
-          requirePosition(state, names, stored);
-        } catch (error) {
-          // Another run went further, or the position is lost: which of the two is told when the offsets are read under the lease.
-          if (isCode(error, 'LOST_POSITION')) return true;
-          throw error;
-        }
-        const lsn = stored === undefined ? state.slot!.confirmed : parseLsn(stored.lsn);
-        if (stored?.row !== undefined || state.end - lsn >= dueBytes) return true;
-        if (state.end <= lsn) return false;
-        if (stored !== undefined) slot.isDurable(lsn);
-        await slot.acknowledge(connection);
-        return hasChanges(connection, names, state.end);
-      });
+    async more(offsets) {
+      if (isFirst && hasSnapshot && streamOffset(offsets) === undefined) return true;
+      const { kind } = await stepAt(offsets, context.signal);
+      if (kind === 'wait') return 'waits';
+      if (kind !== 'done') return true;
+      return isFirst && stream.more(streamOffset(offsets));
     },
     async close() {
-      const isBusy = peek !== undefined;
-      peek = undefined;
       try {
-        if (slot.isDue()) await slot.acknowledge(isBusy ? await session.aside() : await session.main(context.signal));
+        await stream.close();
       } finally {
-        if (isBusy) session.drop();
+        await snapshot.end();
+        await rowSession.close();
         await session.close();
       }
     },
   };
 };
 
-/** Whether a COPY that ended has told of all there was. What it found nothing in is passed. */
-const hasAll = ({ changes, state, to, maxChanges }: Peek, progress: Progress): boolean => {
-  if (changes.messages >= maxChanges) return false;
-  if (to > progress.place!.lsn) progress.place = { lsn: to, row: 0, record: 0 };
-  return to === state.end;
-};
-
-/** Bytes of WAL without a record. The end of a transaction is a commit at once: looking for it again costs the transaction. */
-const movedOf = (from: Place, place: Place): number => {
-  if (from.row > 0 && place.lsn > from.lsn) return Number(dueBytes);
-  const bytes = place.lsn - from.lsn;
-  return bytes < quietBytes ? 0 : Number(bytes);
-};
-
-/**
- * Invariant 2: the slot is moved to what is durable downstream, and never beyond. Not with each commit: it is decoding for the server,
- * and no use before the next COPY. What is lost by a death is told again, because a run begins with a commit of what is stored.
- */
-const createAcknowledger = (name: string) => {
-  let durable = 0n;
-  let acknowledged = 0n;
-  let isKnown = false;
-  return {
-    isDurable(lsn: bigint) {
-      if (lsn > durable) durable = lsn;
-    },
-    /** There is something to tell, and this is the server to be told. */
-    isDue: () => isKnown && durable > acknowledged,
-    async acknowledge(connection: Connection) {
-      isKnown = true;
-      if (durable <= acknowledged) return;
-      await advanceSlot(connection, name, durable);
-      acknowledged = durable;
-    },
-  };
+/** The tables to read, in one order for all tasks: of a pattern those that are published, because no others' changes come. */
+const tablesOf = async (
+  config: PostgresCdcConfig,
+  published: (isIncluded: (table: string) => boolean) => Promise<readonly string[]>,
+): Promise<readonly string[]> => {
+  const isIncluded = tableFilter(config);
+  if (config.tables.some((table) => table.includes('*'))) {
+    const named = config.tables.filter((table) => !table.includes('*') && isIncluded(table));
+    return [...new Set([...named, ...(await published(isIncluded))])].sort();
+  }
+  return [...new Set(config.tables)].filter(isIncluded).sort();
 };

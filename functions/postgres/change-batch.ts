@@ -2,7 +2,7 @@ import { batchOfGroups } from '../../shared/connect/batch.ts';
 import { freeBuffer } from '../../shared/connect/buffers.ts';
 import type { Budget, Poll, RejectedSourceRecord } from '../../shared/connect/connector.ts';
 import { rowError } from '../../shared/connect/errors.ts';
-import type { PostgresCdcOffset } from './cdc-config.ts';
+import type { PostgresCdcOffset, StreamOffset } from './cdc-offset.ts';
 import type { Place, Taker } from './changes.ts';
 import { createGroup, type GroupBuilder, type RowGroup, type RowPlace, type SourceNames } from './row-columns.ts';
 
@@ -10,7 +10,7 @@ import { createGroup, type GroupBuilder, type RowGroup, type RowPlace, type Sour
 export interface ChangeBatch extends Taker {
   /** Records taken, those that will be refused included. */
   readonly count: number;
-  finish(offsetAt: (place: Place) => PostgresCdcOffset): FinishedBatch;
+  finish(offsetAt: (place: Place) => StreamOffset): FinishedBatch;
 }
 
 export type FinishedBatch = Pick<Poll<PostgresCdcOffset>, 'batch' | 'position' | 'release'> & {
@@ -72,6 +72,7 @@ export const createBatch = (
         },
         rejected: rejectedOf(finished, at),
         release() {
+          for (const { rows } of finished) rows.free();
           for (const page of left) freeBuffer(page);
         },
       };

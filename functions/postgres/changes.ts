@@ -1,5 +1,6 @@
 import type { Op } from '../../shared/connect/envelope.ts';
 import type { Pages } from './copy-out.ts';
+import type { Seen, SeenIn } from './hand-over.ts';
 import {
   BEGIN,
   COMMIT,
@@ -44,6 +45,8 @@ export interface ChangesOptions {
   readonly tombstones: boolean;
   /** Undefined: the table is not one to read. Null: the catalog has to be asked first. */
   layoutOf(relation: Relation): TableLayout | undefined | null;
+  /** Changes that the rows of a snapshot hold already are passed over. */
+  readonly seenIn?: SeenIn;
   /** After it `layoutOf` knows the table. */
   learn(relation: Relation): Promise<void>;
 }
@@ -69,6 +72,7 @@ export const createChanges = (pages: Pages, options: ChangesOptions): Changes =>
   let isStarted = false;
   let messages = 0;
   let transaction: Transaction | undefined;
+  let seen: Seen | undefined;
   /** Changes of the transaction that are passed, of all tables: hazard D5. */
   let row = 0;
   let record = 0;
@@ -81,6 +85,8 @@ export const createChanges = (pages: Pages, options: ChangesOptions): Changes =>
     for (; record < parts.length; record++) {
       const part = parts[record]!;
       if (part.op !== undefined && skipped.has(part.op)) continue;
+      // A changed key is two rows, which may have been read in two views.
+      if (seen?.(layout, page!, part.after ?? part.before) === true) continue;
       const isLast = record + 1 === parts.length;
       const behind = isLast ? { row: row + 1, record: 0 } : { row, record: record + 1 };
       if (!taker.take(layout, page!, part, { transaction: transaction!, ...behind }, bytes)) {
@@ -133,6 +139,7 @@ export const createChanges = (pages: Pages, options: ChangesOptions): Changes =>
       for (; record < tables.length; record++) {
         if (skipped.has('t')) continue;
         const layout = tables[record]!;
+        if (seen?.(layout, page!, undefined) === true) continue;
         const behind = { row, record: record + 1 };
         const lsn = page!.readBigInt64BE(lsnAt);
         if (!taker.take(layout, page!, { op: 't', lsn }, { transaction: transaction!, ...behind }, layout.fixedBytes)) {
@@ -147,6 +154,7 @@ export const createChanges = (pages: Pages, options: ChangesOptions): Changes =>
 
   const begin = (start: number) => {
     transaction = readBegin(page!, start);
+    seen = options.seenIn?.(transaction);
     row = 0;
     record = 0;
     // The place of a transaction that is begun is that of its first change: nothing has been passed that was not before it.

@@ -1,64 +1,87 @@
 import type { Pages } from './copy-out.ts';
 import { NULL_VALUE, type Slots } from './pgoutput.ts';
 
-/** Rows of COPY … TO STDOUT (FORMAT binary) whose values are texts. */
-export interface CopyRows {
-  readonly page: Buffer;
-  /** Where the values of a row begin and end in it, one after the other. */
-  readonly slots: Slots;
-  readonly count: number;
-  /** There was more than was to be kept. */
-  readonly isCut: boolean;
+/** Where rows go. `take` answers false where there is no room for the row. */
+export interface RowTaker {
+  take(page: Buffer, row: Slots, bytes: number): boolean;
+  /** Nothing of this page comes any more. */
+  leave(page: Buffer): void;
 }
 
-/** The signature, flags and length of nothing. */
-const headerBytes = 19;
-const END = -1;
+/** The rows of one COPY in text format, in order, to be read in portions. */
+export interface CopyRows {
+  /** Takes rows until there is no room for one, or until the end. */
+  read(taker: RowTaker): Promise<'full' | 'end'>;
+}
 
-/** Reads all that comes, and keeps pages until they have so many bytes, and one more. */
-export const readCopy = async (pages: Pages, width: number, maxBytes: number): Promise<CopyRows> => {
-  const kept: Buffer[] = [];
-  let bytes = 0;
-  let isFull = false;
-  let isCut = false;
-  for (let page = await pages.next(); page !== undefined; page = await pages.next()) {
-    // The end alone is nothing.
-    if (isFull && page.length > 2) isCut = true;
-    if (isFull) continue;
-    isFull = bytes >= maxBytes;
-    kept.push(page);
-    bytes += page.length;
-  }
-  const page = kept.length === 1 ? kept[0]! : joined(kept, bytes);
-  return { page, isCut, ...rowsOf(page, width) };
-};
+const TAB = 0x09;
+const LINE_END = 0x0a;
+const BACKSLASH = 0x5c;
+const LETTER_N = 0x4e;
 
-/** Memory of its own, so that it can be freed at once. */
-const joined = (pages: readonly Buffer[], bytes: number): Buffer => {
-  const all = Buffer.allocUnsafeSlow(bytes);
+export const createCopyRows = (pages: Pages, columns: number): CopyRows => {
+  const row: Slots = new Int32Array(2 * columns);
+  let page: Buffer | undefined;
   let at = 0;
-  for (const page of pages) at += page.copy(all, at);
-  return all;
+  /** Behind the row that is read and not taken yet: reading changes its bytes, and so is done once. */
+  let next = 0;
+  return {
+    async read(taker) {
+      for (;;) {
+        if (page === undefined || at >= page.length) {
+          if (page !== undefined) taker.leave(page);
+          page = await pages.next();
+          at = 0;
+          next = 0;
+          if (page === undefined) return 'end';
+        }
+        if (next === at) next = readRow(page, at, row);
+        if (!taker.take(page, row, next - at)) return 'full';
+        at = next;
+      }
+    },
+  };
 };
 
-const rowsOf = (page: Buffer, width: number): Pick<CopyRows, 'slots' | 'count'> => {
-  let slots = new Int32Array(2 * width * 1024);
-  let count = 0;
-  let to = 0;
-  for (let at = headerBytes; at < page.length && page.readInt16BE(at) !== END; count++) {
-    at += 2;
-    if (to + 2 * width > slots.length) {
-      const larger = new Int32Array(2 * slots.length);
-      larger.set(slots);
-      slots = larger;
-    }
-    for (let column = 0; column < width; column++) {
-      const length = page.readInt32BE(at);
-      at += 4;
-      slots[to++] = length < 0 ? NULL_VALUE : at;
-      if (length > 0) at += length;
-      slots[to++] = at;
+/** Where the texts of a row are, and as the answer where it ends. What is escaped becomes itself, in its place. */
+const readRow = (page: Buffer, start: number, row: Slots): number => {
+  let begin = start;
+  let isEscaped = false;
+  for (let at = start, slot = 0; ; at++) {
+    const byte = page[at]!;
+    if (byte === BACKSLASH) {
+      isEscaped = true;
+      at++;
+    } else if (byte === TAB || byte === LINE_END) {
+      row[slot] = begin;
+      row[slot + 1] = at;
+      if (isEscaped) {
+        if (at === begin + 2 && page[begin + 1] === LETTER_N) row[slot] = NULL_VALUE;
+        else row[slot + 1] = unescaped(page, begin, at);
+        isEscaped = false;
+      }
+      if (byte === LINE_END) return at + 1;
+      slot += 2;
+      begin = at + 1;
     }
   }
-  return { slots, count };
+};
+
+/** What a letter behind a backslash stands for; every other byte stands for itself. */
+const controls: ReadonlyMap<number, number> = new Map([
+  [0x62, 0x08],
+  [0x66, 0x0c],
+  [0x6e, 0x0a],
+  [0x72, 0x0d],
+  [0x74, 0x09],
+  [0x76, 0x0b],
+]);
+
+const unescaped = (page: Buffer, start: number, end: number): number => {
+  let to = start;
+  for (let from = start; from < end; from++, to++) {
+    const byte = page[from]!;
+    page[to] = byte === BACKSLASH ? (controls.get(page[++from]!) ?? page[from]!) : byte;
+  }
+  return to;
 };

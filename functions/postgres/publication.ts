@@ -12,14 +12,18 @@ export interface PublishedTable {
   /** pg_class.relreplident. */
   readonly identity: string;
   readonly hasKey: boolean;
+  /** As of its last ANALYZE; -1: there was none. */
+  readonly rows: number;
   readonly maySelect: boolean;
+  /** By a policy for the role. */
+  readonly hidesRows: boolean;
   readonly isOwned: boolean;
   readonly isPublished: boolean;
 }
 
 const tablesQuery = `SELECT n.nspname AS schema, c.relname AS name, c.relreplident AS identity,
-    EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS "hasKey",
-    has_table_privilege(c.oid, 'SELECT') AS "maySelect", pg_has_role(c.relowner, 'USAGE') AS "isOwned",
+    EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS "hasKey", c.reltuples AS rows,
+    has_table_privilege(c.oid, 'SELECT') AS "maySelect", row_security_active(c.oid) AS "hidesRows", pg_has_role(c.relowner, 'USAGE') AS "isOwned",
     EXISTS (SELECT FROM pg_publication_tables p WHERE p.pubname = $1 AND p.schemaname = n.nspname AND p.tablename = c.relname) AS "isPublished"
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
@@ -34,6 +38,19 @@ export const includedTables = async (
   const isIncluded = tableFilter(config);
   const all = await connection.query<PublishedTable>(tablesQuery, [publication]);
   return all.filter(({ schema, name }) => isIncluded(`${schema}.${name}`));
+};
+
+/** Names of the published tables, as schema.table, for which `isIncluded`. */
+export const publishedTables = async (
+  connection: Connection,
+  publication: string,
+  isIncluded: (table: string) => boolean,
+): Promise<readonly string[]> => {
+  const rows = await connection.query<{ name: string }>(
+    `SELECT schemaname || '.' || tablename AS name FROM pg_publication_tables WHERE pubname = $1`,
+    [publication],
+  );
+  return rows.map(({ name }) => name).filter(isIncluded);
 };
 
 /** Tables of the config, not patterns, that are not there. */

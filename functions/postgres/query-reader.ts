@@ -4,7 +4,7 @@ import type { QueryRows } from '../../shared/sql/query-page.ts';
 import { fieldsOf, keyOf } from '../../shared/sql/query-table.ts';
 import type { QueryReader, Statement } from '../../shared/sql/query-task.ts';
 import type { Connection } from './client.ts';
-import { readCopy } from './copy-rows.ts';
+import { readCopy } from './copy-binary.ts';
 import type { PostgresQueryConfig } from './query-config.ts';
 import { dialect } from './query-dialect.ts';
 import { findTables, type PostgresColumn, type PostgresTable } from './query-tables.ts';

@@ -2,16 +2,16 @@ import {
   type BytesColumn,
   type Column,
   gatherGroup,
-  type Int64Column,
-  MISSING,
   NULL,
   type RecordGroup,
   type Side,
   type StructColumn,
   VALUE,
 } from '../../shared/connect/batch.ts';
+import { freeBuffer } from '../../shared/connect/buffers.ts';
 import type { Op } from '../../shared/connect/envelope.ts';
-import { isStruct, type Schema, type StructSchema } from '../../shared/connect/schema.ts';
+import type { Schema, StructSchema } from '../../shared/connect/schema.ts';
+import { constant, filled, freeColumns, longColumn, nothing, structColumn } from './columns.ts';
 import { NULL_VALUE, type Slots, type Transaction, UNTOLD } from './pgoutput.ts';
 import type { RowField, TableLayout } from './table-layout.ts';
 import { valueColumn } from './value-column.ts';
@@ -46,6 +46,8 @@ export interface RowGroup {
   readonly group: RecordGroup | undefined;
   placeOf(row: number): RowPlace;
   readonly bad: readonly BadRow[];
+  /** Nobody reads them any more. */
+  free(): void;
 }
 
 export interface GroupBuilder {
@@ -83,9 +85,14 @@ export const createGroup = (layout: TableLayout, page: Buffer, names: SourceName
       for (const [row, { problem }] of rows.entries()) if (problem !== undefined) bad.set(row, problem);
       const tables = { before, after };
       const group = groupOf(layout, page, names, { rows, places, tables }, bad);
+      const free = () => {
+        freeColumns(group, page);
+        before.free();
+        after.free();
+      };
       return bad.size === 0
-        ? { group, placeOf: (row) => places[row]!, bad: [] }
-        : withoutBad(group, places, bad, (row) => rawOf(layout, page, tables, row));
+        ? { group, placeOf: (row) => places[row]!, bad: [], free }
+        : { ...withoutBad(group, places, bad, (row) => rawOf(layout, page, tables, row)), free };
     },
   };
 };
@@ -103,6 +110,9 @@ const createRows = (width: number) => {
       has[row] = 1;
     },
     has: (row: number): boolean => has[row] === 1,
+    free() {
+      freeBuffer(slots);
+    },
     /** All of `count` rows: what has no tuple is UNTOLD. */
     all(count: number): Slots {
       if (slots.length < count * width) slots = grown(slots, count * width);
@@ -229,13 +239,6 @@ const rowColumn = (
   return { ...structColumn(name, schema, columns), ...(state.includes(NULL) ? { state } : {}) };
 };
 
-const structColumn = (name: string, schema: StructSchema, columns: readonly Column[]): StructColumn => ({
-  name,
-  schema,
-  kind: 'struct',
-  columns,
-});
-
 const sourceColumns = (
   { relation }: TableLayout,
   { version, name, db }: SourceNames,
@@ -250,7 +253,7 @@ const sourceColumns = (
     text('version', version),
     text('connector', 'postgresql'),
     text('name', name),
-    longColumn('ts_ms', { type: 'int64' }, count, (row) => BigInt(timesMs[row]!)),
+    longColumn('ts_ms', optional, count, (row) => BigInt(timesMs[row]!)),
     text('snapshot', 'false'),
     text('db', db),
     text('schema', relation.schema),
@@ -258,24 +261,6 @@ const sourceColumns = (
     longColumn('txId', optional, count, (row) => BigInt(places[row]!.transaction.xid)),
     longColumn('lsn', optional, count, (row) => rows[row]!.lsn),
   ];
-};
-
-const constant = (name: string, schema: Schema, text: string, count: number): BytesColumn => {
-  const data = Buffer.from(text);
-  return {
-    name,
-    schema,
-    kind: 'bytes',
-    data,
-    starts: new Uint32Array(count),
-    ends: new Uint32Array(count).fill(data.length),
-  };
-};
-
-const longColumn = (name: string, schema: Schema, count: number, read: (row: number) => bigint): Int64Column => {
-  const values = new BigInt64Array(count);
-  for (let row = 0; row < count; row++) values[row] = read(row);
-  return { name, schema, kind: 'int64', values };
 };
 
 const ops = 'cudt';
@@ -292,23 +277,12 @@ const opColumn = (rows: readonly Row[]): BytesColumn => {
   };
 };
 
-const filled = (count: number, state: number): Uint8Array => new Uint8Array(count).fill(state);
-
-/** The columns of a struct that no row has. */
-const nothing = ({ fields }: StructSchema, count: number): readonly Column[] =>
-  fields.map(({ name, schema }) => {
-    if (isStruct(schema)) throw new TypeError('a struct in it has columns of its own');
-    const column =
-      schema.type === 'int64' ? longColumn(name, schema, count, () => 0n) : constant(name, schema, '', count);
-    return { ...column, state: filled(count, MISSING) };
-  });
-
 const withoutBad = (
   group: RecordGroup,
   places: readonly RowPlace[],
   bad: ReadonlyMap<number, string>,
   raw: (row: number) => Buffer,
-): RowGroup => {
+): Omit<RowGroup, 'free'> => {
   const good = Uint32Array.from(places.keys().filter((row) => !bad.has(row)));
   const goodBefore = (row: number) => good.filter((one) => one < row).length;
   return {

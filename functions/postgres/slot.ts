@@ -1,7 +1,8 @@
 import { createHash } from 'node:crypto';
 import type { Identity } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
-import type { PostgresCdcConfig, PostgresCdcOffset } from './cdc-config.ts';
+import type { PostgresCdcConfig } from './cdc-config.ts';
+import type { StreamOffset } from './cdc-offset.ts';
 import { type Connection, literal } from './client.ts';
 import { lsnText, parseLsn } from './pgoutput.ts';
 
@@ -90,13 +91,13 @@ export const readSlot = async (connection: Connection, name: string): Promise<Sl
 const choices =
   'Reset the offsets of this connector to go on from where the slot is, and read the tables anew if nothing of it may be missing';
 
-const lost = (what: string): ConnectError => new ConnectError('LOST_POSITION', `${what}. ${choices}.`);
+export const lost = (what: string): ConnectError => new ConnectError('LOST_POSITION', `${what}. ${choices}.`);
 
 /** Throws where the slot does not give every change behind `stored`; without one it is where the slot is that reading begins. */
 export const requirePosition = (
   state: SlotState,
   { slot: name }: SlotNames,
-  stored: PostgresCdcOffset | undefined,
+  stored: StreamOffset | undefined,
 ): NonNullable<SlotState['slot']> => {
   const { slot, system, timeline, database, end } = state;
   if (stored !== undefined && stored.system !== system)

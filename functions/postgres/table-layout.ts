@@ -40,7 +40,7 @@ export const sourceSchema: StructSchema = {
     { name: 'version', schema: { type: 'string' } },
     { name: 'connector', schema: { type: 'string' } },
     { name: 'name', schema: { type: 'string' } },
-    { name: 'ts_ms', schema: { type: 'int64' } },
+    { name: 'ts_ms', schema: { type: 'int64', optional: true } },
     { name: 'snapshot', schema: { type: 'string' } },
     { name: 'db', schema: { type: 'string' } },
     { name: 'schema', schema: { type: 'string' } },

@@ -106,6 +106,10 @@ const inUtc = (page: Buffer, start: number, end: number): number => {
   return end - 2;
 };
 
+/** Where a text ends that may have been mended; as it is then PostgreSQL reads it too. */
+export const textEnd = (reading: Reading, page: Buffer, start: number, end: number): number =>
+  reading === 'timestamptz' && end - start > 3 && page[end - 3] === LETTER_Z ? end - 2 : end;
+
 /** Between the tokens of `json` stands what its writer put there. In strings a line end is escaped. */
 const onOneLine = (page: Buffer, start: number, end: number): number => {
   for (let at = start; at < end; at++) if (page[at]! < SPACE) page[at] = SPACE;

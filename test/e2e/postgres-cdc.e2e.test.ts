@@ -26,6 +26,7 @@ sources:
     connector: postgres-cdc
     every: 1m
     maxRecords: 500
+    tasks: 3
     config: { url: ${url}, topicPrefix: shop, tables: [public.accounts, public.notes] }
 sinks:
 ${sink('accounts')}${sink('notes')}`;
@@ -62,7 +63,9 @@ test('tables that are written all the time are the same behind the log, whatever
   await db.connect();
   await db.query(tables);
   const start = () => place.start(['run', 'p.yaml'], { SLUICE_POSTGRES_URL: postgres.url });
-  // Makes the slot: what is written from then on is captured.
+  // Rows that are there before the slot is; what is written from then on is captured.
+  await db.query(`INSERT INTO accounts SELECT n * 3, 'before', n FROM generate_series(1, 2000) n;
+    INSERT INTO notes SELECT n, 'before', '{"n": 0}' FROM generate_series(1, 1000) n`);
   const made = await start().ended;
   expect(made.code, messageOf(made)).toBe(0);
 

@@ -49,6 +49,7 @@ export const useCdc = (settings: readonly string[] = []) => {
       topicPrefix: 'shop',
       tables: tables.map((table) => `${schema}.${table}`),
       slotName: `s_${schema}`,
+      snapshotMode: 'no_data',
       ...more,
     };
   };

@@ -1,5 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
+import { postgresCdcSource } from '../../../functions/postgres/cdc-source.ts';
 import type { BytesColumn, StructColumn } from '../../../shared/connect/batch.ts';
 import { misfit } from '../../../shared/connect/fit.ts';
 import { writeJson } from '../../../shared/connect/json.ts';
@@ -10,6 +11,7 @@ import {
   type StructSchema,
   type Value,
 } from '../../../shared/connect/schema.ts';
+import { createRunner } from '../../kit/source-runner.ts';
 import { changeOf, useCdc } from './cdc-fixture.ts';
 import { extra, names, types } from './type-values.ts';
 
@@ -55,6 +57,29 @@ describe('values', () => {
       const different = await all(`SELECT id, ${column} FROM t EXCEPT SELECT id, ${column} FROM copy`);
       expect(different, type).toEqual([]);
     }
+
+    // The rows read from the table are those that were told, and of the same schemas.
+    const { config } = await capture(['t'], { snapshotMode: 'initial' });
+    const reader = createRunner({ source: postgresCdcSource, config: config as never, expected: [] } as never);
+    const read = await reader.withTask(async (task) => {
+      const offsets = new Map();
+      for (;;) {
+        const poll = await reader.pollOnce(task, offsets, { maxBytes: 1e9 });
+        expect(poll.rejected ?? []).toEqual([]);
+        if (poll.batch.count > 0)
+          return {
+            schema: poll.batch.groups[0]!.value.schema,
+            key: poll.batch.groups[0]!.key,
+            records: [...poll.batch],
+          };
+        reader.advance(offsets, poll.offsets);
+      }
+    });
+    expect(read.schema).toEqual(schema);
+    expect(read.key!.schema).toEqual(batch.groups[0]!.key!.schema);
+    const rowOf = ({ value }: { value: unknown }) => (value as { after: Struct }).after;
+    expect(read.records.map(rowOf)).toEqual(records.map(rowOf));
+    expect(read.records.map(({ key }) => key)).toEqual(records.map(({ key }) => key));
   });
 
   test.each([

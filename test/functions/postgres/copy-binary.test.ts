@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { readCopy } from '../../../functions/postgres/copy-rows.ts';
+import { readCopy } from '../../../functions/postgres/copy-binary.ts';
 
 /** One row of one text. */
 const rowOf = (text: string): Buffer => {

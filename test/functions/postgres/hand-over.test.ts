@@ -1,0 +1,289 @@
+import pg from 'pg';
+import { describe, expect, test } from 'vitest';
+import { postgresCdcSource } from '../../../functions/postgres/cdc-source.ts';
+import type { Struct } from '../../../shared/connect/schema.ts';
+import { offsetsOf } from '../../kit/source-runner.ts';
+import { until } from '../../kit/until.ts';
+import { contextOf, useCdc } from './cdc-fixture.ts';
+import { createRuns } from './snapshot-runs.ts';
+
+const { run, all, capture, config, schema, server } = useCdc(['max_wal_senders=2']);
+
+const initial = { snapshotMode: 'initial' };
+const topic = (table: string) => `shop.${schema()}.${table}`;
+const planAt = (table: string) => ({ server: 'shop', table: `${schema()}.${table}` });
+const rangeAt = (table: string, range: number) => ({ ...planAt(table), range });
+const system = async () => (await all('SELECT system_identifier::text FROM pg_control_system()'))[0]![0] as string;
+const runsOf = async (tables: readonly string[], more: Struct = {}, options = {}) => {
+  const { config } = await capture(tables, { ...initial, ...more });
+  return createRuns(config, options);
+};
+const session = async () => {
+  const client = new pg.Client(server().url);
+  await client.connect();
+  await client.query(`SET search_path = ${schema()}`);
+  return client;
+};
+/** A waiting lock, or sleep, of the connector's. */
+const isWaiting = async (event: string) =>
+  (await all(`SELECT FROM pg_stat_activity WHERE application_name LIKE 'sluice%' AND wait_event_type = '${event}'`))
+    .length > 0;
+const isUnavailable = (error: { readonly code: string }): 'again' => {
+  expect(error.code).toBe('UNAVAILABLE');
+  return 'again';
+};
+
+describe('from rows to changes', () => {
+  test('what changes between two runs comes as it was read, and then only by what the rows had not seen', async () => {
+    await run('CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT i, 0 FROM generate_series(1, 10) i');
+    const runs = await runsOf(['t']);
+    await runs.run({ polls: 3, maxRecords: 3 });
+    expect(runs.told).toEqual(['r 1', 'r 2', 'r 3']);
+    await run(`UPDATE t SET n = n + 1; DELETE FROM t WHERE id IN (2, 5); INSERT INTO t VALUES (11, 1), (0, 1);
+      UPDATE t SET id = 20 WHERE id = 3; UPDATE t SET id = -3 WHERE id = 8`);
+    await runs.run({ polls: 1, maxRecords: 100 });
+    expect(runs.told.slice(3)).toEqual(['r 4', 'r 6', 'r 7', 'r 9', 'r 10', 'r 11', 'r 20']);
+    await run('UPDATE t SET n = 7 WHERE id IN (1, 20)');
+    expect(await runs.run()).toBe('caught up');
+    // Of the changes between the runs, only those of keys that the first run had passed.
+    expect(runs.told.slice(10)).toEqual(['u 1', 'u 2', 'u 3', 'd 2', 'c 0', 'd 3', 'c -3', 'u 1', 'u 20']);
+    const rows = (await all('SELECT id, n FROM t ORDER BY id')).map(([id, n]) => ({ id, n }));
+    expect([...runs.rows(topic('t'))].sort((a, b) => Number(a.id) - Number(b.id))).toEqual(rows);
+    // What the rows had already is passed, and not found again by each look.
+    const task = await runs.open();
+    expect(await task.more!(offsetsOf(runs.offsets))).toBe(false);
+    await task.close();
+  });
+
+  test('changes that all rows have are passed at once, and not looked at again', async () => {
+    await run('CREATE TABLE t (id int PRIMARY KEY, n int)');
+    const runs = await runsOf(['t']);
+    await run('INSERT INTO t VALUES (1, 0); UPDATE t SET n = 1; TRUNCATE t; INSERT INTO t VALUES (2, 2)');
+    expect(await runs.run()).toBe('caught up');
+    expect(runs.told).toEqual(['r 2']);
+    const task = await runs.open();
+    expect(await task.more!(offsetsOf(runs.offsets))).toBe(false);
+    await task.close();
+  });
+
+  test('a subtransaction is part of the one that it is in', async () => {
+    await run('CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (0)');
+    const runs = await runsOf(['t']);
+    const other = await session();
+    await other.query('BEGIN; SAVEPOINT a; INSERT INTO t VALUES (1); SAVEPOINT b; INSERT INTO t VALUES (2)');
+    await run('BEGIN; SAVEPOINT a; INSERT INTO t VALUES (3); SAVEPOINT b; INSERT INTO t VALUES (4); COMMIT');
+    await runs.run({ polls: 1 });
+    // The plan waits for who writes; here it is made already.
+    runs.set(planAt('t'), { server: await system(), plan: 1, bounds: [], rows: 1 });
+    await runs.run({ polls: 1 });
+    expect(runs.told).toEqual(['r 0', 'r 3', 'r 4']);
+    await other.query('COMMIT');
+    await other.end();
+    expect(await runs.run()).toBe('caught up');
+    expect(runs.told.slice(3)).toEqual(['c 1', 'c 2']);
+  });
+
+  test('a commit that is in the WAL and not visible yet is not lost (H6)', async () => {
+    await run('CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 1)');
+    const runs = await runsOf(['t']);
+    await runs.run({ polls: 2 });
+    const writer = await session();
+    const flushed = async () => (await all('SELECT pg_current_wal_flush_lsn()'))[0]![0] as string;
+    let before = '';
+    const standbys = async (setting: string) => {
+      await run(`ALTER SYSTEM ${setting}`);
+      await run('SELECT pg_reload_conf()');
+    };
+    await standbys("SET synchronous_standby_names = 'nobody'");
+    try {
+      await until(
+        async () =>
+          (await writer.query('SHOW synchronous_standby_names')).rows[0].synchronous_standby_names === 'nobody',
+      );
+      // The server's checkpointer hears of the setting last.
+      let id = 1;
+      let commit: Promise<unknown>;
+      for (let waits = 'no'; waits === 'no'; ) {
+        before = await flushed();
+        let isCommitted = false;
+        id++;
+        commit = writer.query(`INSERT INTO t VALUES (${id}, 0)`).then(() => {
+          isCommitted = true;
+        });
+        waits = await until(async () => {
+          if (isCommitted) return 'no';
+          return (await all("SELECT FROM pg_stat_activity WHERE wait_event = 'SyncRep'")).length === 1
+            ? 'yes'
+            : undefined;
+        });
+      }
+      expect(await flushed()).not.toBe(before);
+      await runs.run({ polls: 1 });
+      expect(runs.told).toEqual(Array.from({ length: id - 1 }, (_, i) => `r ${i + 1}`));
+      await standbys('RESET synchronous_standby_names');
+      await commit!;
+      expect(await runs.run()).toBe('caught up');
+      expect(runs.told.slice(id - 1)).toEqual([`c ${id}`]);
+    } finally {
+      await standbys('RESET synchronous_standby_names');
+      await writer.end();
+    }
+  });
+
+  test('a view that is lost is followed by another', async () => {
+    await run('CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT i, 0 FROM generate_series(1, 1000) i');
+    const runs = await runsOf(['t']);
+    await runs.run({ polls: 2 });
+    let cuts = 0;
+    const cutAfter = async () => {
+      if (cuts++ > 3) return true;
+      await run(`UPDATE t SET n = ${cuts} WHERE id % 5 = 0; DELETE FROM t WHERE id = ${900 + cuts}`);
+      await run("SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE application_name LIKE 'sluice%'");
+      return true;
+    };
+    // Whether a run sees it at once, and ends, or goes on in another view, is the network's matter.
+    while ((await runs.run({ maxRecords: 200, keep: cutAfter }).catch(isUnavailable)) === 'again');
+    expect(await runs.run({ maxRecords: 200 })).toBe('caught up');
+    expect(cuts).toBeGreaterThan(3);
+    const rows = (await all('SELECT id, n FROM t ORDER BY id')).map(([id, n]) => ({ id, n }));
+    expect([...runs.rows(topic('t'))].sort((a, b) => Number(a.id) - Number(b.id))).toEqual(rows);
+  });
+});
+
+describe('tables that come and go', () => {
+  test('one that is added is read while the changes of the others wait, and loses nothing of who wrote meanwhile (H7)', async () => {
+    await run(`CREATE TABLE t (id int PRIMARY KEY, n int); CREATE TABLE u (id int PRIMARY KEY, n int);
+      INSERT INTO t VALUES (1, 0); INSERT INTO u VALUES (1, 0)`);
+    const runs = await runsOf(['t']);
+    expect(await runs.run()).toBe('caught up');
+    const before = await session();
+    await before.query('BEGIN; INSERT INTO u VALUES (2, 2)');
+    await run('UPDATE t SET n = 1');
+    const both = config(['t', 'u'], initial);
+    await postgresCdcSource.created!(contextOf(both));
+    await run('UPDATE u SET n = 1');
+    const after = createRuns(both, { state: runs.state });
+    const ended = after.run();
+    // The plan waits for the writer that was there before the table was published: its changes are not told.
+    await until(() => isWaiting('Timeout'));
+    await run('INSERT INTO u VALUES (3, 3)');
+    await before.query('COMMIT');
+    await before.end();
+    expect(await ended).toBe('caught up');
+    expect(after.told).toEqual(['r 1', 'r 1', 'r 2', 'r 3', 'u 1']);
+  });
+
+  test('one whose offset is reset is read anew, one that is gone is forgotten and comes back as new', async () => {
+    await run(`CREATE TABLE t (id int PRIMARY KEY, n int); CREATE TABLE u (id int PRIMARY KEY, n int);
+      INSERT INTO t VALUES (1, 0); INSERT INTO u VALUES (1, 0)`);
+    const runs = await runsOf(['t', 'u'], {}, { isStrict: false });
+    await runs.run();
+    await run('UPDATE t SET n = 5; UPDATE u SET n = 5; INSERT INTO t VALUES (2, 0)');
+    runs.remove(planAt('t'));
+    await runs.run();
+    expect(runs.told).toEqual(['r 1', 'r 1', 'r 1', 'r 2', 'u 1']);
+    expect(runs.rows(topic('t'))).toEqual([
+      { id: 1, n: 5 },
+      { id: 2, n: 0 },
+    ]);
+    const fewer = createRuns(config(['t'], initial), { state: runs.state });
+    expect(await fewer.run()).toBe('caught up');
+    expect(
+      [...fewer.offsets.values()].find(
+        ({ partition }) => partition.table === `${schema()}.u` && !('range' in partition),
+      )!.offset,
+    ).toMatchObject({ plan: null });
+    await run('INSERT INTO u VALUES (2, 2)');
+    const again = createRuns(config(['t', 'u'], initial), { isStrict: false, state: runs.state });
+    await again.run();
+    expect(again.told.slice(5)).toEqual(['r 1', 'r 2']);
+  });
+
+  test('those of a pattern are the published ones', async () => {
+    await run(`CREATE TABLE a1 (id int PRIMARY KEY); CREATE TABLE a2 (id int PRIMARY KEY); INSERT INTO a1 VALUES (1)`);
+    const whole = config(['a*'], { ...initial, topic: 'all' });
+    await postgresCdcSource.created!(contextOf(whole));
+    await run('CREATE TABLE a3 (id int PRIMARY KEY); INSERT INTO a3 VALUES (3)');
+    const runs = createRuns(whole, { tasks: 2 });
+    expect(await runs.run({ taskId: 1 })).toBe('waits');
+    expect(await runs.run()).toBe('waits');
+    expect(await runs.run({ taskId: 1 })).toBe('waits');
+    expect(await runs.run()).toBe('caught up');
+    expect(runs.told).toEqual(['r 1']);
+    await postgresCdcSource.created!(contextOf(whole));
+    await run('INSERT INTO a3 VALUES (4)');
+    await runs.run();
+    await runs.run({ taskId: 1 });
+    expect(await runs.run()).toBe('caught up');
+    expect(runs.told).toEqual(['r 1', 'r 3', 'r 4']);
+  });
+});
+
+describe('a position', () => {
+  const lost = (message: RegExp) => ({ code: 'LOST_POSITION', message: expect.stringMatching(message) });
+  const half = async () => {
+    await run('CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT i, 0 FROM generate_series(1, 10) i');
+    const runs = await runsOf(['t']);
+    await runs.run({ polls: 3, maxRecords: 5 });
+    return runs;
+  };
+  const rangeOf = (runs: ReturnType<typeof createRuns>) =>
+    [...runs.offsets.values()].find(({ partition }) => 'range' in partition)!.offset as { views: { view: object }[] };
+
+  test('of another server is lost', async () => {
+    const runs = await half();
+    runs.set(planAt('t'), {
+      server: '1',
+      plan: (rangeOf(runs) as unknown as { plan: number }).plan,
+      bounds: [],
+      rows: 1,
+    });
+    await expect(runs.run()).rejects.toMatchObject(lost(/planned on the server with system identifier 1, this one is/));
+  });
+
+  test('of another timeline is lost while rows are read, and while changes are told that they may have', async () => {
+    const runs = await half();
+    const offset = rangeOf(runs);
+    const other = (more: object) => ({
+      ...offset,
+      ...more,
+      views: offset.views.map((one) => ({ ...one, view: { ...one.view, timeline: 7 } })),
+    });
+    const lostThere = lost(/read on timeline 7, and the server went to 1/);
+    await run('UPDATE t SET n = 1');
+    runs.set(rangeAt('t', 0), other({}));
+    await expect(runs.run()).rejects.toMatchObject(lostThere);
+    runs.set(rangeAt('t', 0), offset);
+    await runs.run({ polls: 1 });
+    const whole = rangeOf(runs);
+    runs.set(rangeAt('t', 0), {
+      ...whole,
+      views: whole.views.map((one) => ({ ...one, view: { ...one.view, timeline: 7 } })),
+    });
+    await expect(runs.run()).rejects.toMatchObject(lostThere);
+    runs.set(rangeAt('t', 0), whole);
+    expect(await runs.run()).toBe('caught up');
+    await run('UPDATE t SET n = 3');
+    expect(await runs.run()).toBe('caught up');
+    // Once they are passed it is the slot's matter alone.
+    runs.set(rangeAt('t', 0), {
+      ...whole,
+      views: whole.views.map((one) => ({ ...one, view: { ...one.view, timeline: 7 } })),
+    });
+    await run('UPDATE t SET n = 2');
+    expect(await runs.run()).toBe('caught up');
+  });
+
+  test('of a slot that is dropped while rows are read is lost, because there will be no changes', async () => {
+    const runs = await half();
+    await run(`SELECT pg_drop_replication_slot('s_${schema()}')`);
+    await expect(runs.run()).rejects.toMatchObject(lost(/was dropped/));
+    expect(runs.told).toHaveLength(5);
+  });
+
+  test('in a key that has other columns now is lost', async () => {
+    const runs = await half();
+    await run('ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (id, n)');
+    await expect(runs.run()).rejects.toMatchObject(lost(/the key of t\d+\.t has other columns/));
+  });
+});
