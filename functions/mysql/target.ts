@@ -16,6 +16,8 @@ export interface MysqlTarget extends Target {
   readonly key: readonly LaidColumn[];
   /** Whether a column of the table is one of text. */
   isText(column: LaidColumn): boolean;
+  /** Whether rows that are there are updated, and none is made. */
+  readonly updatesOnly: boolean;
   /** What stands before and behind the rows of an INSERT. */
   readonly insert: Buffer;
   readonly update: Buffer;
@@ -30,7 +32,9 @@ export const createTargets = (connection: Connection, config: MysqlSinkConfig): 
     const table = await prepareTable(connection, config, name, layout.columns, layout.key, tables.get(sql));
     tables.set(sql, table);
     const typeOf = (column: LaidColumn) => table.columns.get(columnKey(column.name))!;
-    const columns = layout.columns.filter((column) => typeOf(column) !== undefined);
+    const columns = layout.columns.filter(
+      (column) => typeOf(column) !== undefined && !layout.untold?.includes(column.name),
+    );
     const key = layout.key.map((part) => columns.find((column) => column.name === part)!);
     const checks = columns.map(
       (column) => [column, columnCheck(typeOf(column), column.schema, key.includes(column))] as const,
@@ -41,6 +45,7 @@ export const createTargets = (connection: Connection, config: MysqlSinkConfig): 
       key,
       checks: new Map(checks.filter((entry): entry is [LaidColumn, Check] => entry[1] !== undefined)),
       isText: (column) => isText(typeOf(column)),
+      updatesOnly: layout.untold !== undefined,
       insert: Buffer.from(`INSERT INTO ${table.sql} (${columns.map(({ name }) => quote(name)).join(', ')}) VALUES `),
       update: Buffer.from(key.length === 0 ? '' : updateOf(columns, key)),
     };

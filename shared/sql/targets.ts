@@ -7,6 +7,7 @@ interface Known<T extends Target> {
   readonly key: Schema | undefined;
   readonly value: Schema;
   readonly columnCount: number;
+  readonly untold: string;
   readonly target: T;
 }
 
@@ -20,15 +21,18 @@ export const rememberTargets = <T extends Target>(
       const { topic } = group;
       const candidates = known.get(topic) ?? [];
       const columnCount = layout.columns.length;
+      const untold = layout.untold?.join('\0') ?? '';
       const same = candidates.find(
         ({ key, value, ...one }) =>
           one.columnCount === columnCount &&
+          one.untold === untold &&
           sameSchema(value, group.value.schema) &&
           sameSchema(key, group.key?.schema),
       );
       if (same !== undefined) return same.target;
       const target = await prepare(group, layout);
-      known.set(topic, [...candidates, { key: group.key?.schema, value: group.value.schema, columnCount, target }]);
+      const made = { key: group.key?.schema, value: group.value.schema, columnCount, untold, target };
+      known.set(topic, [...candidates, made]);
       return target;
     },
   };
