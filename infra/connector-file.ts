@@ -40,8 +40,11 @@ export const sourceFile = (path: string): SourcePlugin => {
 };
 
 export const sinkFile = (path: string): SinkPlugin => {
-  const { type, config, delivery } = loadConnector(path, 'sink') as SinkConnector;
-  return { plugin: type, role: 'sink', schema: config, delivery, module: path, exportName: 'default' };
+  const { type, config, delivery, oneQueue } = loadConnector(path, 'sink') as SinkConnector;
+  return {
+    ...{ plugin: type, role: 'sink', schema: config, delivery, module: path, exportName: 'default' },
+    ...(oneQueue === undefined ? {} : { oneQueue }),
+  };
 };
 
 const loadConnector = (path: string, role: keyof typeof shapes): unknown => {

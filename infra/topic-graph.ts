@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import { severalQueues } from '../shared/connect/control.ts';
 import type { TopicSpec } from '../shared/connect/spec.ts';
 
 /** A processor, as an edge between topics. */
@@ -47,6 +48,7 @@ export const topicGraph = () => {
   const writers = new Map<string, string[]>();
   const readers = new Map<string, { readonly by: string; readonly onWriter: (connector: string) => void }[]>();
   const external = new Set<string>();
+  const ordered: { readonly topic: string; readonly by: string; readonly setting: string }[] = [];
   const edges: Edge[] = [];
 
   const get = <T>(lists: Map<string, T[]>, topic: string): T[] => {
@@ -88,6 +90,10 @@ export const topicGraph = () => {
       get(readers, topic).push({ by, onWriter });
       for (const connector of get(writers, topic)) onWriter(connector);
     },
+    /** Who needs its order as a whole. Of a topic that another app writes only the function finds out. */
+    addOrderedReader(topic: string, by: string, setting: string): void {
+      ordered.push({ topic, by, setting });
+    },
     /** Somebody outside the app writes it: nobody can say who, so its readers are told `*`. */
     addExternal(topic: string): void {
       if (!external.has(topic)) this.addWriter(topic, '*');
@@ -101,7 +107,11 @@ export const topicGraph = () => {
         list.map(({ by }) => `${by}: from: ${unknownTopic(topic, written)}`),
       );
       const loop = findLoop(edges);
-      return loop === undefined ? unknown : [...unknown, loopProblem(loop)];
+      const several = ordered.flatMap(({ topic, by, setting }) => {
+        const { queues = 1 } = topics.get(topic)?.spec ?? {};
+        return queues === 1 ? [] : [`${by}: from: ${severalQueues(topic, queues, setting)}`];
+      });
+      return [...unknown, ...several, ...(loop === undefined ? [] : [loopProblem(loop)])];
     },
   };
 };

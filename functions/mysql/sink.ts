@@ -1,10 +1,13 @@
 import { defineSink } from '../../shared/connect/connector.ts';
+import { oneQueue } from '../../shared/connect/database-config.ts';
 import { createSessions, createTask } from '../../shared/sql/session.ts';
+import { createVisibility } from '../../shared/sql/visibility.ts';
 import { checkSink } from './check.ts';
 import { silentChange } from './checks.ts';
 import { connect } from './client.ts';
 import { MysqlSinkConfig } from './config.ts';
 import { createOffsetTable } from './offsets.ts';
+import { createMysqlRuns, createStagingTables } from './staging.ts';
 import { nameProblem } from './table.ts';
 import { createTargets } from './target.ts';
 import { createWriter } from './write.ts';
@@ -14,15 +17,19 @@ export const mysqlSink = defineSink({
   type: 'mysql',
   config: MysqlSinkConfig,
   delivery: 'exactly-once',
+  oneQueue,
   check: checkSink,
   async open(context) {
     const { config, connector } = context;
     const sessions = createSessions('MySQL', async (signal) => {
       const connection = await connect(config, `sluice ${connector}`, signal);
-      return { connection, targets: createTargets(connection, config), writer: createWriter(connection) };
+      const staging = createStagingTables(connection, config);
+      return { connection, targets: createTargets(connection, config), writer: createWriter(connection), staging };
     });
     // A wrong password is told at open, not at the first record.
     await sessions.use(context.signal, async () => {});
-    return createTask(sessions, createOffsetTable(context), context, { nameProblem, silentChange });
+    const offsets = createOffsetTable(context);
+    const visibility = config.visibility === 'batch' ? createVisibility(offsets, createMysqlRuns(context)) : undefined;
+    return createTask(sessions, offsets, context, { nameProblem, silentChange }, visibility);
   },
 });

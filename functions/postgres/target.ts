@@ -4,7 +4,7 @@ import type { Target, Targets } from '../../shared/sql/plan.ts';
 import { rememberTargets } from '../../shared/sql/targets.ts';
 import { type Connection, quote } from './client.ts';
 import type { PostgresSinkConfig } from './config.ts';
-import { prepareTable, sqlName, type Table, tableOf } from './table.ts';
+import { makeStaging, prepareTable, sqlName, type Table, tableOf } from './table.ts';
 
 /** A table that is ready for records of one layout, and the statements that write them. */
 export interface PostgresTarget extends Target {
@@ -33,11 +33,20 @@ export const createTargets = (connection: Connection, config: PostgresSinkConfig
     return staging;
   };
 
-  const prepare = async (group: RecordGroup, layout: Layout): Promise<PostgresTarget> => {
-    const name = tableOf(group.topic, config);
+  const tableFor = async ({ topic }: RecordGroup, { columns, key }: Layout, staging?: string): Promise<Table> => {
+    const name = tableOf(topic, config);
     const sql = sqlName(name);
-    const table = await prepareTable(connection, config, name, layout.columns, layout.key, tables.get(sql));
+    const table = await prepareTable(connection, config, name, columns, key, tables.get(sql));
     tables.set(sql, table);
+    if (staging === undefined) return table;
+    const staged = { schema: name.schema, name: staging };
+    await makeStaging(connection, staged, sql);
+    const wanted = columns.filter((column) => table.columns.has(column.name));
+    return prepareTable(connection, { ...config, evolve: 'add' }, staged, wanted, key, undefined);
+  };
+
+  const prepare = async (group: RecordGroup, layout: Layout, staged?: string): Promise<PostgresTarget> => {
+    const table = await tableFor(group, layout, staged);
     const columns = layout.columns.filter(({ name }) => table.columns.has(name) && !layout.untold?.includes(name));
     const names = columns.map((column) => quote(column.name));
     const direct = `COPY ${table.sql} (${names.join(', ')}) FROM STDIN`;

@@ -77,6 +77,10 @@ export class Pipeline extends Construct {
     // A sink reads the log, whose replay is exact whatever the source's is.
     const refused = delivery && deliveryProblem(delivery, 'exact', connector.delivery);
     const part = { kind: 'sink', plugin: connector.plugin, config: connector.config, from: topics, delivery } as const;
+    const setting = connector.needsOneQueue;
+    if (setting !== undefined)
+      for (const topic of topics)
+        this.platform._use.graph.addOrderedReader(topic, `${this.node.path}/${name}`, setting);
     return this.add(
       name,
       part,

@@ -165,6 +165,8 @@ export interface SinkTask {
   ahead?(batch: RecordBatch): void;
   /** How many records, from the batch's start, one put can take (at least 1). Absent: any batch within the budget. */
   take?(batch: RecordBatch): number;
+  /** Control records come to it as well (`control.ts`). Without it they are left out, and their offsets committed all the same. */
+  readonly takesControl?: boolean;
   /** Present: the destination owns the offsets, these are the truth, and `put` commits them with the rows. */
   offsets?(): Promise<readonly StoredOffset[]>;
   /** For a destination that owns them: sets offsets by an operator's order, once per `id`, raising `seq`. A null offset starts over. */
@@ -232,6 +234,8 @@ export interface SourceConnector<Schema extends z.ZodType = z.ZodType, Offset = 
 
 export interface SinkConnector<Schema extends z.ZodType = z.ZodType> extends ConnectorCommon<Schema> {
   readonly delivery: Delivery | ((config: z.output<Schema>) => Delivery);
+  /** Why its topics must have one queue, as the name of the setting that asks for it: it needs the order of a whole topic, not of each key. */
+  oneQueue?(config: z.output<Schema>): string | undefined;
   open(context: OpenContext<z.output<Schema>>): Promise<SinkTask>;
 }
 

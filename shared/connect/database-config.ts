@@ -93,6 +93,12 @@ export const rowKeys = (qualified: string) => ({
     .describe(
       'upsert only. true: a record without value (a tombstone) deletes the row of its key; false: it is passed over',
     ),
+  visibility: z
+    .enum(['record', 'batch'])
+    .default('record')
+    .describe(
+      'record: each batch is visible once it is written; batch: the records of a run (a snapshot, one window of a query) become visible together when it ends, which needs topics of one queue',
+    ),
   create: z.boolean().default(true).describe('create a table that is missing'),
   evolve: z
     .enum(['add', 'ignore', 'fail'])
@@ -101,6 +107,10 @@ export const rowKeys = (qualified: string) => ({
       'what happens to a field the table has no column for. add: the column is added; ignore: the field is left out; fail: the task stops',
     ),
 });
+
+/** The setting that needs the order of a whole topic. */
+export const oneQueue = ({ visibility }: { readonly visibility: string }): string | undefined =>
+  visibility === 'batch' ? 'visibility batch' : undefined;
 
 /** What a config of these keys must hold, each with what to say where it does not. */
 export const databaseRules = {

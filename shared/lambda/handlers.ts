@@ -45,6 +45,7 @@ export const processorHandler = (transforms: Transforms = []) =>
 const route = (row: ConnectorRow): Transform => ({
   name: 'route',
   stage: 'TRANSFORMATION',
+  takesControl: true,
   apply: (batch) => ({
     batch: batchOfGroups(batch.groups.map((group) => ({ ...group, topic: row.to?.[0]?.name ?? group.topic }))),
   }),

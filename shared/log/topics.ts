@@ -1,3 +1,4 @@
+import { severalQueues } from '../connect/control.ts';
 import { ConnectError } from '../connect/errors.ts';
 import { namePattern } from '../connect/name.ts';
 import { defaultCapMs } from '../connect/retention.ts';
@@ -55,6 +56,14 @@ export const requireTopic = async (table: Table, name: string): Promise<Topic> =
       `there is no topic ${name}: a source makes it with its first record, or a pipeline declares it`,
     );
   return topic;
+};
+
+/** Whoever needs the order of all records of a topic, and not only of those with one key, can read one queue only. */
+export const requireOneQueue = async (table: Table, names: readonly string[], setting: string): Promise<void> => {
+  for (const name of names) {
+    const queues = (await readTopic(table, name))?.queues ?? 1;
+    if (queues > 1) throw new ConnectError('CONFIG_INVALID', severalQueues(name, queues, setting));
+  }
 };
 
 /** A queue of a topic, and where it ends. */

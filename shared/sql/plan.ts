@@ -13,6 +13,7 @@ import {
   type RowsConfig,
   type Verdict,
 } from './layout.ts';
+import type { StagedRun } from './runs.ts';
 import { keyTextOf, runsByKey, runsInOrder, type Untold, type UntoldRun, untoldOf } from './untold.ts';
 
 /** A table that is ready for records of one layout. */
@@ -24,7 +25,8 @@ export interface Target {
 }
 
 export interface Targets<T extends Target> {
-  of(group: RecordGroup, layout: Layout): Promise<T>;
+  /** `staging`: a table beside the topic's own, with its columns and keys. */
+  of(group: RecordGroup, layout: Layout, staging?: string): Promise<T>;
 }
 
 /** What of a group is written. */
@@ -62,7 +64,11 @@ export const judgeBatch = ({ groups }: RecordBatch, config: RowsConfig, limits: 
   });
 
 /** Finds what each record becomes; makes and changes tables on the way, so never inside a transaction. */
-export const planOf = async <T extends Target>(judged: Judged, targets: Targets<T>): Promise<Plan<T>> => {
+export const planOf = async <T extends Target>(
+  judged: Judged,
+  targets: Targets<T>,
+  runOf: (topic: string) => StagedRun | undefined = () => undefined,
+): Promise<Plan<T>> => {
   const parts: Part<T>[] = [];
   const ordered: (() => readonly Part<T>[])[] = [];
   const rejected: Rejected[] = [];
@@ -73,10 +79,12 @@ export const planOf = async <T extends Target>(judged: Judged, targets: Targets<
     const refuse = (row: number, problem: string) =>
       rejected.push({ index: start + row, error: rowError(`record of topic ${group.topic}: ${problem}`) });
     for (const [row, problem] of refused) refuse(row, problem);
-    if ((rows?.length ?? group.count) > 0) {
-      const target = await targets.of(group, layout);
-      const kept = withoutChanges(group, rows, target, refuse);
-      const made = await partsOf(one, start, kept, target, targets);
+    const run = runOf(group.topic);
+    const wanted = run?.scope === 'merge' ? withoutGaps(one, refuse) : rows;
+    if ((wanted?.length ?? group.count) > 0) {
+      const target = await targets.of(group, layout, run?.staging);
+      const kept = withoutChanges(group, wanted, target, refuse);
+      const made = await partsOf(one, start, kept, target, (of) => targets.of(group, of, run?.staging));
       parts.push(...made.parts);
       ordered.push(made.inOrder);
     }
@@ -91,7 +99,7 @@ const partsOf = async <T extends Target>(
   start: number,
   kept: Uint32Array | undefined,
   target: T,
-  targets: Targets<T>,
+  targetOf: (layout: Layout) => Promise<T>,
 ): Promise<{ readonly parts: readonly Part<T>[]; inOrder(): readonly Part<T>[] }> => {
   const partOf = (of: T, rows: Uint32Array | undefined): Part<T> => ({
     target: of,
@@ -103,12 +111,26 @@ const partsOf = async <T extends Target>(
     return { parts, inOrder: () => parts };
   }
   const ofSets: T[] = [target];
-  for (const names of untold.sets.slice(1)) ofSets.push(await targets.of(group, { ...layout, untold: names }));
+  for (const names of untold.sets.slice(1)) ofSets.push(await targetOf({ ...layout, untold: names }));
   const rows = kept ?? countFrom(0, group.count);
   const of = (runs: readonly UntoldRun[]) => runs.map((run) => partOf(ofSets[run.set]!, run.rows));
   const keyOf = keyTextOf(group, layout);
   const inOrder = () => of(runsInOrder(rows, untold));
   return { parts: keyOf === undefined ? inOrder() : of(runsByKey(rows, untold, keyOf)), inOrder };
+};
+
+/** The rows that are told whole: what a merge leaves out is not in the table that its rows are staged in. */
+const withoutGaps = (
+  { group, verdict, untold }: Judged[number],
+  refuse: (row: number, problem: string) => void,
+): Uint32Array | undefined => {
+  const { nulls } = group.value;
+  if (nulls === undefined && untold === undefined) return verdict.rows;
+  return (verdict.rows ?? countFrom(0, group.count)).filter((row) => {
+    const isWhole = nulls?.[row] !== 1 && (untold?.ofRow[row] ?? 0) === 0;
+    if (!isWhole) refuse(row, 'a run of scope merge is of whole rows, and this one deletes or leaves out fields');
+    return isWhole;
+  });
 };
 
 /** The rows that the target's columns hold as they are; undefined: all. */

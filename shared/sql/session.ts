@@ -5,6 +5,7 @@ import { commitPlan, type Writer } from './commit.ts';
 import type { Limits, RowsConfig } from './layout.ts';
 import type { OffsetTable } from './offsets.ts';
 import { type Judged, judgeBatch, planOf, type Target, type Targets } from './plan.ts';
+import type { StagingTables, Visibility } from './visibility.ts';
 
 /** One session of a database. Calls run in the order they are made. What it throws is a classified ConnectError. */
 export interface Connection {
@@ -23,6 +24,7 @@ export interface Session<C extends Connection, T extends Target> {
   readonly connection: C;
   readonly targets: Targets<T>;
   readonly writer: Writer<T>;
+  readonly staging: StagingTables;
 }
 
 export interface Sessions<C extends Connection, T extends Target> {
@@ -65,12 +67,13 @@ export const createSessions = <C extends Connection, T extends Target>(
   };
 };
 
-/** The task of a sink whose rows and offsets are one transaction of the destination. */
+/** The task of a sink whose rows and offsets are one transaction of the destination. `visibility`: rows of a run are shown together. */
 export const createTask = <C extends Connection, T extends Target>(
   sessions: Sessions<C, T>,
   offsets: OffsetTable<C>,
   { config, signal }: { readonly config: RowsConfig; readonly signal: AbortSignal },
   limits: Limits,
+  visibility?: Visibility<C, T>,
 ): SinkTask => {
   /** While the server works on the batch before it. */
   const early = new WeakMap<RecordBatch, Judged>();
@@ -78,13 +81,16 @@ export const createTask = <C extends Connection, T extends Target>(
     ahead(batch) {
       early.set(batch, judgeBatch(batch, config, limits));
     },
+    ...(visibility === undefined ? {} : { takesControl: true, take: visibility.take }),
     async put(batch, context) {
       if (batch.count === 0 && context.offsets.length === 0) return { committed: true };
-      return sessions.use(context.signal, async ({ connection, targets, writer }) => {
+      const judge = () => early.get(batch) ?? judgeBatch(batch, config, limits);
+      return sessions.use(context.signal, async (session) => {
+        const { connection, targets, writer } = session;
         await offsets.ensure(connection);
+        if (visibility !== undefined) await visibility.put(batch, judge, context, session);
         // What changes tables comes before the transaction of the rows.
-        const plan = await planOf(early.get(batch) ?? judgeBatch(batch, config, limits), targets);
-        await commitPlan(plan, context, connection, offsets, writer);
+        else await commitPlan(await planOf(judge(), targets), context, connection, offsets, writer);
         return { committed: true };
       });
     },
