@@ -40,10 +40,10 @@ export const sourceFile = (path: string): SourcePlugin => {
 };
 
 export const sinkFile = (path: string): SinkPlugin => {
-  const { type, config, delivery, oneQueue } = loadConnector(path, 'sink') as SinkConnector;
+  const { type, config, delivery, order } = loadConnector(path, 'sink') as SinkConnector;
   return {
     ...{ plugin: type, role: 'sink', schema: config, delivery, module: path, exportName: 'default' },
-    ...(oneQueue === undefined ? {} : { oneQueue }),
+    ...(order === undefined ? {} : { order }),
   };
 };
 

@@ -8,7 +8,8 @@ import { MysqlSinkConfig } from '../functions/mysql/config.ts';
 import { PostgresCdcConfig, topicsOf as postgresTopicsOf } from '../functions/postgres/cdc-config.ts';
 import { PostgresSinkConfig } from '../functions/postgres/config.ts';
 import type { Delivery, Replay } from '../shared/connect/connector.ts';
-import { oneQueue } from '../shared/connect/database-config.ts';
+import type { WantedOrder } from '../shared/connect/control.ts';
+import { orderOf } from '../shared/connect/database-config.ts';
 import { loginToRds, type Place, type Right, readObjectsAt, writeObjectsAt } from './connector-access.ts';
 import { sinkFile, sourceFile } from './connector-file.ts';
 
@@ -37,7 +38,7 @@ export interface SourcePlugin<Schema extends z.ZodType = z.ZodType> extends Plug
 export interface SinkPlugin<Schema extends z.ZodType = z.ZodType> extends Plugin<Schema> {
   readonly role: 'sink';
   readonly delivery: Delivery | ((config: z.output<Schema>) => Delivery);
-  oneQueue?(config: z.output<Schema>): string | undefined;
+  order?(config: z.output<Schema>): WantedOrder | undefined;
 }
 
 /** A source and its config, as `Pipeline.addSource` takes it. */
@@ -50,8 +51,8 @@ export interface Sink extends SinkPlugin {
   readonly config: unknown;
   /** What it gives with its config. */
   readonly delivery: Delivery;
-  /** The setting of its config that needs topics of one queue. */
-  readonly needsOneQueue: string | undefined;
+  /** What it needs with its config of the topics it reads. */
+  readonly wantedOrder: WantedOrder | undefined;
 }
 
 const file: SourcePlugin<typeof FileSourceConfig> = {
@@ -109,7 +110,7 @@ const postgres: SinkPlugin<typeof PostgresSinkConfig> = {
   delivery: 'exactly-once',
   module: 'functions/postgres/sink.ts',
   exportName: 'postgresSink',
-  oneQueue,
+  order: orderOf,
   handler: 'functions/postgres/sink.handler.ts',
   access: ({ auth, user }, place) => (auth === 'iam' ? loginToRds(user!, place) : []),
 };
@@ -121,7 +122,7 @@ const mysql: SinkPlugin<typeof MysqlSinkConfig> = {
   delivery: 'exactly-once',
   module: 'functions/mysql/sink.ts',
   exportName: 'mysqlSink',
-  oneQueue,
+  order: orderOf,
   handler: 'functions/mysql/sink.handler.ts',
   access: ({ auth, user }, place) => (auth === 'iam' ? loginToRds(user!, place) : []),
 };
@@ -144,7 +145,7 @@ export const sinkOf = (plugin: SinkPlugin, config: unknown, directory = ''): Sin
   ...plugin,
   config: withLocalPaths(plugin.paths, config, directory),
   delivery: deliveryOf(plugin, config),
-  needsOneQueue: oneQueueOf(plugin, config),
+  wantedOrder: wantedOrderOf(plugin, config),
 });
 
 const deliveryOf = ({ delivery, schema }: SinkPlugin, config: unknown): Delivery => {
@@ -154,9 +155,9 @@ const deliveryOf = ({ delivery, schema }: SinkPlugin, config: unknown): Delivery
   return parsed.success ? delivery(parsed.data) : 'exactly-once';
 };
 
-const oneQueueOf = ({ oneQueue, schema }: SinkPlugin, config: unknown): string | undefined => {
+const wantedOrderOf = ({ order, schema }: SinkPlugin, config: unknown): WantedOrder | undefined => {
   const parsed = schema.safeParse(config);
-  return parsed.success ? oneQueue?.(parsed.data) : undefined;
+  return parsed.success ? order?.(parsed.data) : undefined;
 };
 
 /** Reads files: JSON lines, a JSON array, CSV or lines of text. */

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { severalQueues } from '../shared/connect/control.ts';
+import { orderProblem, type WantedOrder } from '../shared/connect/control.ts';
 import type { TopicSpec } from '../shared/connect/spec.ts';
 
 /** A processor, as an edge between topics. */
@@ -48,7 +48,7 @@ export const topicGraph = () => {
   const writers = new Map<string, string[]>();
   const readers = new Map<string, { readonly by: string; readonly onWriter: (connector: string) => void }[]>();
   const external = new Set<string>();
-  const ordered: { readonly topic: string; readonly by: string; readonly setting: string }[] = [];
+  const ordered: { readonly topics: readonly string[]; readonly by: string; readonly order: WantedOrder }[] = [];
   const edges: Edge[] = [];
 
   const get = <T>(lists: Map<string, T[]>, topic: string): T[] => {
@@ -91,8 +91,8 @@ export const topicGraph = () => {
       for (const connector of get(writers, topic)) onWriter(connector);
     },
     /** Who needs its order as a whole. Of a topic that another app writes only the function finds out. */
-    addOrderedReader(topic: string, by: string, setting: string): void {
-      ordered.push({ topic, by, setting });
+    addOrderedReader(topics: readonly string[], by: string, order: WantedOrder): void {
+      ordered.push({ topics, by, order });
     },
     /** Somebody outside the app writes it: nobody can say who, so its readers are told `*`. */
     addExternal(topic: string): void {
@@ -107,11 +107,12 @@ export const topicGraph = () => {
         list.map(({ by }) => `${by}: from: ${unknownTopic(topic, written)}`),
       );
       const loop = findLoop(edges);
-      const several = ordered.flatMap(({ topic, by, setting }) => {
-        const { queues = 1 } = topics.get(topic)?.spec ?? {};
-        return queues === 1 ? [] : [`${by}: from: ${severalQueues(topic, queues, setting)}`];
+      const unordered = ordered.flatMap(({ topics: names, by, order }) => {
+        const read = names.map((name) => ({ name, queues: topics.get(name)?.spec.queues ?? 1 }));
+        const problem = orderProblem(order, read);
+        return problem === undefined ? [] : [`${by}: from: ${problem}`];
       });
-      return [...unknown, ...several, ...(loop === undefined ? [] : [loopProblem(loop)])];
+      return [...unknown, ...unordered, ...(loop === undefined ? [] : [loopProblem(loop)])];
     },
   };
 };

@@ -1,33 +1,53 @@
+import { bufferOf } from '../../shared/connect/buffers.ts';
 import type { Identity } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
-import { createRunTable, type RunTable, type StagedRun } from '../../shared/sql/runs.ts';
+import { createRunTable, type RunTable, type SqlTable, type StagedRun } from '../../shared/sql/runs.ts';
+import { createStagedBatches, type StagedBatches } from '../../shared/sql/staged-batches.ts';
 import type { StagingTables } from '../../shared/sql/visibility.ts';
 import { type Connection, literal, quote } from './client.ts';
 import type { MysqlSinkConfig } from './config.ts';
 import { engineProblem, loadTable, makeOnce, sqlName, tableOf } from './table.ts';
 import { upsertOf } from './target.ts';
 
-/** The runs of one connector, in the database that the connection is in. */
+/** A table of the sink's own, in the database that the connection is in. */
+const ownTable = (name: string, columns: string): SqlTable<Connection> => ({
+  table: quote(name),
+  literal,
+  async make(connection) {
+    const full = { schema: connection.server.database, name };
+    const owner =
+      'deployment varchar(200) NOT NULL, connector varchar(200) NOT NULL, incarnation varchar(200) NOT NULL';
+    // IF NOT EXISTS alone would ask for the privilege to create even where the table exists.
+    if ((await loadTable(connection, full)) === undefined)
+      await makeOnce(
+        connection,
+        `CREATE TABLE IF NOT EXISTS ${sqlName(full)} (${owner}, ${columns}) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin`,
+      );
+    const [problem] = engineProblem((await loadTable(connection, full))!);
+    if (problem !== undefined) throw new ConnectError('CONFIG_INVALID', problem);
+  },
+});
+
 export const createMysqlRuns = (identity: Identity): RunTable<Connection> =>
-  createRunTable<Connection>(
+  createRunTable(
+    ownTable(
+      'sluice_runs',
+      `staging varchar(64) NOT NULL, topic longtext NOT NULL, run longtext NOT NULL, scope varchar(16) NOT NULL,
+       records bigint NOT NULL, written longtext, state varchar(16) NOT NULL, v smallint NOT NULL,
+       PRIMARY KEY (deployment, connector, incarnation, staging)`,
+    ),
+    identity,
+  );
+
+export const createMysqlStaged = (identity: Identity): StagedBatches<Connection> =>
+  createStagedBatches(
     {
-      table: '`sluice_runs`',
-      literal,
-      async make(connection) {
-        const name = { schema: connection.server.database, name: 'sluice_runs' };
-        // IF NOT EXISTS alone would ask for the privilege to create even where the table exists.
-        if ((await loadTable(connection, name)) === undefined)
-          await makeOnce(
-            connection,
-            `CREATE TABLE IF NOT EXISTS ${sqlName(name)} (
-              deployment varchar(200) NOT NULL, connector varchar(200) NOT NULL, incarnation varchar(200) NOT NULL,
-              staging varchar(64) NOT NULL, topic longtext NOT NULL, run longtext NOT NULL, scope varchar(16) NOT NULL,
-              records bigint NOT NULL, written longtext, state varchar(16) NOT NULL, v smallint NOT NULL,
-              PRIMARY KEY (deployment, connector, incarnation, staging)) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin`,
-          );
-        const [problem] = engineProblem((await loadTable(connection, name))!);
-        if (problem !== undefined) throw new ConnectError('CONFIG_INVALID', problem);
-      },
+      ...ownTable(
+        'sluice_staged',
+        `number integer NOT NULL, part integer NOT NULL, meta longtext NOT NULL, body longblob NOT NULL, v smallint NOT NULL,
+         PRIMARY KEY (deployment, connector, incarnation, number, part)`,
+      ),
+      bytesLiteral: (bytes) => `x'${bufferOf(bytes).toString('hex')}'`,
     },
     identity,
   );

@@ -1,14 +1,15 @@
 import { defineSink } from '../../shared/connect/connector.ts';
-import { oneQueue } from '../../shared/connect/database-config.ts';
+import { orderOf } from '../../shared/connect/database-config.ts';
+import { createAtomic } from '../../shared/sql/atomic.ts';
 import { createSessions, createTask } from '../../shared/sql/session.ts';
 import { createVisibility } from '../../shared/sql/visibility.ts';
 import { checkSink } from './check.ts';
-import { connect } from './client.ts';
+import { type Connection, connect } from './client.ts';
 import { PostgresSinkConfig } from './config.ts';
 import { createOffsetTable } from './offsets.ts';
-import { createPostgresRuns, createStagingTables } from './staging.ts';
+import { createPostgresRuns, createPostgresStaged, createStagingTables } from './staging.ts';
 import { nameProblem } from './table.ts';
-import { createTargets } from './target.ts';
+import { createTargets, type PostgresTarget } from './target.ts';
 import { silentChange } from './types.ts';
 import { createWriter } from './write.ts';
 
@@ -17,7 +18,7 @@ export const postgresSink = defineSink({
   type: 'postgres',
   config: PostgresSinkConfig,
   delivery: 'exactly-once',
-  oneQueue,
+  order: orderOf,
   check: checkSink,
   async open(context) {
     const { config, connector } = context;
@@ -29,8 +30,12 @@ export const postgresSink = defineSink({
     // A wrong password is told at open, not at the first record.
     await sessions.use(context.signal, async () => {});
     const offsets = createOffsetTable(config.schema, context);
-    const visibility =
-      config.visibility === 'batch' ? createVisibility(offsets, createPostgresRuns(config.schema, context)) : undefined;
-    return createTask(sessions, offsets, context, { nameProblem, silentChange }, visibility);
+    const controlled =
+      config.transactions === 'atomic'
+        ? createAtomic<Connection, PostgresTarget>(offsets, createPostgresStaged(config.schema, context))
+        : config.visibility === 'batch'
+          ? createVisibility<Connection, PostgresTarget>(offsets, createPostgresRuns(config.schema, context))
+          : undefined;
+    return createTask(sessions, offsets, context, { nameProblem, silentChange }, controlled);
   },
 });

@@ -1,33 +1,51 @@
+import { bufferOf } from '../../shared/connect/buffers.ts';
 import type { Identity } from '../../shared/connect/connector.ts';
-import { createRunTable, type RunTable, type StagedRun } from '../../shared/sql/runs.ts';
+import { createRunTable, type RunTable, type SqlTable, type StagedRun } from '../../shared/sql/runs.ts';
+import { createStagedBatches, type StagedBatches } from '../../shared/sql/staged-batches.ts';
 import type { StagingTables } from '../../shared/sql/visibility.ts';
 import { type Connection, literal, quote } from './client.ts';
 import type { PostgresSinkConfig } from './config.ts';
 import { loadTable, makeOnce, sqlName, tableOf } from './table.ts';
 
-export const createPostgresRuns = (schema: string, identity: Identity): RunTable<Connection> => {
-  const name = { schema, name: 'sluice_runs' };
-  const table = sqlName(name);
-  return createRunTable<Connection>(
+/** A table of the sink's own, in its schema. */
+const ownTable = (schema: string, name: string, columns: string): SqlTable<Connection> => {
+  const table = sqlName({ schema, name });
+  return {
+    table,
+    literal,
+    async make(connection) {
+      // IF NOT EXISTS alone would ask for the privilege to create even where the table exists.
+      if ((await loadTable(connection, { schema, name })) !== undefined) return;
+      const owner = 'deployment text, connector text, incarnation text';
+      await makeOnce(connection, `CREATE TABLE IF NOT EXISTS ${table} (${owner}, ${columns})`);
+    },
+  };
+};
+
+export const createPostgresRuns = (schema: string, identity: Identity): RunTable<Connection> =>
+  createRunTable(
+    ownTable(
+      schema,
+      'sluice_runs',
+      `staging text, topic text NOT NULL, run text NOT NULL, scope text NOT NULL, records bigint NOT NULL, written text,
+       state text NOT NULL, v smallint NOT NULL, PRIMARY KEY (deployment, connector, incarnation, staging)`,
+    ),
+    identity,
+  );
+
+export const createPostgresStaged = (schema: string, identity: Identity): StagedBatches<Connection> =>
+  createStagedBatches(
     {
-      table,
-      literal,
-      async make(connection) {
-        // IF NOT EXISTS alone would ask for the privilege to create even where the table exists.
-        if ((await loadTable(connection, name)) !== undefined) return;
-        await makeOnce(
-          connection,
-          `CREATE TABLE IF NOT EXISTS ${table} (
-            deployment text, connector text, incarnation text, staging text,
-            topic text NOT NULL, run text NOT NULL, scope text NOT NULL, records bigint NOT NULL, written text,
-            state text NOT NULL, v smallint NOT NULL,
-            PRIMARY KEY (deployment, connector, incarnation, staging))`,
-        );
-      },
+      ...ownTable(
+        schema,
+        'sluice_staged',
+        `number integer, part integer, meta text NOT NULL, body bytea NOT NULL, v smallint NOT NULL,
+         PRIMARY KEY (deployment, connector, incarnation, number, part)`,
+      ),
+      bytesLiteral: (bytes) => `'\\x${bufferOf(bytes).toString('hex')}'::bytea`,
     },
     identity,
   );
-};
 
 export const createStagingTables = (connection: Connection, config: PostgresSinkConfig): StagingTables => {
   const namesOf = ({ topic, staging }: StagedRun) => {

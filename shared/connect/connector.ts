@@ -1,6 +1,7 @@
 import type * as z from 'zod';
 import type { RecordBatch } from './batch.ts';
 import { batchOf, type RecordInput } from './build.ts';
+import type { WantedOrder } from './control.ts';
 import { type ConnectError, toConnectError } from './errors.ts';
 import { isPlainObject } from './fit.ts';
 import { canonicalJson } from './json.ts';
@@ -234,8 +235,8 @@ export interface SourceConnector<Schema extends z.ZodType = z.ZodType, Offset = 
 
 export interface SinkConnector<Schema extends z.ZodType = z.ZodType> extends ConnectorCommon<Schema> {
   readonly delivery: Delivery | ((config: z.output<Schema>) => Delivery);
-  /** Why its topics must have one queue, as the name of the setting that asks for it: it needs the order of a whole topic, not of each key. */
-  oneQueue?(config: z.output<Schema>): string | undefined;
+  /** The order that it needs with this config, where that is more than the order of each key. */
+  order?(config: z.output<Schema>): WantedOrder | undefined;
   open(context: OpenContext<z.output<Schema>>): Promise<SinkTask>;
 }
 

@@ -56,6 +56,21 @@ export const controlsOf = (group: RecordGroup): readonly Control[] =>
     } as Control;
   });
 
-/** What is said of a topic that a reader needs one queue of, which `setting` asks for. */
-export const severalQueues = (name: string, queues: number, setting: string): string =>
-  `topic ${name} has ${queues} queues, and ${setting} needs the order of all its records: give it one queue`;
+/** An order that a reader of the log needs. It keeps that of the records of one queue. */
+export interface WantedOrder {
+  readonly of: 'a topic' | 'all records';
+  /** The setting that asks for it. */
+  readonly setting: string;
+}
+
+/** Why topics of so many queues do not have it; undefined where they have. */
+export const orderProblem = (
+  { of, setting }: WantedOrder,
+  topics: readonly { readonly name: string; readonly queues: number }[],
+): string | undefined => {
+  const several = topics.find(({ queues }) => queues > 1);
+  if (several !== undefined)
+    return `topic ${several.name} has ${several.queues} queues, and ${setting} needs the order of all its records: give it one queue`;
+  if (of === 'a topic' || topics.length < 2) return undefined;
+  return `${topics.map(({ name }) => name).join(' and ')} are ${topics.length} topics, and ${setting} needs the order of all records: read one topic`;
+};

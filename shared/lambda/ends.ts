@@ -10,7 +10,7 @@ import type {
 import { ConnectError, isCode } from '../connect/errors.ts';
 import { logSink } from '../log/append.ts';
 import { logSource } from '../log/read.ts';
-import { requireOneQueue } from '../log/topics.ts';
+import { requireOrder } from '../log/topics.ts';
 import { openChecked } from '../runtime/checked-source.ts';
 import type { ConnectorRow } from '../state/connectors.ts';
 import { forgetSecrets, resolveSecrets } from './secrets.ts';
@@ -53,8 +53,8 @@ export const toSystem = (connector: SinkConnector): End<SinkTask> => {
     open: (row, context, { table }) =>
       withFreshSecrets(async () => {
         const config = await readConfig(connector.config, configOf(row), row.name);
-        const setting = connector.oneQueue?.(config);
-        if (setting !== undefined) await requireOneQueue(table, row.from ?? [], setting);
+        const order = connector.order?.(config);
+        if (order !== undefined) await requireOrder(table, row.from ?? [], order);
         return connector.open({ ...context, config });
       }),
     lifecycle: lifecycleOf(connector, configOf),

@@ -1,4 +1,4 @@
-import { severalQueues } from '../connect/control.ts';
+import { orderProblem, type WantedOrder } from '../connect/control.ts';
 import { ConnectError } from '../connect/errors.ts';
 import { namePattern } from '../connect/name.ts';
 import { defaultCapMs } from '../connect/retention.ts';
@@ -58,12 +58,13 @@ export const requireTopic = async (table: Table, name: string): Promise<Topic> =
   return topic;
 };
 
-/** Whoever needs the order of all records of a topic, and not only of those with one key, can read one queue only. */
-export const requireOneQueue = async (table: Table, names: readonly string[], setting: string): Promise<void> => {
-  for (const name of names) {
-    const queues = (await readTopic(table, name))?.queues ?? 1;
-    if (queues > 1) throw new ConnectError('CONFIG_INVALID', severalQueues(name, queues, setting));
-  }
+/** @throws CONFIG_INVALID where these topics do not have the order; one that is not there yet has one queue. */
+export const requireOrder = async (table: Table, names: readonly string[], order: WantedOrder): Promise<void> => {
+  const topics = await Promise.all(
+    names.map(async (name) => ({ name, queues: (await readTopic(table, name))?.queues ?? 1 })),
+  );
+  const problem = orderProblem(order, topics);
+  if (problem !== undefined) throw new ConnectError('CONFIG_INVALID', problem);
 };
 
 /** A queue of a topic, and where it ends. */

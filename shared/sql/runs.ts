@@ -52,8 +52,8 @@ interface RunRow {
   readonly v: number;
 }
 
-/** How a system names and makes the table. */
-export interface RunTableKind<C extends Connection> {
+/** How a system names and makes a table of the sink's own. */
+export interface SqlTable<C extends Connection> {
   /** Quoted. */
   readonly table: string;
   literal(text: string): string;
@@ -61,7 +61,7 @@ export interface RunTableKind<C extends Connection> {
 }
 
 export const createRunTable = <C extends Connection>(
-  { table, literal, make }: RunTableKind<C>,
+  { table, literal, make }: SqlTable<C>,
   { deployment, connector, incarnation }: Identity,
 ): RunTable<C> => {
   const owner = [deployment, connector, incarnation];

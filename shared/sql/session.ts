@@ -1,11 +1,11 @@
 import type { RecordBatch } from '../connect/batch.ts';
-import type { SinkTask } from '../connect/connector.ts';
+import type { PutContext, SinkTask } from '../connect/connector.ts';
 import { ConnectError } from '../connect/errors.ts';
 import { commitPlan, type Writer } from './commit.ts';
 import type { Limits, RowsConfig } from './layout.ts';
 import type { OffsetTable } from './offsets.ts';
 import { type Judged, judgeBatch, planOf, type Target, type Targets } from './plan.ts';
-import type { StagingTables, Visibility } from './visibility.ts';
+import type { StagingTables } from './visibility.ts';
 
 /** One session of a database. Calls run in the order they are made. What it throws is a classified ConnectError. */
 export interface Connection {
@@ -67,30 +67,41 @@ export const createSessions = <C extends Connection, T extends Target>(
   };
 };
 
-/** The task of a sink whose rows and offsets are one transaction of the destination. `visibility`: rows of a run are shown together. */
+/** How batches are put by a sink that takes control records, and what their control records mean to it. */
+export interface ControlledPut<C extends Connection, T extends Target> {
+  take(batch: RecordBatch): number;
+  put(
+    batch: RecordBatch,
+    judge: (batch: RecordBatch) => Judged,
+    context: PutContext,
+    session: Session<C, T>,
+  ): Promise<void>;
+}
+
+/** The task of a sink whose rows and offsets are one transaction of the destination. */
 export const createTask = <C extends Connection, T extends Target>(
   sessions: Sessions<C, T>,
   offsets: OffsetTable<C>,
   { config, signal }: { readonly config: RowsConfig; readonly signal: AbortSignal },
   limits: Limits,
-  visibility?: Visibility<C, T>,
+  controlled?: ControlledPut<C, T>,
 ): SinkTask => {
   /** While the server works on the batch before it. */
   const early = new WeakMap<RecordBatch, Judged>();
+  const judge = (batch: RecordBatch): Judged => early.get(batch) ?? judgeBatch(batch, config, limits);
   return {
     ahead(batch) {
       early.set(batch, judgeBatch(batch, config, limits));
     },
-    ...(visibility === undefined ? {} : { takesControl: true, take: visibility.take }),
+    ...(controlled === undefined ? {} : { takesControl: true, take: controlled.take }),
     async put(batch, context) {
       if (batch.count === 0 && context.offsets.length === 0) return { committed: true };
-      const judge = () => early.get(batch) ?? judgeBatch(batch, config, limits);
       return sessions.use(context.signal, async (session) => {
         const { connection, targets, writer } = session;
         await offsets.ensure(connection);
-        if (visibility !== undefined) await visibility.put(batch, judge, context, session);
+        if (controlled !== undefined) await controlled.put(batch, judge, context, session);
         // What changes tables comes before the transaction of the rows.
-        else await commitPlan(await planOf(judge(), targets), context, connection, offsets, writer);
+        else await commitPlan(await planOf(judge(batch), targets), context, connection, offsets, writer);
         return { committed: true };
       });
     },

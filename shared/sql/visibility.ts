@@ -1,12 +1,10 @@
-import type { RecordBatch } from '../connect/batch.ts';
-import type { PutContext } from '../connect/connector.ts';
 import { type Control, controlsOf, isControl } from '../connect/control.ts';
 import { ConnectError } from '../connect/errors.ts';
 import { commitPlan } from './commit.ts';
 import type { OffsetTable } from './offsets.ts';
 import { type Judged, type Plan, planOf, type Target } from './plan.ts';
 import { type RunTable, type StagedRun, stagingName, type Written } from './runs.ts';
-import type { Connection, Session } from './session.ts';
+import type { Connection, ControlledPut } from './session.ts';
 
 /** The tables that hold the rows of runs that are not whole. */
 export interface StagingTables {
@@ -19,16 +17,11 @@ export interface StagingTables {
 }
 
 /** `visibility: batch`: rows of a run are staged, and become visible together at its end; others are written as they come. */
-export interface Visibility<C extends Connection, T extends Target> {
-  /** One control record, or the records before the first one. */
-  take(batch: RecordBatch): number;
-  put(batch: RecordBatch, judge: () => Judged, context: PutContext, session: Session<C, T>): Promise<void>;
-}
-
 export const createVisibility = <C extends Connection, T extends Target>(
   offsets: OffsetTable<C>,
   runs: RunTable<C>,
-): Visibility<C, T> => ({
+): ControlledPut<C, T> => ({
+  /** One control record, or the records before the first one. */
   take({ groups, count }) {
     let before = 0;
     for (const group of groups) {
@@ -59,7 +52,7 @@ export const createVisibility = <C extends Connection, T extends Target>(
     }
 
     async function putRows(): Promise<void> {
-      const judged = judge();
+      const judged = judge(batch);
       const runOf = new Map(open.map((run) => [run.topic, run]));
       const plan = await planOf(judged, session.targets, (topic) => runOf.get(topic));
       const counted = open.flatMap((run) => {

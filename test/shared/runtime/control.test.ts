@@ -3,7 +3,7 @@ import { batchOf } from '../../../shared/connect/build.ts';
 import { pollOf, type SinkTask } from '../../../shared/connect/connector.ts';
 import { controlRecord, controlsOf, isControl } from '../../../shared/connect/control.ts';
 import { recordTransform } from '../../../shared/connect/transform.ts';
-import { requireOneQueue } from '../../../shared/log/topics.ts';
+import { requireOrder } from '../../../shared/log/topics.ts';
 import { memoryTable } from '../../../shared/state/memory/table.ts';
 import { appendingDestination } from '../../kit/memory-connectors.ts';
 import { createRunKit } from '../../kit/run-kit.ts';
@@ -61,8 +61,14 @@ test('who needs the order of a whole topic is refused one of several queues, als
   const table = memoryTable();
   await makeTopic(table, 'one', 1);
   await makeTopic(table, 'two', 2);
-  await requireOneQueue(table, ['one', 'not there yet'], 'visibility batch');
-  await expect(requireOneQueue(table, ['one', 'two'], 'visibility batch')).rejects.toMatchObject({
+  const ofTopic = { of: 'a topic', setting: 'visibility batch' } as const;
+  const ofAll = { of: 'all records', setting: 'transactions atomic' } as const;
+  await requireOrder(table, ['one', 'not there yet'], ofTopic);
+  await requireOrder(table, ['one'], ofAll);
+  await expect(requireOrder(table, ['one', 'other'], ofAll)).rejects.toMatchObject({
+    message: 'one and other are 2 topics, and transactions atomic needs the order of all records: read one topic',
+  });
+  await expect(requireOrder(table, ['one', 'two'], ofTopic)).rejects.toMatchObject({
     code: 'CONFIG_INVALID',
     message: 'topic two has 2 queues, and visibility batch needs the order of all its records: give it one queue',
   });
