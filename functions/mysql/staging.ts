@@ -44,8 +44,8 @@ export const createMysqlStaged = (identity: Identity): StagedBatches<Connection>
     {
       ...ownTable(
         'sluice_staged',
-        `number integer NOT NULL, part integer NOT NULL, meta longtext NOT NULL, body longblob NOT NULL, v smallint NOT NULL,
-         PRIMARY KEY (deployment, connector, incarnation, number, part)`,
+        `lane char(64) NOT NULL, number integer NOT NULL, part integer NOT NULL, meta longtext NOT NULL, body longblob NOT NULL, v smallint NOT NULL,
+         PRIMARY KEY (deployment, connector, incarnation, lane, number, part)`,
       ),
       bytesLiteral: (bytes) => `x'${bufferOf(bytes).toString('hex')}'`,
     },

@@ -39,8 +39,8 @@ export const createPostgresStaged = (schema: string, identity: Identity): Staged
       ...ownTable(
         schema,
         'sluice_staged',
-        `number integer, part integer, meta text NOT NULL, body bytea NOT NULL, v smallint NOT NULL,
-         PRIMARY KEY (deployment, connector, incarnation, number, part)`,
+        `lane text, number integer, part integer, meta text NOT NULL, body bytea NOT NULL, v smallint NOT NULL,
+         PRIMARY KEY (deployment, connector, incarnation, lane, number, part)`,
       ),
       bytesLiteral: (bytes) => `'\\x${bufferOf(bytes).toString('hex')}'::bytea`,
     },

@@ -42,7 +42,7 @@ export const processorHandler = (transforms: Transforms = []) =>
   taskHandler({ source: fromLog, sink: toLog, transforms: (row) => [...transforms.flat(), route(row)] });
 
 /** All of a processor's records go to its topic. */
-const route = (row: ConnectorRow): Transform => ({
+export const route = (row: ConnectorRow): Transform => ({
   name: 'route',
   stage: 'TRANSFORMATION',
   takesControl: true,

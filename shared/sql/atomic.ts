@@ -27,18 +27,20 @@ export const createAtomic = <C extends Connection, T extends Target>(
   async put(batch, judge, context, session) {
     const { connection, targets, writer } = session;
     if (context.offsets.length > 1) throw severalPartitions(context);
+    const partition = context.offsets[0]?.key ?? '';
     await staged.ensure(connection);
     // Read before the offsets are compared: who reads what another run has moved is fenced by them.
-    const before = await staged.list(connection);
+    const before = await staged.list(connection, partition);
     const end = endOf(batch);
     const rest = withoutControl(sliceBatch(batch, end, batch.count));
     const last = end === 0 ? undefined : await chunkOf(withoutControl(sliceBatch(batch, 0, end)));
     // What changes tables comes before the transaction of the rows, and so does what is known to be refused: before more of it is staged.
     await chunkOf(rest);
-    if (last !== undefined) for (const number of before) await chunkOf(await staged.read(connection, number));
+    if (last !== undefined)
+      for (const number of before) await chunkOf(await staged.read(connection, partition, number));
     const closing = [
-      ...(last === undefined || before.length === 0 ? [] : [staged.clear()]),
-      ...(rest.count === 0 ? [] : await staged.add((before.at(-1) ?? 0) + 1, rest)),
+      ...(last === undefined || before.length === 0 ? [] : [staged.clear(partition)]),
+      ...(rest.count === 0 ? [] : await staged.add(partition, (before.at(-1) ?? 0) + 1, rest)),
       'COMMIT',
     ];
     await write('by table').catch(async (error: unknown) => {
@@ -56,7 +58,7 @@ export const createAtomic = <C extends Connection, T extends Target>(
     /** One at a time: a transaction of any size needs the memory of one batch. */
     async function* chunks(): AsyncGenerator<Chunk<T>> {
       if (last === undefined) return;
-      for (const number of before) yield await chunkOf(await staged.read(connection, number));
+      for (const number of before) yield await chunkOf(await staged.read(connection, partition, number));
       yield last;
     }
 

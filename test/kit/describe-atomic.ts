@@ -252,6 +252,23 @@ export const describeAtomic = (name: string, { openSink, withSink, run, all, por
       await task.close();
     });
 
+    test('two tasks that each read a partition of a source do not end the transactions of each other', async () => {
+      const offsetOf = (source: string, seq: number) => [
+        { key: partitionKey({ source }), partition: { source }, offset: seq, seq, writeId: `${source}${seq}` },
+      ];
+      await withSink(atomic, (task) => put(task, [row(0), commit()]));
+      const tasks = [await openSink(atomic), await openSink(atomic)] as const;
+      await putRecords(tasks[0], [row(1)], { offsets: offsetOf('x', 0) });
+      await putRecords(tasks[1], [row(2), commit()], { offsets: offsetOf('y', 0) });
+      expect(await shown()).toEqual([
+        [0, 's0'],
+        [2, 's2'],
+      ]);
+      await putRecords(tasks[0], [commit()], { offsets: offsetOf('x', 1) });
+      expect(await shown()).toHaveLength(3);
+      for (const task of tasks) await task.close();
+    });
+
     test('records of two partitions have no order, and are refused', async () => {
       await withSink(atomic, async (task) => {
         const offsets = ['a', 'b'].map((source) => ({
