@@ -23,12 +23,13 @@ export const createAtomic = <C extends Connection, T extends Target>(
   offsets: OffsetTable<C>,
   staged: StagedBatches<C>,
 ): ControlledPut<C, T> => ({
+  ensure: staged.ensure,
+  voided: (partitions) => partitions.map(staged.clear),
   take: (batch) => endOf(batch) || batch.count,
   async put(batch, judge, context, session) {
     const { connection, targets, writer } = session;
     if (context.offsets.length > 1) throw severalPartitions(context);
     const partition = context.offsets[0]?.key ?? '';
-    await staged.ensure(connection);
     // Read before the offsets are compared: who reads what another run has moved is fenced by them.
     const before = await staged.list(connection, partition);
     const end = endOf(batch);

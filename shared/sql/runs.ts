@@ -37,6 +37,7 @@ export interface RunTable<C extends Connection> {
   begin(run: StagedRun): string;
   add(run: StagedRun, records: number, written: Written | undefined): string;
   end(run: StagedRun): string;
+  endAll(): string;
   /** After its table is dropped. */
   forget(connection: C, run: StagedRun): Promise<void>;
 }
@@ -94,6 +95,7 @@ export const createRunTable = <C extends Connection>(
     add: (run, records, written) =>
       `UPDATE ${table} SET records = records + ${records}, written = ${writtenText(written)} WHERE ${one(run)}`,
     end: (run) => `UPDATE ${table} SET state = 'over' WHERE ${one(run)}`,
+    endAll: () => `UPDATE ${table} SET state = 'over' WHERE ${mine}`,
     async forget(connection, run) {
       await connection.run(`DELETE FROM ${table} WHERE ${one(run)}`);
     },

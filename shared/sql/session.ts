@@ -1,5 +1,5 @@
 import type { RecordBatch } from '../connect/batch.ts';
-import type { PutContext, SinkTask } from '../connect/connector.ts';
+import { type PutContext, partitionKey, type SinkTask } from '../connect/connector.ts';
 import { ConnectError } from '../connect/errors.ts';
 import { commitPlan, type Writer } from './commit.ts';
 import type { Limits, RowsConfig } from './layout.ts';
@@ -69,6 +69,10 @@ export const createSessions = <C extends Connection, T extends Target>(
 
 /** How batches are put by a sink that takes control records, and what their control records mean to it. */
 export interface ControlledPut<C extends Connection, T extends Target> {
+  /** Makes its tables where they are missing. Outside of any transaction. */
+  ensure(connection: C): Promise<void>;
+  /** Statements that void what is staged, where an operator moves the offsets of these partitions. */
+  voided(partitions: readonly string[]): readonly string[];
   take(batch: RecordBatch): number;
   put(
     batch: RecordBatch,
@@ -99,6 +103,7 @@ export const createTask = <C extends Connection, T extends Target>(
       return sessions.use(context.signal, async (session) => {
         const { connection, targets, writer } = session;
         await offsets.ensure(connection);
+        await controlled?.ensure(connection);
         if (controlled !== undefined) await controlled.put(batch, judge, context, session);
         // What changes tables comes before the transaction of the rows.
         else await commitPlan(await planOf(judge(batch), targets), context, connection, offsets, writer);
@@ -109,7 +114,9 @@ export const createTask = <C extends Connection, T extends Target>(
     reset: (id, positions) =>
       sessions.use(signal, async ({ connection }) => {
         await offsets.ensure(connection);
-        await offsets.reset(connection, id, positions);
+        await controlled?.ensure(connection);
+        const partitions = positions.map(({ partition }) => partitionKey(partition));
+        await offsets.reset(connection, id, positions, controlled?.voided(partitions) ?? []);
       }),
     close: () => sessions.close(),
   };

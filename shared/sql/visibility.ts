@@ -21,6 +21,9 @@ export const createVisibility = <C extends Connection, T extends Target>(
   offsets: OffsetTable<C>,
   runs: RunTable<C>,
 ): ControlledPut<C, T> => ({
+  ensure: runs.ensure,
+  // Of all topics: which of them a partition holds only its source knows. The end of one that was not meant says that its begin did not come.
+  voided: () => [runs.endAll()],
   /** One control record, or the records before the first one. */
   take({ groups, count }) {
     let before = 0;
@@ -32,7 +35,6 @@ export const createVisibility = <C extends Connection, T extends Target>(
   },
   async put(batch, judge, context, session) {
     const { connection, staging } = session;
-    await runs.ensure(connection);
     // Read before the offsets are compared: who reads what another run has moved is fenced by them.
     const open = await withoutOver();
     const found = batch.groups.find((group) => isControl(group.value.schema));

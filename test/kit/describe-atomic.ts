@@ -269,6 +269,21 @@ export const describeAtomic = (name: string, { openSink, withSink, run, all, por
       for (const task of tasks) await task.close();
     });
 
+    test('an operator who moves the offset voids what is staged, once', async () => {
+      await withSink(atomic, async (task) => {
+        await put(task, [row(1), commit()], [row(2)]);
+        const { partition } = await nextCommit(task);
+        await task.reset!('r', [{ partition, offset: { n: 9 } }]);
+        await put(task, [row(3)]);
+        await task.reset!('r', [{ partition, offset: { n: 9 } }]);
+        await put(task, [commit()]);
+      });
+      expect(await shown()).toEqual([
+        [1, 's1'],
+        [3, 's3'],
+      ]);
+    });
+
     test('records of two partitions have no order, and are refused', async () => {
       await withSink(atomic, async (task) => {
         const offsets = ['a', 'b'].map((source) => ({

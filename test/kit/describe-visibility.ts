@@ -303,6 +303,20 @@ export const describeVisibility = (
       await live.close();
     });
 
+    test('an operator who moves the offset voids what is staged, once', async () => {
+      await withSink(batch, async (task) => {
+        await put(task, rows(0, 2), [begin()], rows(5, 8));
+        const { partition } = await nextCommit(task);
+        await task.reset!('past the end', [{ partition, offset: { n: 9 } }]);
+        await put(task, [row(3)], [begin('r2', 'merge')], [row(4)]);
+        expect(await shown()).toEqual([...expectedRows(rows(0, 2)), [3, 's3']]);
+        await task.reset!('past the end', [{ partition, offset: { n: 9 } }]);
+        await put(task, [end(1, 'r2')]);
+      });
+      expect(await shown()).toEqual([...expectedRows(rows(0, 2)), [3, 's3'], [4, 's4']]);
+      expect(await leftovers()).toEqual([[], []]);
+    });
+
     test('a control record whose answer was lost is done once', async () => {
       await withSink(batch, async (task) => {
         for (const records of [[begin()], rows(0, 3), [end(3)], [begin('r2')], rows(2, 5), [end(3, 'r2')]]) {
