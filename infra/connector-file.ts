@@ -40,8 +40,11 @@ export const sourceFile = (path: string): SourcePlugin => {
 };
 
 export const sinkFile = (path: string): SinkPlugin => {
-  const { type, config, delivery } = loadConnector(path, 'sink') as SinkConnector;
-  return { plugin: type, role: 'sink', schema: config, delivery, module: path, exportName: 'default' };
+  const { type, config, delivery, order } = loadConnector(path, 'sink') as SinkConnector;
+  return {
+    ...{ plugin: type, role: 'sink', schema: config, delivery, module: path, exportName: 'default' },
+    ...(order === undefined ? {} : { order }),
+  };
 };
 
 const loadConnector = (path: string, role: keyof typeof shapes): unknown => {

@@ -10,6 +10,8 @@ import { PostgresCdcConfig, topicsOf as postgresTopicsOf } from '../functions/po
 import { PostgresSinkConfig } from '../functions/postgres/config.ts';
 import { PostgresQueryConfig } from '../functions/postgres/query-config.ts';
 import type { Delivery, Replay } from '../shared/connect/connector.ts';
+import type { WantedOrder } from '../shared/connect/control.ts';
+import { orderOf } from '../shared/connect/database-config.ts';
 import { queryTopics } from '../shared/connect/query-config.ts';
 import { loginToRds, type Place, type Right, readObjectsAt, writeObjectsAt } from './connector-access.ts';
 import { sinkFile, sourceFile } from './connector-file.ts';
@@ -39,6 +41,7 @@ export interface SourcePlugin<Schema extends z.ZodType = z.ZodType> extends Plug
 export interface SinkPlugin<Schema extends z.ZodType = z.ZodType> extends Plugin<Schema> {
   readonly role: 'sink';
   readonly delivery: Delivery | ((config: z.output<Schema>) => Delivery);
+  order?(config: z.output<Schema>): WantedOrder | undefined;
 }
 
 /** A source and its config, as `Pipeline.addSource` takes it. */
@@ -51,6 +54,8 @@ export interface Sink extends SinkPlugin {
   readonly config: unknown;
   /** What it gives with its config. */
   readonly delivery: Delivery;
+  /** What it needs with its config of the topics it reads. */
+  readonly wantedOrder: WantedOrder | undefined;
 }
 
 const file: SourcePlugin<typeof FileSourceConfig> = {
@@ -133,6 +138,7 @@ const postgres: SinkPlugin<typeof PostgresSinkConfig> = {
   delivery: 'exactly-once',
   module: 'functions/postgres/sink.ts',
   exportName: 'postgresSink',
+  order: orderOf,
   handler: 'functions/postgres/sink.handler.ts',
   access: ({ auth, user }, place) => (auth === 'iam' ? loginToRds(user!, place) : []),
 };
@@ -144,6 +150,7 @@ const mysql: SinkPlugin<typeof MysqlSinkConfig> = {
   delivery: 'exactly-once',
   module: 'functions/mysql/sink.ts',
   exportName: 'mysqlSink',
+  order: orderOf,
   handler: 'functions/mysql/sink.handler.ts',
   access: ({ auth, user }, place) => (auth === 'iam' ? loginToRds(user!, place) : []),
 };
@@ -168,6 +175,7 @@ export const sinkOf = (plugin: SinkPlugin, config: unknown, directory = ''): Sin
   ...plugin,
   config: withLocalPaths(plugin.paths, config, directory),
   delivery: deliveryOf(plugin, config),
+  wantedOrder: wantedOrderOf(plugin, config),
 });
 
 const deliveryOf = ({ delivery, schema }: SinkPlugin, config: unknown): Delivery => {
@@ -175,6 +183,11 @@ const deliveryOf = ({ delivery, schema }: SinkPlugin, config: unknown): Delivery
   const parsed = schema.safeParse(config);
   // A bad config is refused on its own account.
   return parsed.success ? delivery(parsed.data) : 'exactly-once';
+};
+
+const wantedOrderOf = ({ order, schema }: SinkPlugin, config: unknown): WantedOrder | undefined => {
+  const parsed = schema.safeParse(config);
+  return parsed.success ? order?.(parsed.data) : undefined;
 };
 
 /** Reads files: JSON lines, a JSON array, CSV or lines of text. */

@@ -1,4 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
+import { orderProblem, type WantedOrder } from '../shared/connect/control.ts';
 import type { TopicSpec } from '../shared/connect/spec.ts';
 
 /** A processor, as an edge between topics. */
@@ -47,6 +48,7 @@ export const topicGraph = () => {
   const writers = new Map<string, string[]>();
   const readers = new Map<string, { readonly by: string; readonly onWriter: (connector: string) => void }[]>();
   const external = new Set<string>();
+  const ordered: { readonly topics: readonly string[]; readonly by: string; readonly order: WantedOrder }[] = [];
   const edges: Edge[] = [];
 
   const get = <T>(lists: Map<string, T[]>, topic: string): T[] => {
@@ -88,6 +90,10 @@ export const topicGraph = () => {
       get(readers, topic).push({ by, onWriter });
       for (const connector of get(writers, topic)) onWriter(connector);
     },
+    /** Who needs its order as a whole. Of a topic that another app writes only the function finds out. */
+    addOrderedReader(topics: readonly string[], by: string, order: WantedOrder): void {
+      ordered.push({ topics, by, order });
+    },
     /** Somebody outside the app writes it: nobody can say who, so its readers are told `*`. */
     addExternal(topic: string): void {
       if (!external.has(topic)) this.addWriter(topic, '*');
@@ -101,7 +107,12 @@ export const topicGraph = () => {
         list.map(({ by }) => `${by}: from: ${unknownTopic(topic, written)}`),
       );
       const loop = findLoop(edges);
-      return loop === undefined ? unknown : [...unknown, loopProblem(loop)];
+      const unordered = ordered.flatMap(({ topics: names, by, order }) => {
+        const read = names.map((name) => ({ name, queues: topics.get(name)?.spec.queues ?? 1 }));
+        const problem = orderProblem(order, read);
+        return problem === undefined ? [] : [`${by}: from: ${problem}`];
+      });
+      return [...unknown, ...unordered, ...(loop === undefined ? [] : [loopProblem(loop)])];
     },
   };
 };

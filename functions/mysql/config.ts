@@ -8,6 +8,7 @@ export const MysqlSinkConfig = z
   .refine(...databaseRules.address)
   .refine(...databaseRules.iamHasNoSecret)
   .refine(...databaseRules.iamIsEncrypted)
-  .refine(...databaseRules.keyFieldsNeedUpsert);
+  .refine(...databaseRules.keyFieldsNeedUpsert)
+  .refine(...databaseRules.wholeRunsOrTransactions);
 
 export type MysqlSinkConfig = z.output<typeof MysqlSinkConfig>;

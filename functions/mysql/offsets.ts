@@ -10,6 +10,7 @@ import {
   type OffsetTable,
   offsetsShape,
   offsetText,
+  resetWith,
   storedOffset,
 } from '../../shared/sql/offsets.ts';
 import { type Connection, literal } from './client.ts';
@@ -92,7 +93,7 @@ export const createOffsetTable = ({ deployment, connector, incarnation }: Identi
       return missedOutcome(missed, stored, table);
     },
 
-    async reset(connection, id, positions) {
+    async reset(connection, id, positions, also) {
       const resetId = literal(id);
       const isNew = 'NOT reset_id <=> VALUES(reset_id)';
       // An assignment sees those before it, so what is asked is assigned last.
@@ -104,8 +105,14 @@ export const createOffsetTable = ({ deployment, connector, incarnation }: Identi
           ON DUPLICATE KEY UPDATE seq = IF(${isNew}, seq + 1, seq), write_id = IF(${isNew}, VALUES(write_id), write_id),
             \`offset\` = IF(${isNew}, VALUES(\`offset\`), \`offset\`), updated_at = IF(${isNew}, NOW(6), updated_at), reset_id = VALUES(reset_id)`,
       );
-      if (statements.length === 0) return;
-      await asSystem(() => connection.run(['START TRANSACTION', ...statements, 'COMMIT'].join(';')));
+      const hashes = keyedPositions(positions).map(({ key }) => hashOf(key));
+      const isKnown = async () => {
+        const rows = await connection.query<{ reset_id: string | null }>(
+          `SELECT reset_id FROM ${table} WHERE ${mine} AND partition_hash IN (${hashes.join(', ')}) FOR UPDATE`,
+        );
+        return rows.some(({ reset_id }) => reset_id === id);
+      };
+      await resetWith(connection, isKnown, statements, also);
     },
   };
 };

@@ -164,6 +164,10 @@ const COLUMN_EXISTS = 1060;
 export const makeOnce = (connection: Connection, statement: string): Promise<void> =>
   makeUnless(connection, statement, (error) => [TABLE_EXISTS, COLUMN_EXISTS].includes(errnoOf(error)!));
 
+/** A table of rows that wait to be shown: the columns and keys of the one they go to, so that rows are refused already here. */
+export const makeStaging = (connection: Connection, staging: TableName, table: string): Promise<void> =>
+  makeOnce(connection, `CREATE TABLE IF NOT EXISTS ${sqlName(staging)} LIKE ${table}`);
+
 /** Every reason why records of these columns cannot be written. */
 const misfits = (
   table: Table,

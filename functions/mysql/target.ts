@@ -5,7 +5,7 @@ import { rememberTargets } from '../../shared/sql/targets.ts';
 import { columnCheck } from './checks.ts';
 import { type Connection, quote } from './client.ts';
 import type { MysqlSinkConfig } from './config.ts';
-import { columnKey, prepareTable, sqlName, type Table, tableOf } from './table.ts';
+import { columnKey, makeStaging, prepareTable, sqlName, type Table, tableOf } from './table.ts';
 import { isText } from './types.ts';
 
 /** A table that is ready for records of one layout, and the statements that write them. */
@@ -16,21 +16,36 @@ export interface MysqlTarget extends Target {
   readonly key: readonly LaidColumn[];
   /** Whether a column of the table is one of text. */
   isText(column: LaidColumn): boolean;
+  /** Whether rows that are there are updated, and none is made. */
+  readonly updatesOnly: boolean;
   /** What stands before and behind the rows of an INSERT. */
   readonly insert: Buffer;
   readonly update: Buffer;
 }
 
+const namesOf = (columns: readonly LaidColumn[]) => columns.map(({ name }) => name);
+
 export const createTargets = (connection: Connection, config: MysqlSinkConfig): Targets<MysqlTarget> => {
   const tables = new Map<string, Table>();
 
-  const prepare = async (group: RecordGroup, layout: Layout): Promise<MysqlTarget> => {
-    const name = tableOf(group.topic, config, connection.server.database);
+  const tableFor = async ({ topic }: RecordGroup, { columns, key }: Layout, staging?: string): Promise<Table> => {
+    const name = tableOf(topic, config, connection.server.database);
     const sql = sqlName(name);
-    const table = await prepareTable(connection, config, name, layout.columns, layout.key, tables.get(sql));
+    const table = await prepareTable(connection, config, name, columns, key, tables.get(sql));
     tables.set(sql, table);
+    if (staging === undefined) return table;
+    const staged = { schema: name.schema, name: staging };
+    await makeStaging(connection, staged, sql);
+    const wanted = columns.filter((column) => table.columns.has(columnKey(column.name)));
+    return prepareTable(connection, { ...config, evolve: 'add' }, staged, wanted, key, undefined);
+  };
+
+  const prepare = async (group: RecordGroup, layout: Layout, staging?: string): Promise<MysqlTarget> => {
+    const table = await tableFor(group, layout, staging);
     const typeOf = (column: LaidColumn) => table.columns.get(columnKey(column.name))!;
-    const columns = layout.columns.filter((column) => typeOf(column) !== undefined);
+    const columns = layout.columns.filter(
+      (column) => typeOf(column) !== undefined && !layout.untold?.includes(column.name),
+    );
     const key = layout.key.map((part) => columns.find((column) => column.name === part)!);
     const checks = columns.map(
       (column) => [column, columnCheck(typeOf(column), column.schema, key.includes(column))] as const,
@@ -41,8 +56,9 @@ export const createTargets = (connection: Connection, config: MysqlSinkConfig): 
       key,
       checks: new Map(checks.filter((entry): entry is [LaidColumn, Check] => entry[1] !== undefined)),
       isText: (column) => isText(typeOf(column)),
+      updatesOnly: layout.untold !== undefined,
       insert: Buffer.from(`INSERT INTO ${table.sql} (${columns.map(({ name }) => quote(name)).join(', ')}) VALUES `),
-      update: Buffer.from(key.length === 0 ? '' : updateOf(columns, key)),
+      update: Buffer.from(key.length === 0 ? '' : upsertOf(table.sql, namesOf(columns), namesOf(key))),
     };
   };
 
@@ -53,12 +69,13 @@ export const createTargets = (connection: Connection, config: MysqlSinkConfig): 
  * A row that another unique key finds is not the row of this one: its key becomes NULL, which the server refuses, and nothing of it is
  * overwritten. The first assignment, because those behind it are seen by it no more.
  */
-const updateOf = (columns: readonly LaidColumn[], key: readonly LaidColumn[]): string => {
-  const names = key.map(({ name }) => quote(name));
-  const same = names.map((name) => `${name} = VALUES(${name})`).join(' AND ');
-  const others = columns.filter((column) => !key.includes(column)).map(({ name }) => quote(name));
+export const upsertOf = (table: string, columns: readonly string[], key: readonly string[]): string => {
+  const names = key.map(quote);
+  // Named with their table: where the rows are selected from another one, that has these columns too.
+  const same = names.map((name) => `${table}.${name} = VALUES(${name})`).join(' AND ');
+  const others = columns.filter((column) => !key.includes(column)).map(quote);
   const assignments = [
-    `${names[0]} = IF(${same}, ${names[0]}, NULL)`,
+    `${names[0]} = IF(${same}, ${table}.${names[0]}, NULL)`,
     ...others.map((name) => `${name} = VALUES(${name})`),
   ];
   return ` ON DUPLICATE KEY UPDATE ${assignments.join(', ')}`;

@@ -71,7 +71,7 @@ export const unitOf = (run: Run<MysqlTarget>): Unit => {
     *packets(from, to, { out, maxBytes }, before, after) {
       const states = statesOf(from, to);
       const writeRow = ofRow(run.map(({ group }, i) => tupleWriter(fields[i]!, group.count, out)));
-      const writeKey = ofRow(run.map(({ group }, i) => predicateWriter(target, keys[i]!, group.count, out)));
+      const writeKey = ofRow(run.map(({ group }, i) => keyWriter(target, keys[i]!, group.count, out)));
       const room = maxBytes - PACKET_MARGIN - after.length - target.update.length;
       /** What is in the buffer, which is then empty. */
       const packet = (of: readonly number[] = []): Packet => {
@@ -85,6 +85,12 @@ export const unitOf = (run: Run<MysqlTarget>): Unit => {
       for (let at = 0; at < states.deleted.length; at += KEYS_PER_DELETE) {
         writeDelete(out, target, states.deleted.slice(at, at + KEYS_PER_DELETE), writeKey);
         yield packet();
+      }
+      if (target.updatesOnly) {
+        const writeUpdate = ofRow(run.map(({ group }, i) => updateWriter(target, fields[i]!, group.count, out)));
+        for (const statements of updates(states.rows, writeUpdate, { out, maxBytes: room }, after))
+          yield { statements, rows: [] };
+        return;
       }
       let taken: number[] = [];
       for (const row of states.rows) {
@@ -102,18 +108,44 @@ export const unitOf = (run: Run<MysqlTarget>): Unit => {
         }
         writeStatement(out, target.insert);
         writeRow(row);
-        if (out.length > room)
-          throw rowError(`the row takes ${out.length} bytes, and max_allowed_packet of the server is ${maxBytes}`);
+        if (out.length > room) throw tooLarge(out.length, maxBytes);
         taken = [row];
       }
       if (taken.length > 0) writeText(out, target.update);
       if (after !== '') writeStatement(out, Buffer.from(after));
-      yield packet(taken);
+      // Where rows are deleted only, and more tables follow, nothing is left to send.
+      if (out.length > 0) yield packet(taken);
     },
   };
 };
 
+/** Statements of single rows, as many as a packet holds. */
+function* updates(
+  rows: readonly number[],
+  writeUpdate: RowWork<void>,
+  { out, maxBytes }: PacketLimits,
+  after: string,
+): Iterable<Uint8Array> {
+  for (const row of rows) {
+    const mark = out.length;
+    writeUpdate(row);
+    if (out.length - mark > maxBytes) throw tooLarge(out.length - mark, maxBytes);
+    if (mark === 0 || out.length <= Math.min(maxBytes, PACKET_BYTES)) continue;
+    // Without the semicolon before it.
+    const last = Buffer.from(written(out).subarray(mark + 1));
+    out.length = mark;
+    yield written(out);
+    out.length = 0;
+    writeText(out, last);
+  }
+  if (after !== '') writeStatement(out, Buffer.from(after));
+  if (out.length > 0) yield written(out);
+}
+
 type RowWork<T> = (row: number) => T;
+
+const tooLarge = (bytes: number, maxBytes: number) =>
+  rowError(`the row takes ${bytes} bytes, and max_allowed_packet of the server is ${maxBytes}`);
 
 const fieldOf = ({ target, group }: Part<MysqlTarget>, column: LaidColumn): ValueField => {
   const { columns, nulls } = sideOf(group, column);
@@ -160,7 +192,46 @@ const writeDelete = (
   if (isOne) writeByte(out, CLOSE);
 };
 
-/** The value of a key of one column; for more of them the condition that finds them, which MariaDB looks up where a list of tuples is not. */
+/** One row's UPDATE: a statement each, so that values are taken as an INSERT takes them. */
+const updateWriter = (
+  target: MysqlTarget,
+  fields: readonly ValueField[],
+  count: number,
+  out: TextOutput,
+): RowWork<void> => {
+  const { table, columns, key } = target;
+  const others = columns.filter((column) => !key.includes(column));
+  const writers = others.map((column) => valueWriter(fields[columns.indexOf(column)]!, 0, count, out));
+  const names = others.map(({ name }, i) => Buffer.from(`${i > 0 ? ', ' : ''}${quote(name)} = `));
+  const keyFields = key.map((column) => fields[columns.indexOf(column)]!);
+  const writePredicate = predicateWriter(target, keyFields, count, out);
+  const head = Buffer.from(`UPDATE ${table.sql} SET `);
+  const where = Buffer.from(' WHERE ');
+  // Nothing but the key was told: nothing changes.
+  if (others.length === 0) return () => {};
+  return (row) => {
+    writeStatement(out, head);
+    for (const [i, write] of writers.entries()) {
+      writeText(out, names[i]!);
+      write(row);
+    }
+    writeText(out, where);
+    writePredicate(row);
+  };
+};
+
+/** The value of a key of one column, for a list; for more of them the condition, which MariaDB looks up where a list of tuples is not. */
+const keyWriter = (
+  target: MysqlTarget,
+  fields: readonly ValueField[],
+  count: number,
+  out: TextOutput,
+): RowWork<void> =>
+  fields.length === 1
+    ? comparedWriter(fields[0]!, valueWriter(fields[0]!, 0, count, out), out)
+    : predicateWriter(target, fields, count, out);
+
+/** The condition that finds the row of a key. */
 const predicateWriter = (
   { key }: MysqlTarget,
   fields: readonly ValueField[],
@@ -169,7 +240,6 @@ const predicateWriter = (
 ): RowWork<void> => {
   const writers = fields.map((field) => comparedWriter(field, valueWriter(field, 0, count, out), out));
   const names = key.map(({ name }) => Buffer.from(`${quote(name)} = `));
-  if (writers.length === 1) return writers[0]!;
   return (row) => {
     writeByte(out, OPEN);
     for (const [i, write] of writers.entries()) {

@@ -17,6 +17,7 @@ export const PostgresSinkConfig = z
   .refine(...databaseRules.address)
   .refine(...databaseRules.iamHasNoSecret)
   .refine(...databaseRules.iamIsEncrypted)
-  .refine(...databaseRules.keyFieldsNeedUpsert);
+  .refine(...databaseRules.keyFieldsNeedUpsert)
+  .refine(...databaseRules.wholeRunsOrTransactions);
 
 export type PostgresSinkConfig = z.output<typeof PostgresSinkConfig>;

@@ -8,6 +8,7 @@ import {
   type OffsetTable,
   offsetsShape,
   offsetText,
+  resetWith,
   storedOffset,
 } from '../../shared/sql/offsets.ts';
 import { type Connection, literal, sqlStateOf } from './client.ts';
@@ -82,7 +83,7 @@ export const createOffsetTable = (
       return missedOutcome(missed, stored, table);
     },
 
-    async reset(connection, id, positions) {
+    async reset(connection, id, positions, also) {
       const writeId = literal(`reset:${id}`);
       const statements = keyedPositions(positions).map(({ key, text }) => {
         return `INSERT INTO ${table} AS o (deployment, connector, incarnation, partition, seq, write_id, "offset", reset_id, v, updated_at)
@@ -91,8 +92,15 @@ export const createOffsetTable = (
             "offset" = excluded."offset", reset_id = excluded.reset_id, updated_at = now()
           WHERE o.reset_id IS DISTINCT FROM excluded.reset_id`;
       });
-      // Statements sent together are one transaction.
-      if (statements.length > 0) await asSystem(() => connection.run(statements.join(';')));
+      const keys = keyedPositions(positions).map(({ key }) => key);
+      const isKnown = async () => {
+        const rows = await connection.query<{ reset_id: string | null }>(
+          `SELECT reset_id FROM ${table} WHERE ${mine} AND partition = ANY ($1) FOR UPDATE`,
+          [keys],
+        );
+        return rows.some(({ reset_id }) => reset_id === id);
+      };
+      await resetWith(connection, isKnown, statements, also);
     },
   };
 };

@@ -112,6 +112,11 @@ const madeByAnother = new Set(['23505', '42P07', '42701', '42710', 'XX000']);
 export const makeOnce = (connection: Connection, statement: string): Promise<void> =>
   makeUnless(connection, statement, (error) => madeByAnother.has(sqlStateOf(error) ?? ''));
 
+/** A table of rows that wait to be shown: the columns, keys and checks of the one they go to, so that rows are refused already here. */
+export const makeStaging = async (connection: Connection, staging: TableName, table: string): Promise<void> => {
+  await makeOnce(connection, `CREATE TABLE IF NOT EXISTS ${sqlName(staging)} (LIKE ${table} INCLUDING ALL)`);
+};
+
 /** Every reason why records of these columns cannot be written. */
 const misfits = (table: Table, wanted: readonly WantedColumn[], key: readonly string[]): readonly string[] => {
   const problems: string[] = [];

@@ -4,7 +4,7 @@ import type { Target, Targets } from '../../shared/sql/plan.ts';
 import { rememberTargets } from '../../shared/sql/targets.ts';
 import { type Connection, quote } from './client.ts';
 import type { PostgresSinkConfig } from './config.ts';
-import { prepareTable, sqlName, type Table, tableOf } from './table.ts';
+import { makeStaging, prepareTable, sqlName, type Table, tableOf } from './table.ts';
 
 /** A table that is ready for records of one layout, and the statements that write them. */
 export interface PostgresTarget extends Target {
@@ -12,8 +12,8 @@ export interface PostgresTarget extends Target {
   /** Statements around the COPY of one set of rows. `staged`: its lines begin with the row's ordinal and whether it deletes. */
   readonly staged: boolean;
   statements(deletes: boolean): readonly string[];
-  /** The COPY of rows that are all new, into the table itself. */
-  readonly direct: string;
+  /** The COPY of rows that are all new, into the table itself; undefined where no row is made. */
+  readonly direct: string | undefined;
 }
 
 export const createTargets = (connection: Connection, config: PostgresSinkConfig): Targets<PostgresTarget> => {
@@ -33,12 +33,21 @@ export const createTargets = (connection: Connection, config: PostgresSinkConfig
     return staging;
   };
 
-  const prepare = async (group: RecordGroup, layout: Layout): Promise<PostgresTarget> => {
-    const name = tableOf(group.topic, config);
+  const tableFor = async ({ topic }: RecordGroup, { columns, key }: Layout, staging?: string): Promise<Table> => {
+    const name = tableOf(topic, config);
     const sql = sqlName(name);
-    const table = await prepareTable(connection, config, name, layout.columns, layout.key, tables.get(sql));
+    const table = await prepareTable(connection, config, name, columns, key, tables.get(sql));
     tables.set(sql, table);
-    const columns = layout.columns.filter((column) => table.columns.has(column.name));
+    if (staging === undefined) return table;
+    const staged = { schema: name.schema, name: staging };
+    await makeStaging(connection, staged, sql);
+    const wanted = columns.filter((column) => table.columns.has(column.name));
+    return prepareTable(connection, { ...config, evolve: 'add' }, staged, wanted, key, undefined);
+  };
+
+  const prepare = async (group: RecordGroup, layout: Layout, staged?: string): Promise<PostgresTarget> => {
+    const table = await tableFor(group, layout, staged);
+    const columns = layout.columns.filter(({ name }) => table.columns.has(name) && !layout.untold?.includes(name));
     const names = columns.map((column) => quote(column.name));
     const direct = `COPY ${table.sql} (${names.join(', ')}) FROM STDIN`;
     if (layout.mode === 'insert') return { table, columns, staged: false, statements: () => [direct], direct };
@@ -46,8 +55,8 @@ export const createTargets = (connection: Connection, config: PostgresSinkConfig
       table,
       columns,
       staged: true,
-      ...mergeStatements(table, await stagingOf(table), names, layout.key),
-      direct,
+      statements: mergeStatements(table, await stagingOf(table), names, layout),
+      direct: layout.untold === undefined ? direct : undefined,
     };
   };
 
@@ -65,22 +74,26 @@ const freeName = (columns: Table['columns'], name: string): string =>
  * The last row of each key wins; a key that was deleted on the way starts from an empty row. Rows go in the order of their keys, so
  * that two tasks which write the same ones don't deadlock.
  */
-const mergeStatements = (table: Table, staging: string, names: readonly string[], key: readonly string[]) => {
+const mergeStatements = (table: Table, staging: string, names: readonly string[], { key, untold }: Layout) => {
   const ordinal = ordinalOf(table);
   const deleted = deletedOf(table);
   const keys = key.map(quote);
   const others = names.filter((name) => !keys.includes(name));
-  const update =
-    others.length === 0 ? 'NOTHING' : `UPDATE SET ${others.map((name) => `${name} = excluded.${name}`).join(', ')}`;
+  const set = (from: string) => others.map((name) => `${name} = ${from}.${name}`).join(', ');
+  const same = keys.map((name) => `t.${name} = s.${name}`).join(' AND ');
+  const last = `SELECT DISTINCT ON (${keys.join(', ')}) * FROM ${staging} ORDER BY ${[...keys, `${ordinal} DESC`].join(', ')}`;
   const copy = `COPY ${staging} (${[ordinal, deleted, ...names].join(', ')}) FROM STDIN`;
-  const remove = `DELETE FROM ${table.sql} t USING ${staging} s WHERE s.${deleted} AND ${keys
-    .map((name) => `t.${name} = s.${name}`)
-    .join(' AND ')}`;
+  const remove = `DELETE FROM ${table.sql} t USING ${staging} s WHERE s.${deleted} AND ${same}`;
   const upsert = `INSERT INTO ${table.sql} (${names.join(', ')}) OVERRIDING SYSTEM VALUE
-    SELECT ${names.join(', ')} FROM (
-      SELECT DISTINCT ON (${keys.join(', ')}) * FROM ${staging} ORDER BY ${[...keys, `${ordinal} DESC`].join(', ')}) last
-    WHERE NOT ${deleted} ON CONFLICT (${keys.join(', ')}) DO ${update}`;
-  const plain = [`TRUNCATE ${staging}`, copy, upsert];
-  const withDeletes = [`TRUNCATE ${staging}`, copy, remove, upsert];
-  return { statements: (deletes: boolean) => (deletes ? withDeletes : plain) };
+    SELECT ${names.join(', ')} FROM (${last}) last
+    WHERE NOT ${deleted} ON CONFLICT (${keys.join(', ')}) DO ${others.length === 0 ? 'NOTHING' : `UPDATE SET ${set('excluded')}`}`;
+  // Nothing but the key was told: nothing changes.
+  const update =
+    others.length === 0
+      ? []
+      : [`UPDATE ${table.sql} t SET ${set('s')} FROM (${last}) s WHERE NOT s.${deleted} AND ${same}`];
+  const write = untold === undefined ? [upsert] : update;
+  const plain = [`TRUNCATE ${staging}`, copy, ...write];
+  const withDeletes = [`TRUNCATE ${staging}`, copy, remove, ...write];
+  return (deletes: boolean) => (deletes ? withDeletes : plain);
 };

@@ -22,8 +22,9 @@ export const createWriter = (connection: Connection): Writer<PostgresTarget> => 
 
   /** Whether the rows went into the table itself. Where they did not, the transaction is as it was before. */
   const copyDirect = async (unit: Unit, last: readonly string[]): Promise<boolean> => {
-    if (!allNew || !unit.target.staged || unit.deletes || unit.count < directRows) return false;
-    const statements = [enter, unit.target.direct, leave, ...last].join(';');
+    const { staged, direct } = unit.target;
+    if (!allNew || !staged || direct === undefined || unit.deletes || unit.count < directRows) return false;
+    const statements = [enter, direct, leave, ...last].join(';');
     const error = await connection.copy(statements, unit.lines(0, unit.count, out, true)).then(
       () => undefined,
       (thrown: ConnectError) => thrown,

@@ -75,6 +75,9 @@ export class Pipeline extends Construct {
     // A sink reads the log, whose replay is exact whatever the source's is.
     const refused = delivery && deliveryProblem(delivery, 'exact', connector.delivery);
     const part = { kind: 'sink', plugin: connector.plugin, config: connector.config, from: topics, delivery } as const;
+    const { wantedOrder } = connector;
+    if (wantedOrder !== undefined)
+      this.platform._use.graph.addOrderedReader(topics, `${this.node.path}/${name}`, wantedOrder);
     return this.add(
       name,
       part,

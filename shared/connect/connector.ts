@@ -1,6 +1,7 @@
 import type * as z from 'zod';
 import type { RecordBatch } from './batch.ts';
 import { batchOf, type RecordInput } from './build.ts';
+import type { WantedOrder } from './control.ts';
 import { type ConnectError, toConnectError } from './errors.ts';
 import { isPlainObject } from './fit.ts';
 import { canonicalJson } from './json.ts';
@@ -175,6 +176,8 @@ export interface SinkTask {
   ahead?(batch: RecordBatch): void;
   /** How many records, from the batch's start, one put can take (at least 1). Absent: any batch within the budget. */
   take?(batch: RecordBatch): number;
+  /** Control records come to it as well (`control.ts`). Without it they are left out, and their offsets committed all the same. */
+  readonly takesControl?: boolean;
   /** Present: the destination owns the offsets, these are the truth, and `put` commits them with the rows. */
   offsets?(): Promise<readonly StoredOffset[]>;
   /** For a destination that owns them: sets offsets by an operator's order, once per `id`, raising `seq`. A null offset starts over. */
@@ -244,6 +247,8 @@ export interface SourceConnector<Schema extends z.ZodType = z.ZodType, Offset = 
 
 export interface SinkConnector<Schema extends z.ZodType = z.ZodType> extends ConnectorCommon<Schema> {
   readonly delivery: Delivery | ((config: z.output<Schema>) => Delivery);
+  /** The order that it needs with this config, where that is more than the order of each key. */
+  order?(config: z.output<Schema>): WantedOrder | undefined;
   open(context: OpenContext<z.output<Schema>>): Promise<SinkTask>;
 }
 

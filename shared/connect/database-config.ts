@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import type { WantedOrder } from './control.ts';
 
 /** What stands for the topic's name in `table`. */
 const topicReference = `\${topic}`;
@@ -93,6 +94,18 @@ export const rowKeys = (qualified: string) => ({
     .describe(
       'upsert only. true: a record without value (a tombstone) deletes the row of its key; false: it is passed over',
     ),
+  visibility: z
+    .enum(['record', 'batch'])
+    .default('record')
+    .describe(
+      'record: each batch is visible once it is written; batch: the records of a run (a snapshot, one window of a query) become visible together when it ends, which needs topics of one queue',
+    ),
+  transactions: z
+    .enum(['batch', 'atomic'])
+    .default('batch')
+    .describe(
+      'batch: each batch is a transaction; atomic: what the source changed in one transaction is written in one, which needs a source that tells where its transactions end, and one topic of one queue or a direct connector',
+    ),
   create: z.boolean().default(true).describe('create a table that is missing'),
   evolve: z
     .enum(['add', 'ignore', 'fail'])
@@ -101,6 +114,18 @@ export const rowKeys = (qualified: string) => ({
       'what happens to a field the table has no column for. add: the column is added; ignore: the field is left out; fail: the task stops',
     ),
 });
+
+/** The order that these settings need. */
+export const orderOf = ({
+  visibility,
+  transactions,
+}: {
+  readonly visibility: string;
+  readonly transactions: string;
+}): WantedOrder | undefined => {
+  if (transactions === 'atomic') return { of: 'all records', setting: 'transactions atomic' };
+  return visibility === 'batch' ? { of: 'a topic', setting: 'visibility batch' } : undefined;
+};
 
 /** What a config of these keys must hold, each with what to say where it does not. */
 export const databaseRules = {
@@ -134,6 +159,15 @@ export const databaseRules = {
     {
       path: ['ssl'] as string[],
       message: 'with auth iam the connection must be encrypted: use require, verify-ca or verify-full',
+    },
+  ],
+  wholeRunsOrTransactions: [
+    ({ visibility, transactions }: { readonly visibility: string; readonly transactions: string }) =>
+      visibility === 'record' || transactions === 'batch',
+    {
+      path: ['transactions'] as string[],
+      message:
+        'a run is shown whole at its end, and a transaction at its own: set visibility to batch or transactions to atomic',
     },
   ],
   keyFieldsNeedUpsert: [

@@ -1,6 +1,7 @@
-import { gatherBatch, type RecordBatch } from './batch.ts';
+import { batchOfGroups, gatherBatch, type RecordBatch, type RecordGroup } from './batch.ts';
 import { batchOf, type RecordInput } from './build.ts';
 import type { Rejected } from './connector.ts';
+import { controlRecord, controlsOf, isControl } from './control.ts';
 import { ConnectError, toConnectError } from './errors.ts';
 import { isPlainObject } from './fit.ts';
 import type { ConnectRecord } from './record.ts';
@@ -23,6 +24,8 @@ export interface Transformed {
 export interface Transform {
   readonly name: string;
   readonly stage: Stage;
+  /** It knows control records. Without it they pass by the transform, and an `end` says no more how many records came before it. */
+  readonly takesControl?: true;
   apply(batch: RecordBatch): Transformed;
 }
 
@@ -108,6 +111,61 @@ export interface StagedRejection extends Rejected {
   readonly stage: Stage;
 }
 
+const isControlGroup = ({ value }: RecordGroup): boolean => isControl(value.schema);
+
+/** The transform on what stands between control records. */
+const applyAround = (transform: Transform, batch: RecordBatch): Transformed => {
+  if (transform.takesControl === true || !batch.groups.some(isControlGroup)) return transform.apply(batch);
+  const groups: RecordGroup[] = [];
+  const origin: number[] = [];
+  const rejected: Rejected[] = [];
+  let start = 0;
+  for (const [isControls, stretch] of stretchesOf(batch.groups)) {
+    const before = batchOfGroups(stretch);
+    const step: Transformed = isControls ? { batch: batchOfGroups(stretch.map(uncounted)) } : transform.apply(before);
+    groups.push(...step.batch.groups);
+    for (const index of step.origin ?? new Array(before.count).keys()) origin.push(start + index);
+    for (const one of step.rejected ?? []) rejected.push({ ...one, index: start + one.index });
+    start += before.count;
+  }
+  return { batch: batchOfGroups(groups), origin: Uint32Array.from(origin), rejected };
+};
+
+const stretchesOf = (groups: readonly RecordGroup[]): readonly (readonly [boolean, readonly RecordGroup[]])[] => {
+  const stretches: [boolean, RecordGroup[]][] = [];
+  for (const group of groups) {
+    const last = stretches.at(-1);
+    if (last?.[0] === isControlGroup(group)) last[1].push(group);
+    else stretches.push([isControlGroup(group), [group]]);
+  }
+  return stretches;
+};
+
+const uncounted = (group: RecordGroup): RecordGroup => {
+  const controls = controlsOf(group).map((one) => (one.event === 'end' ? { ...one, records: undefined } : one));
+  return batchOf(controls.map((one) => controlRecord(group.topic, one))).groups[0]!;
+};
+
+/** What a sink gets that does not know control records. */
+export const withoutControl: Transform = {
+  name: 'withoutControl',
+  stage: 'TRANSFORMATION',
+  takesControl: true,
+  apply(batch) {
+    if (!batch.groups.some(isControlGroup)) return { batch };
+    const origin: number[] = [];
+    let start = 0;
+    for (const group of batch.groups) {
+      if (!isControlGroup(group)) for (let row = 0; row < group.count; row++) origin.push(start + row);
+      start += group.count;
+    }
+    return {
+      batch: batchOfGroups(batch.groups.filter((group) => !isControlGroup(group))),
+      origin: Uint32Array.from(origin),
+    };
+  },
+};
+
 /** Applies transforms in order. Indices of the result refer to the first batch. */
 export const applyChain = (
   transforms: readonly Transform[],
@@ -118,7 +176,7 @@ export const applyChain = (
   let origin: Uint32Array | undefined;
   for (const transform of transforms) {
     if (current.count === 0) break;
-    const step = transform.apply(current);
+    const step = applyAround(transform, current);
     const before = origin;
     for (const one of step.rejected ?? [])
       rejected.push({ ...one, index: before === undefined ? one.index : before[one.index]!, stage: transform.stage });

@@ -10,6 +10,7 @@ import type {
 import { ConnectError, isCode } from '../connect/errors.ts';
 import { logSink } from '../log/append.ts';
 import { logSource } from '../log/read.ts';
+import { requireOrder } from '../log/topics.ts';
 import { openChecked } from '../runtime/checked-source.ts';
 import type { ConnectorRow } from '../state/connectors.ts';
 import { forgetSecrets, resolveSecrets } from './secrets.ts';
@@ -49,10 +50,13 @@ export const fromSystem = (connector: SourceConnector): End<SourceTask<unknown>>
 export const toSystem = (connector: SinkConnector): End<SinkTask> => {
   const configOf = (row: ConnectorRow): unknown => row.sinkConfig ?? row.config;
   return {
-    open: (row, context) =>
-      withFreshSecrets(async () =>
-        connector.open({ ...context, config: await readConfig(connector.config, configOf(row), row.name) }),
-      ),
+    open: (row, context, { table }) =>
+      withFreshSecrets(async () => {
+        const config = await readConfig(connector.config, configOf(row), row.name);
+        const order = connector.order?.(config);
+        if (order !== undefined) await requireOrder(table, row.from ?? [], order);
+        return connector.open({ ...context, config });
+      }),
     lifecycle: lifecycleOf(connector, configOf),
   };
 };

@@ -42,9 +42,10 @@ export const processorHandler = (transforms: Transforms = []) =>
   taskHandler({ source: fromLog, sink: toLog, transforms: (row) => [...transforms.flat(), route(row)] });
 
 /** All of a processor's records go to its topic. */
-const route = (row: ConnectorRow): Transform => ({
+export const route = (row: ConnectorRow): Transform => ({
   name: 'route',
   stage: 'TRANSFORMATION',
+  takesControl: true,
   apply: (batch) => ({
     batch: batchOfGroups(batch.groups.map((group) => ({ ...group, topic: row.to?.[0]?.name ?? group.topic }))),
   }),

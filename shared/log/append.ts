@@ -253,6 +253,7 @@ const timeRange = ({ groups }: Staged, nowMs: number): readonly [number, number]
 export const logSink = (options: AppendOptions): SinkTask => {
   const { append, take, stageEarly, close } = logAppender(options);
   return {
+    takesControl: true,
     ahead: stageEarly,
     async put(batch, { offsets }) {
       await append(batch, offsets);

@@ -1,3 +1,4 @@
+import { orderProblem, type WantedOrder } from '../connect/control.ts';
 import { ConnectError } from '../connect/errors.ts';
 import { namePattern } from '../connect/name.ts';
 import { defaultCapMs } from '../connect/retention.ts';
@@ -55,6 +56,15 @@ export const requireTopic = async (table: Table, name: string): Promise<Topic> =
       `there is no topic ${name}: a source makes it with its first record, or a pipeline declares it`,
     );
   return topic;
+};
+
+/** @throws CONFIG_INVALID where these topics do not have the order; one that is not there yet has one queue. */
+export const requireOrder = async (table: Table, names: readonly string[], order: WantedOrder): Promise<void> => {
+  const topics = await Promise.all(
+    names.map(async (name) => ({ name, queues: (await readTopic(table, name))?.queues ?? 1 })),
+  );
+  const problem = orderProblem(order, topics);
+  if (problem !== undefined) throw new ConnectError('CONFIG_INVALID', problem);
 };
 
 /** A queue of a topic, and where it ends. */

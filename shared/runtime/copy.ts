@@ -12,7 +12,7 @@ import {
 import { ConnectError, toConnectError } from '../connect/errors.ts';
 import { canonicalJson } from '../connect/json.ts';
 import type { Value } from '../connect/schema.ts';
-import { applyChain, type Stage } from '../connect/transform.ts';
+import { applyChain, type Stage, withoutControl } from '../connect/transform.ts';
 import { maxPartitionsPerCommit } from '../log/topics.ts';
 import { type TaskRow, updateHeld } from '../state/lease.ts';
 import { clearPrepared, commitOffsets, type OffsetsCache } from '../state/offsets.ts';
@@ -141,11 +141,12 @@ const lookAhead = (copy: Copy, poll: Poll<unknown>): Poll<unknown> => {
   return poll;
 };
 
-const transform = ({ request, totals, chains }: Copy, batch: RecordBatch): Chain => {
+const transform = ({ request, sink, totals, chains }: Copy, batch: RecordBatch): Chain => {
   const known = chains.get(batch);
   if (known !== undefined) return known;
   const startMs = request.clock.now();
-  const chain = applyChain(request.transforms, batch);
+  const { transforms } = request;
+  const chain = applyChain(sink.takesControl === true ? transforms : [...transforms, withoutControl], batch);
   totals.transformMs += request.clock.now() - startMs;
   return chain;
 };

@@ -1,7 +1,7 @@
 import type { PutContext, Rejected } from '../connect/connector.ts';
 import { ConnectError } from '../connect/errors.ts';
 import type { OffsetTable } from './offsets.ts';
-import { byTable, inSourceOrder, type Plan, type Run, type Target } from './plan.ts';
+import { byTable, type Plan, type Run, type Target } from './plan.ts';
 import type { Connection } from './session.ts';
 
 /** Writes runs of rows inside an open transaction. */
@@ -53,7 +53,8 @@ export const commitPlan = async <C extends Connection, T extends Target>(
   await begin(async () => {
     const blame = await writer.write(runs, rejected.length === 0 ? ['COMMIT'] : []).then(() => undefined, blameOrThrow);
     if (blame === undefined) return rejected.length === 0 ? undefined : rejectAndCommit(rejected);
-    const ordered = runs.length === parts.length ? [] : [inSourceOrder(parts)];
+    const inOrder = plan.inSourceOrder();
+    const ordered = runs.length === inOrder.length ? [] : [inOrder];
     await apart(blame === 'order' && ordered.length > 0 ? ordered : [runs, ...ordered]);
   });
 };

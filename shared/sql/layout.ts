@@ -40,6 +40,8 @@ export interface Layout {
   readonly columns: readonly LaidColumn[];
   /** Names of the primary key's columns; [] where rows are inserted. */
   readonly key: readonly string[];
+  /** Columns whose stored values stay as they are: the others of a row that is there are updated, and no row is made. */
+  readonly untold?: readonly string[];
   /** Fields whose name no column can have: a record that has one is refused. */
   readonly unnameable: readonly LaidColumn[];
   /** Why no record of the group can be written. */

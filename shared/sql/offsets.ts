@@ -19,6 +19,8 @@ export interface OffsetTable<C extends Connection> {
     connection: C,
     id: string,
     offsets: readonly { readonly partition: Partition; readonly offset: unknown }[],
+    /** Statements of the same transaction, which are left out where the id was seen before. */
+    also: readonly string[],
   ): Promise<void>;
 }
 
@@ -27,6 +29,21 @@ export interface Position {
   readonly partition: Partition;
   readonly offset: unknown;
 }
+
+/** A reset in one transaction. `isKnown` asks for its id and locks the rows, so that a zombie's repetition does nothing `also` does. */
+export const resetWith = async <C extends Connection>(
+  connection: C,
+  isKnown: () => Promise<boolean>,
+  statements: readonly string[],
+  also: readonly string[],
+): Promise<void> => {
+  if (statements.length === 0) return;
+  await asSystem(async () => {
+    await connection.run('START TRANSACTION');
+    const before = (await isKnown()) ? [] : also;
+    await connection.run([...before, ...statements, 'COMMIT'].join(';'));
+  });
+};
 
 /** In one order for all: two runs that take the same rows in it cannot deadlock. */
 export const inKeyOrder = <K extends { readonly key: string }>(commits: readonly K[]): readonly K[] =>

@@ -13,6 +13,8 @@ import {
   type RowsConfig,
   type Verdict,
 } from './layout.ts';
+import type { StagedRun } from './runs.ts';
+import { keyTextOf, runsByKey, runsInOrder, type Untold, type UntoldRun, untoldOf } from './untold.ts';
 
 /** A table that is ready for records of one layout. */
 export interface Target {
@@ -23,7 +25,8 @@ export interface Target {
 }
 
 export interface Targets<T extends Target> {
-  of(group: RecordGroup, layout: Layout): Promise<T>;
+  /** `staging`: a table beside the topic's own, with its columns and keys. */
+  of(group: RecordGroup, layout: Layout, staging?: string): Promise<T>;
 }
 
 /** What of a group is written. */
@@ -40,6 +43,8 @@ export type Run<T extends Target> = readonly Part<T>[];
 export interface Plan<T extends Target> {
   readonly parts: readonly Part<T>[];
   readonly rejected: readonly Rejected[];
+  /** Each part on its own: source order across tables, which foreign keys may need, and across keys, which unique values may. */
+  inSourceOrder(): readonly Run<T>[];
 }
 
 /** What can be said of a batch without asking the server: how the records of each group become rows, and which do not. */
@@ -48,39 +53,84 @@ export type Judged = readonly {
   readonly group: RecordGroup;
   readonly layout: Layout;
   readonly verdict: Verdict;
+  readonly untold: Untold | undefined;
 }[];
 
 export const judgeBatch = ({ groups }: RecordBatch, config: RowsConfig, limits: Limits): Judged =>
   groups.map((given) => {
     const group = unwrapped(given);
     const layout = layoutOf(group, config, limits);
-    return { group, layout, verdict: judge(group, layout, config, limits) };
+    return { group, layout, verdict: judge(group, layout, config, limits), untold: untoldOf(given, group, layout) };
   });
 
 /** Finds what each record becomes; makes and changes tables on the way, so never inside a transaction. */
-export const planOf = async <T extends Target>(judged: Judged, targets: Targets<T>): Promise<Plan<T>> => {
+export const planOf = async <T extends Target>(
+  judged: Judged,
+  targets: Targets<T>,
+  runOf: (topic: string) => StagedRun | undefined = () => undefined,
+): Promise<Plan<T>> => {
   const parts: Part<T>[] = [];
+  const ordered: (() => readonly Part<T>[])[] = [];
   const rejected: Rejected[] = [];
   let start = 0;
-  for (const { group, layout, verdict } of judged) {
+  for (const one of judged) {
+    const { group, layout, verdict } = one;
     const { rows, refused } = verdict;
     const refuse = (row: number, problem: string) =>
       rejected.push({ index: start + row, error: rowError(`record of topic ${group.topic}: ${problem}`) });
     for (const [row, problem] of refused) refuse(row, problem);
-    if ((rows?.length ?? group.count) > 0) {
-      const target = await targets.of(group, layout);
-      const kept = withoutChanges(group, rows, target, refuse);
-      const count = kept?.length ?? group.count;
-      if (count > 0)
-        parts.push({
-          target,
-          group: kept === undefined ? group : gatherGroup(group, kept),
-          origins: kept === undefined ? countFrom(start, count) : kept.map((row) => start + row),
-        });
+    const run = runOf(group.topic);
+    const wanted = run?.scope === 'merge' ? withoutGaps(one, refuse) : rows;
+    if ((wanted?.length ?? group.count) > 0) {
+      const target = await targets.of(group, layout, run?.staging);
+      const kept = withoutChanges(group, wanted, target, refuse);
+      const made = await partsOf(one, start, kept, target, (of) => targets.of(group, of, run?.staging));
+      parts.push(...made.parts);
+      ordered.push(made.inOrder);
     }
     start += group.count;
   }
-  return { parts, rejected };
+  return { parts, rejected, inSourceOrder: () => ordered.flatMap((make) => make()).map((part) => [part]) };
+};
+
+/** The rows of a group that are written (undefined: all), as few parts and in source order. */
+const partsOf = async <T extends Target>(
+  { group, layout, untold }: Judged[number],
+  start: number,
+  kept: Uint32Array | undefined,
+  target: T,
+  targetOf: (layout: Layout) => Promise<T>,
+): Promise<{ readonly parts: readonly Part<T>[]; inOrder(): readonly Part<T>[] }> => {
+  const partOf = (of: T, rows: Uint32Array | undefined): Part<T> => ({
+    target: of,
+    group: rows === undefined ? group : gatherGroup(group, rows),
+    origins: rows === undefined ? countFrom(start, group.count) : rows.map((row) => start + row),
+  });
+  if (untold === undefined) {
+    const parts = kept?.length === 0 ? [] : [partOf(target, kept)];
+    return { parts, inOrder: () => parts };
+  }
+  const ofSets: T[] = [target];
+  for (const names of untold.sets.slice(1)) ofSets.push(await targetOf({ ...layout, untold: names }));
+  const rows = kept ?? countFrom(0, group.count);
+  const of = (runs: readonly UntoldRun[]) => runs.map((run) => partOf(ofSets[run.set]!, run.rows));
+  const keyOf = keyTextOf(group, layout);
+  const inOrder = () => of(runsInOrder(rows, untold));
+  return { parts: keyOf === undefined ? inOrder() : of(runsByKey(rows, untold, keyOf)), inOrder };
+};
+
+/** The rows that are told whole: what a merge leaves out is not in the table that its rows are staged in. */
+const withoutGaps = (
+  { group, verdict, untold }: Judged[number],
+  refuse: (row: number, problem: string) => void,
+): Uint32Array | undefined => {
+  const { nulls } = group.value;
+  if (nulls === undefined && untold === undefined) return verdict.rows;
+  return (verdict.rows ?? countFrom(0, group.count)).filter((row) => {
+    const isWhole = nulls?.[row] !== 1 && (untold?.ofRow[row] ?? 0) === 0;
+    if (!isWhole) refuse(row, 'a run of scope merge is of whole rows, and this one deletes or leaves out fields');
+    return isWhole;
+  });
 };
 
 /** The rows that the target's columns hold as they are; undefined: all. */
@@ -103,10 +153,6 @@ export const countFrom = (start: number, count: number): Uint32Array => {
   for (let i = 0; i < count; i++) numbers[i] = start + i;
   return numbers;
 };
-
-/** Each group on its own: source order across tables, which foreign keys may need. */
-export const inSourceOrder = <T extends Target>(parts: readonly Part<T>[]): readonly Run<T>[] =>
-  parts.map((part) => [part]);
 
 /** Groups that interleave put together: source order within each table, and far fewer statements. */
 export const byTable = <T extends Target>(parts: readonly Part<T>[]): readonly Run<T>[] => {

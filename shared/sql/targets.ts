@@ -7,28 +7,34 @@ interface Known<T extends Target> {
   readonly key: Schema | undefined;
   readonly value: Schema;
   readonly columnCount: number;
+  readonly untold: string;
+  readonly staging: string | undefined;
   readonly target: T;
 }
 
 /** The targets of one session: each is prepared once for a topic and its schemas. */
 export const rememberTargets = <T extends Target>(
-  prepare: (group: RecordGroup, layout: Layout) => Promise<T>,
+  prepare: (group: RecordGroup, layout: Layout, staging: string | undefined) => Promise<T>,
 ): Targets<T> => {
   const known = new Map<string, Known<T>[]>();
   return {
-    async of(group, layout) {
+    async of(group, layout, staging) {
       const { topic } = group;
       const candidates = known.get(topic) ?? [];
       const columnCount = layout.columns.length;
+      const untold = layout.untold?.join('\0') ?? '';
       const same = candidates.find(
         ({ key, value, ...one }) =>
           one.columnCount === columnCount &&
+          one.untold === untold &&
+          one.staging === staging &&
           sameSchema(value, group.value.schema) &&
           sameSchema(key, group.key?.schema),
       );
       if (same !== undefined) return same.target;
-      const target = await prepare(group, layout);
-      known.set(topic, [...candidates, { key: group.key?.schema, value: group.value.schema, columnCount, target }]);
+      const target = await prepare(group, layout, staging);
+      const made = { key: group.key?.schema, value: group.value.schema, columnCount, untold, staging, target };
+      known.set(topic, [...candidates, made]);
       return target;
     },
   };

@@ -211,6 +211,12 @@ describe.each(['mariadb', 'mysql'] as const)('%s', (flavour) => {
       expect(await all('SELECT * FROM t')).toEqual([[0, 'zero']]);
     });
 
+    test('nothing but deletes of one table, and then rows of another', async () => {
+      const batch = [keyed(1, null, { s: 'string' }), keyed(2, { s: 'x' }, { s: 'string' }, 'u')];
+      await withSink({}, (task) => putRecords(task, batch));
+      expect(await all('SELECT * FROM u')).toEqual([[2, 'x']]);
+    });
+
     test('a thousand keys are deleted in one batch, with rows between', async () => {
       const rows = Array.from({ length: 1300 }, (_, i) => keyed(i, { s: 'x' }, { s: 'string' }));
       const mixed = rows.flatMap((row, i) => (i % 100 === 0 ? [row] : [row, { ...row, value: null }]));

@@ -57,6 +57,13 @@ export const useSink = (flavour: Flavour, settings: readonly string[] = []) => {
     contextOf,
     openSink,
     connectReader,
+    port: () => server.port,
+    /** The server through another port. */
+    through: (port: number): Struct => ({ port }),
+    tables: async () => {
+      const [rows] = await db.query<mysql.RowDataPacket[]>(`SHOW TABLES FROM ${database}`);
+      return rows.map((row) => String(Object.values(row)[0]));
+    },
     async withSink<T>(config: Struct, work: (task: SinkTask) => Promise<T>): Promise<T> {
       const task = await openSink(config);
       try {

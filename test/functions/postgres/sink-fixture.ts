@@ -40,6 +40,13 @@ export const useSink = () => {
     schema: () => schema,
     /** The server as another role. */
     urlAs: (user: string) => server.url.replace(/\/\/[^@]*@/, `//${user}@`),
+    port: () => server.port,
+    /** The server through another port. */
+    through: (port: number): Struct => ({ url: server.url.replace(String(server.port), String(port)) }),
+    tables: async () =>
+      (await db.query('SELECT relname FROM pg_class WHERE relnamespace = $1::regnamespace', [schema])).rows.map(
+        ({ relname }) => relname as string,
+      ),
     openSink,
     async withSink<T>(config: Struct, work: (task: SinkTask) => Promise<T>): Promise<T> {
       const task = await openSink(config);

@@ -28,9 +28,10 @@ it('says of each source what the source says', async () => {
 
 it('says of each sink what the sink says', async () => {
   expect(sinkPlugins.map(({ plugin }) => plugin)).toEqual(['file', 'postgres', 'mysql']);
-  for (const { plugin, module, exportName, delivery, schema, handler } of sinkPlugins) {
+  for (const { plugin, module, exportName, delivery, order, schema, handler } of sinkPlugins) {
     const { [exportName]: sink } = await import(join(root, module));
     expect(sink).toMatchObject({ type: plugin, delivery });
+    expect(sink.order).toBe(order);
     expect(sink.config).toBe(schema);
     expect(existsSync(join(root, handler!))).toBe(true);
   }

@@ -251,6 +251,20 @@ describe('what is refused', () => {
     );
   });
 
+  it('a sink that needs the order of a topic with several queues', () => {
+    const { app, stack, platform } = pipelineStack();
+    const pipeline = new Pipeline(stack, 'Wide', { platform, name: 'wide', topics: { orders: { queues: 2 } } });
+    pipeline.addSource('orders', { connector: orders(), ...manual });
+    const login = { host: 'h', database: 'd', user: 'u' };
+    pipeline.addSink('whole', { from: ['orders'], connector: postgresSink({ ...login, visibility: 'batch' }) });
+    pipeline.addSink('each', { from: ['orders'], connector: postgresSink(login) });
+    const message = messageOf(() => app.synth());
+    expect(message).toContain(
+      'Stack/Wide/whole: from: topic orders has 2 queues, and visibility batch needs the order of all its records: give it one queue',
+    );
+    expect(message).not.toContain('Wide/each: from');
+  });
+
   it('processors in a loop', () => {
     const { app, pipeline } = pipelineStack();
     pipeline.addSource('orders', { connector: orders(), ...manual });
