@@ -30,6 +30,12 @@ export const MysqlCdcConfig = z
       .describe(
         'initial: all rows that are there, then the changes; no_data: changes from now on; never: changes from the beginning of the server’s binlog on',
       ),
+    runs: z
+      .boolean()
+      .default(false)
+      .describe(
+        'the rows of a table that were there travel as one run, between two control records: a sink with `visibility: batch` shows them together',
+      ),
     tombstonesOnDelete: z
       .boolean()
       .default(true)
@@ -45,6 +51,9 @@ export const MysqlCdcConfig = z
 
 export type MysqlCdcConfig = z.output<typeof MysqlCdcConfig>;
 
+export const topicOf = ({ topicPrefix }: Pick<MysqlCdcConfig, 'topicPrefix'>, table: string): string =>
+  `${topicPrefix}.${table}`;
+
 /** One per table. */
-export const topicsOf = ({ topicPrefix, tables }: MysqlCdcConfig): readonly string[] =>
-  tables.map((table) => `${topicPrefix}.${table}`);
+export const topicsOf = (config: MysqlCdcConfig): readonly string[] =>
+  config.tables.map((table) => topicOf(config, table));

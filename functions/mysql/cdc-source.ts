@@ -1,4 +1,5 @@
 import { setTimeout as delay } from 'node:timers/promises';
+import type { RecordInput } from '../../shared/connect/build.ts';
 import {
   type Budget,
   defineSource,
@@ -11,11 +12,12 @@ import {
   pollOf,
   type SourceTask,
 } from '../../shared/connect/connector.ts';
+import { type Control, controlRecord } from '../../shared/connect/control.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
-import { nextStep, type Range, type SnapshotScope, type Step, viewsOf } from '../../shared/sql/snapshot.ts';
+import { nextStep, type Range, runOf, type SnapshotScope, type Step, viewsOf } from '../../shared/sql/snapshot.ts';
 import type { BinlogPlace } from './binlog.ts';
 import { checkSource } from './cdc-check.ts';
-import { MysqlCdcConfig, topicsOf } from './cdc-config.ts';
+import { MysqlCdcConfig, topicOf, topicsOf } from './cdc-config.ts';
 import { MysqlCdcOffset, type StreamOffset } from './cdc-offset.ts';
 import { lostPosition } from './errors.ts';
 import { createHandOver } from './hand-over.ts';
@@ -46,9 +48,15 @@ const defaultRowBytes = 16 * 1024;
  * is read the same way, while the changes of the others wait.
  */
 const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): SourceTask<MysqlCdcOffset> => {
-  const { config, taskId, tasks } = context;
+  const { config, taskId, tasks, incarnation } = context;
   const streamPartition: Partition = { server: config.topicPrefix };
-  const scope: SnapshotScope = { stream: streamPartition, tables: config.tables, task: taskId, tasks };
+  const scope: SnapshotScope = {
+    stream: streamPartition,
+    tables: config.tables,
+    task: taskId,
+    tasks,
+    runs: config.runs,
+  };
   const opened = new Map<string, SnapshotTable>();
   let view: View | undefined;
   let stream: Stream | undefined;
@@ -59,6 +67,9 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
     const offset = await (config.snapshotMode === 'never' ? server.start() : server.visible());
     return committing({ partition: streamPartition, offset });
   };
+
+  const told = (table: string, control: Control): RecordInput | undefined =>
+    config.runs ? controlRecord(topicOf(config, table), control) : undefined;
 
   const stepAfter = (offsets: Offsets<MysqlCdcOffset>): Step<BinlogPlace> =>
     config.snapshotMode === 'initial' ? nextStep(scope, offsets) : { kind: 'done' };
@@ -109,13 +120,16 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
         case 'plan': {
           const { partition, plan } = step;
           const parts = await server.plan(await openTable(step.table));
-          return {
-            ...committing({ partition, offset: { server: server.identity, plan, ...parts, sinceMs: Date.now() } }),
-            wakes: true,
-          };
+          const offset = { server: server.identity, plan, ...parts, sinceMs: Date.now() };
+          const begin = { event: 'begin', run: runOf(incarnation, step.table, offset), scope: 'replace' } as const;
+          return { ...committing({ partition, offset }, told(step.table, begin)), wakes: true };
         }
         case 'forget':
           return committing(step);
+        case 'end': {
+          const end = { event: 'end', run: runOf(incarnation, step.table, step.offset), records: undefined } as const;
+          return committing(step, told(step.table, end));
+        }
         case 'read':
           return read(step.range, budget);
         case 'wait':
@@ -151,8 +165,12 @@ const lookMs = 10;
 
 const samePlace = (a: BinlogPlace | undefined, b: BinlogPlace): boolean => a?.file === b.file && a.pos === b.pos;
 
-/** No record, and an offset that is to be committed at once. */
-const committing = (position: Position<MysqlCdcOffset>): Poll<MysqlCdcOffset> =>
-  pollOf<MysqlCdcOffset>([], { offsets: [position], caughtUp: false, moved: movedBytes });
+/** An offset that is to be committed at once, with a record or with none. */
+const committing = (position: Position<MysqlCdcOffset>, record?: RecordInput): Poll<MysqlCdcOffset> =>
+  pollOf<MysqlCdcOffset>(record === undefined ? [] : [{ ...record, ...position }], {
+    offsets: [position],
+    caughtUp: false,
+    moved: movedBytes,
+  });
 
 const waiting = pollOf<MysqlCdcOffset>([], { caughtUp: true, waits: true });

@@ -51,6 +51,12 @@ export const PostgresCdcConfig = z
       .array(z.enum(['c', 'u', 'd', 't']))
       .default(['t'])
       .describe('changes to pass over: c inserts, u updates, d deletes, t truncates'),
+    runs: z
+      .boolean()
+      .default(false)
+      .describe(
+        'the rows of a table that were there travel as one run, between two control records: a sink with `visibility: batch` shows them together',
+      ),
     tombstonesOnDelete: z
       .boolean()
       .default(true)
@@ -59,7 +65,13 @@ export const PostgresCdcConfig = z
   .refine(...databaseRules.address)
   .refine(...databaseRules.iamHasNoSecret)
   .refine(...databaseRules.iamIsEncrypted)
-  .superRefine(({ tables, topic }, ctx) => {
+  .superRefine(({ tables, topic, runs }, ctx) => {
+    if (runs && topic !== undefined)
+      ctx.addIssue({
+        code: 'custom',
+        path: ['runs'],
+        message: 'a run is told in the topic of its table, and all tables go to one topic: leave out topic or runs',
+      });
     const pattern = tables.find((table) => table.includes('*'));
     if (pattern !== undefined && topic === undefined)
       ctx.addIssue({

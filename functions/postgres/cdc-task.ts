@@ -30,11 +30,18 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
     names,
     session: rowSession,
     layouts: createLayouts(config, rowSession),
+    incarnation: context.incarnation,
   });
   let latest: Offsets<PostgresCdcOffset> = { get: () => undefined, all: () => [] };
   let tables: readonly string[] | undefined;
 
-  const scope = (): SnapshotScope => ({ stream: partition, tables: tables ?? [], task: taskId, tasks });
+  const scope = (): SnapshotScope => ({
+    stream: partition,
+    tables: tables ?? [],
+    task: taskId,
+    tasks,
+    runs: config.runs,
+  });
 
   const stepAt = async (offsets: Offsets<PostgresCdcOffset>, signal: AbortSignal): Promise<Step<View>> => {
     latest = offsets;
@@ -77,6 +84,8 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
           return snapshot.plan(step, budget.signal);
         case 'forget':
           return committing(step);
+        case 'end':
+          return snapshot.told(step);
         case 'read': {
           const { range } = step;
           const views = viewsOf<View>(scope(), range.table, offsets);

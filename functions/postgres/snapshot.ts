@@ -1,6 +1,9 @@
+import type { RecordInput } from '../../shared/connect/build.ts';
 import { type Budget, movedBytes, type Poll, type Position, pollOf } from '../../shared/connect/connector.ts';
+import { type Control, controlRecord } from '../../shared/connect/control.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
-import type { Range, Step } from '../../shared/sql/snapshot.ts';
+import { topicOf } from '../../shared/connect/table-names.ts';
+import { type Range, runOf, type Step } from '../../shared/sql/snapshot.ts';
 import type { PostgresCdcConfig } from './cdc-config.ts';
 import type { PostgresCdcOffset, RangeOffset, StreamOffset, View } from './cdc-offset.ts';
 import type { Layouts, Session } from './cdc-session.ts';
@@ -27,6 +30,7 @@ export interface SnapshotOptions {
   readonly names: SlotNames;
   readonly session: Session;
   readonly layouts: Layouts;
+  readonly incarnation: string;
 }
 
 /** A range, and what it is read on. */
@@ -41,6 +45,8 @@ export interface ReadRequest {
 /** Reads rows that were there. */
 export interface Snapshot {
   plan(step: Extract<Step<View>, { kind: 'plan' }>, signal: AbortSignal): Promise<Poll<PostgresCdcOffset>>;
+  /** The end of the run of a table. */
+  told(step: Extract<Step<View>, { kind: 'end' }>): Poll<PostgresCdcOffset>;
   /** The rows of a range behind its offset. */
   read(request: ReadRequest, budget: Budget): Promise<Poll<PostgresCdcOffset>>;
   /** Ends the view: a transaction that stays open keeps the server from cleaning up. */
@@ -48,9 +54,12 @@ export interface Snapshot {
 }
 
 export const createSnapshot = (
-  { topicPrefix }: PostgresCdcConfig,
-  { names, session, layouts }: SnapshotOptions,
+  config: PostgresCdcConfig,
+  { names, session, layouts, incarnation }: SnapshotOptions,
 ): Snapshot => {
+  const { topicPrefix } = config;
+  const controlOf = (table: string, control: Control): RecordInput | undefined =>
+    config.runs ? controlRecord(topicOf(config, table), control) : undefined;
   let open: TableView | undefined;
 
   const end = async () => {
@@ -125,7 +134,8 @@ export const createSnapshot = (
         const { system } = await readSlot(connection, names.slot);
         const table = await readTable(connection, layouts, name, names.publication);
         const offset = { server: system, plan, ...(await planTable(connection, table)), sinceMs: Date.now() };
-        return { ...committing({ partition, offset }), wakes: true };
+        const begin = { event: 'begin', run: runOf(incarnation, name, offset), scope: 'replace' } as const;
+        return { ...committing({ partition, offset }, controlOf(name, begin)), wakes: true };
       });
     },
     async read(request, budget) {
@@ -134,13 +144,21 @@ export const createSnapshot = (
       if (open?.table.name !== range.table || (reading !== undefined && reading.left !== leftOf(range))) await end();
       return session.use(budget.signal, (connection) => readRange(connection, request, budget));
     },
+    told({ table, partition, offset }) {
+      const end = { event: 'end', run: runOf(incarnation, table, offset), records: undefined } as const;
+      return committing({ partition, offset }, controlOf(table, end));
+    },
     end,
   };
 };
 
-/** No record, and an offset that is to be committed at once. */
-export const committing = (position: Position<PostgresCdcOffset>): Poll<PostgresCdcOffset> =>
-  pollOf<PostgresCdcOffset>([], { offsets: [position], caughtUp: false, moved: movedBytes });
+/** An offset that is to be committed at once, with a record or with none. */
+export const committing = (position: Position<PostgresCdcOffset>, record?: RecordInput): Poll<PostgresCdcOffset> =>
+  pollOf<PostgresCdcOffset>(record === undefined ? [] : [{ ...record, ...position }], {
+    offsets: [position],
+    caughtUp: false,
+    moved: movedBytes,
+  });
 
 /** What the runner gives as the range's offset, if it goes on where the last poll left off. */
 const leftOf = ({ partition, offset }: Pick<Range<View>, 'partition' | 'offset'>): string =>

@@ -27,6 +27,7 @@ export const PlanOffset = z.strictObject({
   bounds: z.array(z.array(z.string())).describe('Keys, ascending: each is the last one of its range.'),
   rows: z.int().nonnegative().describe('So many rows the table has, about.'),
   sinceMs: z.number().describe('When it was made, in milliseconds since 1970.'),
+  ended: z.boolean().optional().describe('The end of its run is told.'),
 });
 export type PlanOffset = z.output<typeof PlanOffset>;
 
@@ -61,11 +62,13 @@ export interface Range<View> {
 
 /**
  * - `plan`: the table has none. `forget`: it has one, and is in the config no more: its changes are not read from now on, so a later
- *   snapshot of it has to begin anew. `read`: a range of this task. `wait`: other tasks have ranges to read, or the plan to make.
+ *   snapshot of it has to begin anew. `end`: all of it is read, and its run is told. `read`: a range of this task. `wait`: other tasks have
+ *   ranges to read, or the plan to make.
  */
 export type Step<View> =
   | { readonly kind: 'plan'; readonly table: string; readonly partition: Partition; readonly plan: number }
   | { readonly kind: 'forget'; readonly partition: Partition; readonly offset: PlanOffset }
+  | { readonly kind: 'end'; readonly table: string; readonly partition: Partition; readonly offset: PlanOffset }
   | { readonly kind: 'read'; readonly range: Range<View> }
   | { readonly kind: 'wait' }
   | { readonly kind: 'done' };
@@ -77,7 +80,13 @@ export interface SnapshotScope {
   readonly tables: readonly string[];
   readonly task: number;
   readonly tasks: number;
+  /** The rows of a table travel as a run, between two control records of the first task. */
+  readonly runs: boolean;
 }
+
+/** The same for every attempt to read a table by one plan. */
+export const runOf = (incarnation: string, table: string, { plan }: Pick<PlanOffset, 'plan'>): string =>
+  `${incarnation}/${table}/${plan}`;
 
 const partitionOf = (stream: Partition, table: string): Partition => ({ ...stream, table });
 
@@ -123,7 +132,11 @@ export const nextStep = <View>(scope: SnapshotScope, offsets: Offsets<unknown>):
   let number = 0;
   for (const table of tables) {
     const plan = planOf(scope, table, offsets);
-    for (const range of plan === undefined ? [] : rangesOf<View>(scope, table, plan, offsets)) {
+    if (plan === undefined) continue;
+    const ranges = rangesOf<View>(scope, table, plan, offsets);
+    if (task === 0 && scope.runs && plan.ended !== true && ranges.every(({ offset }) => offset.done))
+      return { kind: 'end', table, partition: partitionOf(stream, table), offset: { ...plan, ended: true } };
+    for (const range of ranges) {
       if (!range.offset.done && number % tasks === task) return { kind: 'read', range };
       isOpen ||= !range.offset.done;
       number++;

@@ -27,7 +27,13 @@ const store = () => {
   };
 };
 
-const scopeOf = (tables: readonly string[], task = 0, tasks = 1): SnapshotScope => ({ stream, tables, task, tasks });
+const scopeOf = (tables: readonly string[], task = 0, tasks = 1): SnapshotScope => ({
+  stream,
+  tables,
+  task,
+  tasks,
+  runs: false,
+});
 
 const planned = (bounds: PlanOffset['bounds'], plan = 1): PlanOffset => ({
   server: 'id',
@@ -103,6 +109,17 @@ describe('the steps of a snapshot', () => {
     expect(nextStep(scopeOf(['b'], 1, 2), state.offsets)).toEqual({ kind: 'done' });
     expect(readAll(state, ['b'], 1, [])).toEqual([]);
     expect(readAll(state, ['a', 'b'], 1, [])).toEqual([['a', 0, null, null]]);
+  });
+
+  it('end with the end of the run, told once and by the first task, where runs are told', () => {
+    const state = store();
+    readAll(state, ['a'], 2, [['5']]);
+    const scope = (task: number) => ({ ...scopeOf(['a'], task, 2), runs: true });
+    expect(nextStep(scope(1), state.offsets)).toEqual({ kind: 'done' });
+    const step = nextStep(scope(0), state.offsets);
+    if (step.kind !== 'end') throw new Error(step.kind);
+    state.set(step.partition, step.offset);
+    expect(nextStep(scope(0), state.offsets)).toEqual({ kind: 'done' });
   });
 
   it('leave alone what belongs to another server', () => {
