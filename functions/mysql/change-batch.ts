@@ -1,4 +1,4 @@
-import { batchOfGroups } from '../../shared/connect/batch.ts';
+import { batchOfGroups, freeGroup } from '../../shared/connect/batch.ts';
 import { freeBuffer } from '../../shared/connect/buffers.ts';
 import type { Budget, Partition, Poll, RejectedSourceRecord } from '../../shared/connect/connector.ts';
 import { rowError } from '../../shared/connect/errors.ts';
@@ -91,6 +91,7 @@ export const createBatch = (
         ...(rejected.length === 0 ? {} : { rejected }),
         release() {
           freeBuffer(data);
+          for (const { group } of filled) freeGroup(group);
         },
       };
     },

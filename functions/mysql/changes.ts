@@ -35,8 +35,6 @@ interface Current {
   readonly origin: Origin;
   readonly before: readonly number[];
   readonly after: readonly number[];
-  readonly old: Slots;
-  readonly now: Slots;
   /** Of a record, beside its images. */
   readonly fixedBytes: number;
   readonly seen: ReturnType<HandOver['seenOf']>;
@@ -45,6 +43,9 @@ interface Current {
   /** So many records of it are passed. */
   passed: number;
 }
+
+const movedInPart =
+  'its key was changed, and not all of its columns are in the binlog: SET GLOBAL binlog_row_image = FULL';
 
 export const createChanges = (config: MysqlCdcConfig, { skip, counted, handOver, read }: ChangesOptions): Changes => {
   const layouts = new WeakMap<BinlogTable, TableLayout>();
@@ -63,9 +64,9 @@ export const createChanges = (config: MysqlCdcConfig, { skip, counted, handOver,
   };
 
   /** The records of the change that begins at `at`, and where the next one begins. */
-  const next = ({ rows, layout, before, after, old, now, at }: Current): readonly [readonly Row[], number] => {
+  const next = ({ rows, layout, before, after, at }: Current): readonly [readonly Row[], number] => {
     const { op, data, end } = rows;
-    const { widths } = layout;
+    const { widths, old, now } = layout;
     let to = at;
     if (op !== 'c') to = readImage(data, to, end, { widths, present: before }, old);
     if (op !== 'd') to = readImage(data, to, end, { widths, present: after }, now);
@@ -76,11 +77,13 @@ export const createChanges = (config: MysqlCdcConfig, { skip, counted, handOver,
       ...(hasTombstone ? [{ op: TOMBSTONE, before: undefined, after: undefined, key: old }] : []),
     ];
     if (op === 'd') return [deleted, to];
-    fillFromOld(now, old, layout.key);
+    const isPartial = after.length < layout.all.length;
+    if (isPartial) fillFromOld(now, old);
     // A row whose key changed is deleted and made.
     if (layout.key.every((column) => isSame(data, old, now, 2 * column)))
       return [[{ op: opCode.u, before: old, after: now, key: now }], to];
-    return [[...deleted, { op: opCode.c, before: undefined, after: now, key: now }], to];
+    const problem = isPartial && layout.all.some((column) => now[2 * column] === UNTOLD) ? movedInPart : undefined;
+    return [[...deleted, { op: opCode.c, before: undefined, after: now, key: now, problem }], to];
   };
 
   return {
@@ -96,15 +99,12 @@ export const createChanges = (config: MysqlCdcConfig, { skip, counted, handOver,
       }
       const { table, timestampMs, gtid, start } = rows;
       const layout = layoutOnce(table);
-      const width = layout.columns.length;
       current = {
         rows,
         layout,
         origin: { timestampMs, gtid, file, pos, offsetAt: (record) => ({ ...place, record, tables: counted }) },
-        before: presentColumns(rows.present, width),
-        after: presentColumns(rows.presentAfter, width),
-        old: new Int32Array(2 * width),
-        now: new Int32Array(2 * width),
+        before: presentColumns(rows.present, layout.all),
+        after: presentColumns(rows.presentAfter, layout.all),
         fixedBytes: layout.fixedBytes + file.length + (gtid?.length ?? 0),
         seen: handOver.seenOf(`${table.database}.${table.name}`, gtid),
         at: start,
@@ -138,12 +138,12 @@ export const createChanges = (config: MysqlCdcConfig, { skip, counted, handOver,
   };
 };
 
-/** What an update does not tell of its key is as it was. */
-const fillFromOld = (now: Slots, old: Slots, key: readonly number[]): void => {
-  for (const column of key)
-    if (now[2 * column] === UNTOLD) {
-      now[2 * column] = old[2 * column]!;
-      now[2 * column + 1] = old[2 * column + 1]!;
+/** What an update does not tell is as it was, where that is told. */
+const fillFromOld = (now: Slots, old: Slots): void => {
+  for (let slot = 0; slot < now.length; slot += 2)
+    if (now[slot] === UNTOLD) {
+      now[slot] = old[slot]!;
+      now[slot + 1] = old[slot + 1]!;
     }
 };
 
@@ -165,7 +165,7 @@ const firstOfKey = (
 ): number | bigint | undefined => {
   const [first] = key;
   if (first === undefined || !schema.keyColumns[0]!.type.schema.type.startsWith('int')) return undefined;
-  const images = { data, slots, stride: 0, at: 2 * first, count: 1 };
+  const images = { data, slots, stride: 0, at: 2 * first, count: 1, isWhole: true };
   const column = valueColumn(columns[first]!.type.schema, columns[first]!, images, read, () => {});
   return column.kind === 'int32' || column.kind === 'int64' ? column.values[0] : undefined;
 };

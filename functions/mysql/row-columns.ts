@@ -8,6 +8,7 @@ import {
   type Side,
   type StructColumn,
 } from '../../shared/connect/batch.ts';
+import { freeBuffer } from '../../shared/connect/buffers.ts';
 import { canonicalJson } from '../../shared/connect/json.ts';
 import type { Field, StructSchema, Value } from '../../shared/connect/schema.ts';
 import { constant, nothing } from './envelope-columns.ts';
@@ -52,6 +53,8 @@ export interface Row {
   readonly before: Slots | undefined;
   readonly after: Slots | undefined;
   readonly key: Slots;
+  /** Why it is refused, whatever its values are. */
+  readonly problem?: string | undefined;
 }
 
 export interface GroupBuilder<Origin> {
@@ -61,10 +64,11 @@ export interface GroupBuilder<Origin> {
 }
 
 export const createGroup = <Origin extends RowOrigin>(layout: TableLayout, read: ReadValues): GroupBuilder<Origin> => {
-  const before = createRows(layout.columns.map((_, i) => i));
-  const after = createRows(layout.columns.map((_, i) => i));
+  const before = createRows(layout.all);
+  const after = createRows(layout.all);
   const keys = createRows(layout.key);
   const runs: { readonly origin: Origin; readonly from: number }[] = [];
+  const bad = new Map<number, string>();
   let rowOps = new Uint8Array(64);
   let records = new Uint32Array(64);
   let count = 0;
@@ -87,6 +91,7 @@ export const createGroup = <Origin extends RowOrigin>(layout: TableLayout, read:
         records = grown(records, 2 * count);
       }
       if (runs.at(-1)?.origin !== origin) runs.push({ origin, from: count });
+      if (row.problem !== undefined) bad.set(count, row.problem);
       before.set(count, row.before, base);
       after.set(count, row.after, base);
       keys.set(count, row.key, base);
@@ -94,22 +99,23 @@ export const createGroup = <Origin extends RowOrigin>(layout: TableLayout, read:
       records[count++] = record;
     },
     finish(data) {
-      const bad = new Map<number, string>();
       const spans = runs.map(({ origin, from }, i) => ({ origin, from, to: runs[i + 1]?.from ?? count }));
       const content = { before, after, keys, ops: rowOps, spans, count };
       const group = groupOf(layout, data, content, read, bad);
-      if (bad.size === 0) return { group, placeOf, bad: [] };
       const good = Uint32Array.from({ length: count }, (_, row) => row).filter((row) => !bad.has(row));
-      const told = [...bad].sort(([a], [b]) => a - b);
+      const refused = [...bad].sort(([a], [b]) => a - b);
+      const told = refused.map(([row, problem], i) => ({
+        ...placeOf(row),
+        index: row - i,
+        problem,
+        raw: rawOf(layout, data, after.has(row) ? after : keys, row, read),
+      }));
+      for (const rows of [before, after, keys]) rows.free();
+      if (bad.size === 0) return { group, placeOf, bad: told };
       return {
         group: good.length === 0 ? undefined : gatherGroup(group, good),
         placeOf: (row) => placeOf(good[row]!),
-        bad: told.map(([row, problem], i) => ({
-          ...placeOf(row),
-          index: row - i,
-          problem,
-          raw: rawOf(layout, data, after.has(row) ? after : keys, row, read),
-        })),
+        bad: told,
       };
     },
   };
@@ -121,8 +127,11 @@ const createRows = (columns: readonly number[]) => {
   let slots = new Int32Array(0);
   let told = new Uint8Array(0);
   let number = 0;
+  /** By column, whether a row has no value of it. */
+  const hasGaps = new Uint8Array(columns.length);
   return {
     columns,
+    hasGaps,
     stride,
     set(row: number, image: Slots | undefined, base: number) {
       if (image === undefined) return;
@@ -131,11 +140,13 @@ const createRows = (columns: readonly number[]) => {
         slots = grown(slots, rows * stride);
         told = grown(told, rows);
       }
-      let to = row * stride;
-      for (const column of columns) {
-        const start = image[2 * column]!;
-        slots[to++] = start < 0 ? start : start + base;
-        slots[to++] = image[2 * column + 1]! + base;
+      const to = row * stride;
+      for (let i = 0; i < columns.length; i++) {
+        const slot = 2 * columns[i]!;
+        const start = image[slot]!;
+        if (start < 0) hasGaps[i] = 1;
+        slots[to + 2 * i] = start < 0 ? start : start + base;
+        slots[to + 2 * i + 1] = image[slot + 1]! + base;
       }
       told[row] = 1;
       number++;
@@ -151,6 +162,10 @@ const createRows = (columns: readonly number[]) => {
       for (let row = 0; row < count; row++) if (told[row] !== 1) slots.fill(UNTOLD, row * stride, (row + 1) * stride);
       return slots;
     },
+    free() {
+      freeBuffer(slots);
+      freeBuffer(told);
+    },
   };
 };
 
@@ -159,6 +174,7 @@ type Rows = ReturnType<typeof createRows>;
 const grown = <A extends Int32Array | Uint8Array | Uint32Array>(array: A, length: number): A => {
   const larger = new (array.constructor as new (length: number) => A)(length);
   larger.set(array);
+  freeBuffer(array);
   return larger;
 };
 
@@ -259,7 +275,8 @@ const columnsOf = (
 ): readonly Column[] => {
   const slots = rows.all(count);
   return rows.columns.map((column, i) => {
-    const images = { data, slots, stride: rows.stride, at: 2 * i, count };
+    const isWhole = rows.number === count && rows.hasGaps[i] === 0;
+    const images = { data, slots, stride: rows.stride, at: 2 * i, count, isWhole };
     return valueColumn(schema.fields[i]!.schema, layout.columns[column]!, images, read, refuse);
   });
 };

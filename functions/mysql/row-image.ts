@@ -114,9 +114,11 @@ export const fractionBytes = (decimals: number): number => (decimals + 1) >> 1;
 const oldPrecision = ({ COLUMN_TYPE }: ColumnSchema): number =>
   Number(/^(?:time|datetime|timestamp)\((\d)\)/.exec(COLUMN_TYPE)?.[1] ?? 0);
 
-/** The indices of the columns that a bitmap has. */
-export const presentColumns = (bitmap: Uint8Array, columns: number): readonly number[] =>
-  Array.from({ length: columns }, (_, i) => i).filter((i) => (bitmap[i >> 3]! >> (i & 7)) & 1);
+/** Of `all` columns those that a bitmap has. */
+export const presentColumns = (bitmap: Uint8Array, all: readonly number[]): readonly number[] => {
+  const isPresent = (i: number) => ((bitmap[i >> 3]! >> (i & 7)) & 1) === 1;
+  return all.every(isPresent) ? all : all.filter(isPresent);
+};
 
 /** Finds the values of the image that begins at `start`, and answers where it ends. `slots` has two elements for each of `widths`. */
 export const readImage = (

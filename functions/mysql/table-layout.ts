@@ -1,6 +1,7 @@
 import type { BinlogTable } from './binlog.ts';
 import type { MysqlCdcConfig } from './cdc-config.ts';
 import { extraBytesOf, type ImageColumn, imageColumnOf } from './image-type.ts';
+import type { Slots } from './row-image.ts';
 import { type RowSchema, rowSchemaOf } from './row-schema.ts';
 
 /** How the row images of a table become records. */
@@ -8,8 +9,13 @@ export interface TableLayout {
   readonly table: BinlogTable;
   readonly schema: RowSchema;
   readonly columns: readonly ImageColumn[];
+  /** The indices of all columns. */
+  readonly all: readonly number[];
   /** By column, as `widthOf` has them. */
   readonly widths: Int32Array;
+  /** For the images of the change that is looked at. */
+  readonly old: Slots;
+  readonly now: Slots;
   /** The indices of the key's columns, in its order. */
   readonly key: readonly number[];
   /** The most that a record weighs beside the bytes of its images: numbers of fixed width, longer texts, and what `source` repeats. */
@@ -32,6 +38,9 @@ export const layoutOf = (
     table,
     schema,
     columns,
+    all: columns.map((_, i) => i),
+    old: new Int32Array(2 * columns.length),
+    now: new Int32Array(2 * columns.length),
     widths: Int32Array.from(columns, ({ width }) => width),
     key,
     fixedBytes: 2 * sum(extra) + sum(key.map((i) => extra[i]!)) + schema.topic.length + envelopeBytes,

@@ -21,6 +21,8 @@ export interface Images {
   readonly stride: number;
   readonly at: number;
   readonly count: number;
+  /** No row is without a value. */
+  readonly isWhole: boolean;
 }
 
 /** The values of a column from their bytes in the binlog, their lengths included, each as the library makes it. */
@@ -39,7 +41,7 @@ export const valueColumn = (
   const { name, reading } = column;
   const state = stateOf(images);
   const done = (made: object): Column =>
-    ({ name, schema, ...(state.some((one) => one !== VALUE) ? { state } : {}), ...made }) as Column;
+    ({ name, schema, ...(state.includes(NULL) || state.includes(MISSING) ? { state } : {}), ...made }) as Column;
   const texts = (most: number, write: WriteText): Column => {
     const odd = (row: number) => oddValue(schema, column, images, row, read, bad);
     return done({ kind: 'bytes', ...written(images, state, most, write, odd) });
@@ -85,8 +87,9 @@ export const valueColumn = (
   }
 };
 
-const stateOf = ({ slots, stride, at, count }: Images): Uint8Array => {
+const stateOf = ({ slots, stride, at, count, isWhole }: Images): Uint8Array => {
   const state = new Uint8Array(count);
+  if (isWhole) return state;
   for (let row = 0, slot = at; row < count; row++, slot += stride) {
     const start = slots[slot]!;
     if (start < 0) state[row] = start === NULL_VALUE ? NULL : MISSING;
@@ -201,7 +204,8 @@ const labels = ({ data, slots, stride, at, count }: Images, { data: text, ends: 
     starts[row] = places[label - 1]!;
     ends[row] = places[label]!;
   }
-  return { data: text, starts, ends };
+  // A copy: whoever frees the batch frees it.
+  return { data: Buffer.from(text), starts, ends };
 };
 
 /** Texts of at most so many bytes, one behind the other. `odd` gives what `write` has no text of. */
