@@ -5,10 +5,21 @@ import ZongJi, {
   GtidSet,
   MariadbGtidPosition,
 } from '@vlasky/zongji';
-import { ConnectError } from '../../shared/connect/errors.ts';
+import { ConnectError, toConnectError } from '../../shared/connect/errors.ts';
 import type { Connection } from './client.ts';
 import { isGeometry } from './column-type.ts';
 import { classify, lostPosition } from './errors.ts';
+import { code, type LoggedColumn } from './row-image.ts';
+import { type RowsEvent, readRowsEvent } from './rows-event.ts';
+import type { ReadValues } from './value-column.ts';
+import {
+  type BinlogCommand,
+  createValueReader,
+  type EventCallback,
+  type Packet,
+  type Step,
+  type TableEntry,
+} from './value-reader.ts';
 
 /** A place between two transactions. `gtids`: all that came before it, where the server keeps GTIDs; it survives a failover. */
 export interface BinlogPlace {
@@ -21,33 +32,22 @@ export interface BinlogPlace {
 export interface BinlogTable {
   readonly database: string;
   readonly name: string;
-  readonly columns: readonly { readonly name: string; readonly type: string }[];
+  readonly columns: readonly LoggedColumn[];
   /** Of the primary key; [] where there is none. */
   readonly keyColumns: readonly string[];
 }
 
-export type BinlogRow = { readonly [column: string]: unknown };
-
-export interface RowChange {
-  readonly before?: BinlogRow;
-  readonly after?: BinlogRow;
-}
-
 /** Changes of rows of one table, or the end of a transaction and where it is. */
 export type BinlogPart =
-  | {
-      readonly kind: 'rows';
-      readonly table: BinlogTable;
-      readonly changes: readonly RowChange[];
-      readonly timestampMs: number;
-      readonly gtid: string | undefined;
-    }
+  | (RowsEvent & { readonly kind: 'rows'; readonly table: BinlogTable; readonly gtid: string | undefined })
   | { readonly kind: 'end'; readonly place: BinlogPlace };
 
 /** A binlog that is read from a place on to its present end. */
 export interface BinlogReader {
   /** undefined: there is no more now. */
   next(): Promise<BinlogPart | undefined>;
+  /** Also of parts that were read before it was closed. */
+  readonly values: ReadValues;
   /** Cuts both connections. */
   close(): void;
 }
@@ -66,22 +66,22 @@ export interface BinlogOptions {
 
 /** Of an event, with the checksum behind it where there is one. */
 const headerBytes = 19;
-const checkedHeaderBytes = headerBytes + 4;
+const checksumBytes = 4;
 
 /** So many bytes are read ahead of whoever takes the parts. */
 const aheadBytes = 4 * 1024 * 1024;
 
-const events = [
-  ...['tablemap', 'writerows', 'updaterows', 'deleterows', 'xid', 'query', 'rotate'],
-  ...['gtid', 'anonymousgtid', 'mariadbgtid'],
-];
+const events = [...['tablemap', 'writerows', 'xid', 'query', 'rotate'], ...['gtid', 'anonymousgtid', 'mariadbgtid']];
 
 /** In zongji's `nonBlock` mode, in which the server ends the stream at the end of its log. The library does not tell of that end. */
 export const openBinlog = (options: BinlogOptions): BinlogReader => {
   const zongji = new ZongJi({ ...options.login, dateStrings: true, jsonStrings: true, timezone: 'Z' } as never);
   const inner = zongji as unknown as Inner;
   const parts: { readonly part: BinlogPart; readonly bytes: number }[] = [];
-  const tables = new Map<number, { readonly signature: string; readonly table: BinlogTable }>();
+  const tables = new Map<number, { readonly told: Buffer; readonly table: BinlogTable }>();
+  let values: ReadValues | undefined;
+  /** The body of the event that describes a table, which came last. */
+  let tableMap: Buffer = Buffer.alloc(0);
   let queuedBytes = 0;
   let paused = false;
   let ended = false;
@@ -90,6 +90,7 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
   let last = options.place;
   let waiting: (() => void) | undefined;
 
+  const checksum = () => (inner.useChecksum ? checksumBytes : 0);
   const wake = () => {
     waiting?.();
     waiting = undefined;
@@ -113,10 +114,19 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
     push({ kind: 'end', place: last }, 0);
   };
 
+  /** Its images are left as they are: the library would make a JavaScript value of each column. */
+  const pushRows = (event: RowsEvent) => {
+    const table = inner.tableMap[event.tableId] && tables.get(event.tableId)?.table;
+    // Of others the library has not read the table's columns.
+    if (table === undefined) return;
+    push({ kind: 'rows', ...event, table, gtid: zongji.lastGtid }, event.end - event.start);
+  };
+
   zongji.on('ready', () => {
     const Binlog = inner.BinlogClass;
+    values = createValueReader(Binlog, inner);
     inner.BinlogClass = class extends Binlog {
-      constructor(callback: unknown) {
+      constructor(callback: EventCallback) {
         super(callback);
         this.once('eof', () => {
           ended = true;
@@ -124,6 +134,26 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
           if (!isInTransaction) pushEnd();
           wake();
         });
+      }
+      override start(packet: Packet, connection: unknown): Step {
+        super.start(packet, connection);
+        return this.binlogData;
+      }
+      override binlogData(packet: Packet, connection: unknown): Step {
+        try {
+          const { buffer, offset, end } = packet;
+          const event = readRowsEvent(buffer, offset, end, checksum());
+          if (event !== undefined) {
+            pushRows(event);
+            return this.binlogData;
+          }
+          if (isTableMap(buffer, offset)) tableMap = buffer.subarray(offset + bodyOffset, end - checksum());
+          return super.binlogData(packet, connection) && this.binlogData;
+        } catch (error) {
+          failure ??= toConnectError(error);
+          wake();
+          return this.binlogData;
+        }
       }
     };
   });
@@ -139,7 +169,7 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
       case 'AnonymousGtid':
       case 'MariadbGtid':
         // Its transaction is at the same place for whoever comes here, also from before what the log holds of its own.
-        pushEnd(event.nextPosition - bytes - (inner.useChecksum ? checkedHeaderBytes : headerBytes));
+        pushEnd(event.nextPosition - bytes - headerBytes - checksum());
         isInTransaction = true;
         return;
       case 'TableMap': {
@@ -147,19 +177,9 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
         const { tableId } = event as unknown as { tableId: number };
         const entry = inner.tableMap[tableId];
         if (entry?.columns === undefined) return;
-        const signature = entry.columnSchemas.map((column) => `${column.COLUMN_NAME} ${column.COLUMN_TYPE}`).join();
-        readGeometriesRaw(entry.columns, entry.columnSchemas);
-        if (tables.get(tableId)?.signature !== signature)
-          tables.set(tableId, { signature, table: tableOf(entry, event, options) });
-        return;
-      }
-      case 'WriteRows':
-      case 'UpdateRows':
-      case 'DeleteRows': {
-        const { tableId, rows } = event as unknown as { tableId: number; rows: readonly unknown[] };
-        const { table } = tables.get(tableId)!;
-        const header = { timestampMs: event.timestamp, gtid: gtidOf(event) };
-        push({ kind: 'rows', table, changes: changesOf(event.getTypeName(), rows), ...header }, bytes);
+        // Most say what the last one of the table said.
+        if (tables.get(tableId)?.told.equals(tableMap) === true) return;
+        tables.set(tableId, { told: Buffer.from(tableMap), table: tableOf(entry, event, options) });
         return;
       }
       case 'Xid':
@@ -232,6 +252,7 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
         });
       }
     },
+    values: (column, bytes) => values!(column, bytes),
     close,
   };
 };
@@ -251,7 +272,7 @@ interface Inner {
   connection: InnerConnection | null;
   ctrlConnection: InnerConnection | null;
   useChecksum: boolean;
-  BinlogClass: new (callback: unknown) => { once(event: 'eof', listener: () => void): void };
+  BinlogClass: new (callback: EventCallback) => BinlogCommand;
   options: { filename: string; position: number };
   tableMap: Record<number, TableEntry>;
   _fetchTableInfo(event: { schemaName: string; tableName: string; tableId: number }, next: () => void): void;
@@ -266,47 +287,38 @@ interface InnerConnection {
   on(event: string, listener: () => void): void;
 }
 
-interface TableEntry {
-  columnSchemas: ColumnSchema[];
-  parentSchema: string;
-  tableName: string;
-  columns?: ColumnInfo[];
-}
+const bodyOffset = headerBytes + 1;
+const TABLE_MAP = 0x13;
 
-const BLOB = 0xfc;
-const GEOMETRY = 0xff;
+const isTableMap = (buffer: Buffer, offset: number): boolean =>
+  buffer[offset] === 0 && buffer[offset + 5] === TABLE_MAP;
 
-/** The library would make objects of them, without the SRID. */
-const readGeometriesRaw = (columns: ColumnInfo[], schemas: readonly ColumnSchema[]): void => {
-  for (const [i, column] of columns.entries())
-    if (column.type === GEOMETRY && isGeometry(schemas[i]!.COLUMN_TYPE.toLowerCase())) {
-      column.type = BLOB;
-      column.charset = null;
-    }
-};
-
-const tableOf = (entry: TableEntry, event: BinlogEvent, { catalog }: BinlogOptions): BinlogTable => {
-  const { parentSchema: database, tableName: name } = entry;
+const tableOf = (
+  { columnSchemas, columns: infos, parentSchema: database, tableName: name }: TableEntry,
+  event: BinlogEvent,
+  { catalog }: BinlogOptions,
+): BinlogTable => {
   const known = catalog.get(`${database}.${name}`);
   const typesNow = new Map(known?.columns.map((column) => [column.COLUMN_NAME, column.COLUMN_TYPE]));
-  const columns = entry.columnSchemas.map(({ COLUMN_NAME, COLUMN_TYPE }) => ({
-    name: COLUMN_NAME,
-    // MariaDB's uuid and inet are binary columns to the binlog.
-    type: refined(COLUMN_TYPE, typesNow.get(COLUMN_NAME)),
-  }));
+  const columns = columnSchemas.map((logged, i): LoggedColumn => {
+    const { COLUMN_NAME } = logged;
+    const type = refined(logged.COLUMN_TYPE, typesNow.get(COLUMN_NAME));
+    const schema = { ...logged, COLUMN_TYPE: type };
+    return { name: COLUMN_NAME, type, info: rawGeometry(infos![i]!, schema), schema };
+  });
   const { primaryKey } = event as unknown as { primaryKey?: number[] };
   return { database, name, columns, keyColumns: primaryKey?.map((i) => columns[i]!.name) ?? known?.key ?? [] };
 };
 
+/** MariaDB's uuid and inet are binary columns to the binlog. */
 const refined = (logged: string, now: string | undefined): string =>
   now !== undefined && /^(uuid|inet[46])$/.test(now) && logged.startsWith('binary(') ? now : logged;
 
-const changesOf = (event: string, rows: readonly unknown[]): readonly RowChange[] => {
-  if (event === 'UpdateRows') return rows as readonly RowChange[];
-  return (rows as readonly BinlogRow[]).map((row) => (event === 'WriteRows' ? { after: row } : { before: row }));
-};
-
-const gtidOf = (event: BinlogEvent): string | undefined => (event as unknown as { gtid?: string }).gtid;
+/** The library would make objects of them, without the SRID. */
+const rawGeometry = (info: ColumnInfo, { COLUMN_TYPE }: ColumnSchema): ColumnInfo =>
+  info.type === code.GEOMETRY && isGeometry(COLUMN_TYPE.toLowerCase())
+    ? { ...info, type: code.BLOB, charset: null }
+    : info;
 
 /** The transactions of a MySQL GTID set (`uuid:1-5`) or up to a MariaDB GTID position (`0-1-1234`). */
 export interface Gtids {

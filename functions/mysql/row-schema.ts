@@ -1,6 +1,5 @@
 import { envelopeSchema } from '../../shared/connect/envelope.ts';
-import { rowError } from '../../shared/connect/errors.ts';
-import type { Field, StructSchema, Value } from '../../shared/connect/schema.ts';
+import type { Field, StructSchema } from '../../shared/connect/schema.ts';
 import type { MysqlCdcConfig } from './cdc-config.ts';
 import { type ColumnType, columnTypeOf } from './column-type.ts';
 
@@ -17,7 +16,6 @@ export interface RowSchema {
   readonly keyColumns: readonly SourceColumn[];
   readonly key: StructSchema | undefined;
   readonly envelope: StructSchema;
-  row(values: { readonly [column: string]: unknown }): { readonly [field: string]: Value };
 }
 
 export interface TableDefinition {
@@ -69,20 +67,5 @@ export const rowSchemaOf = (
     keyColumns,
     key: keyFields.length === 0 ? undefined : { type: 'struct', name: `${topic}.Key`, fields: keyFields },
     envelope: envelopeSchema(topic, fields, sourceSchema),
-    row(values) {
-      const row: Record<string, Value> = {};
-      for (const { name, type } of columns) {
-        const value = values[name];
-        try {
-          row[name] = value === null ? null : type.read(value);
-        } catch (error) {
-          throw rowError(`column ${name}: ${(error as Error).message}`, error);
-        }
-      }
-      return row;
-    },
   };
 };
-
-export const keyOf = ({ keyColumns }: RowSchema, row: { readonly [field: string]: Value }): Value =>
-  keyColumns.length === 0 ? null : Object.fromEntries(keyColumns.map(({ name }) => [name, row[name]!]));

@@ -1,17 +1,8 @@
-import {
-  type BytesColumn,
-  batchOfGroups,
-  type Column,
-  gatherBatch,
-  NULL,
-  type RecordGroup,
-  type StructColumn,
-  sliceBatch,
-} from '../../shared/connect/batch.ts';
+import { batchOfGroups, type Column, gatherBatch, type RecordGroup, sliceBatch } from '../../shared/connect/batch.ts';
 import { type Budget, movedBytes, type Poll, type RejectedSourceRecord } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import { fitting } from '../../shared/connect/fitting.ts';
-import type { Field, Schema, StructSchema } from '../../shared/connect/schema.ts';
+import type { Field, StructSchema } from '../../shared/connect/schema.ts';
 import {
   evenBounds,
   type Key,
@@ -23,6 +14,7 @@ import {
 import type { BinlogPlace } from './binlog.ts';
 import type { MysqlCdcOffset } from './cdc-offset.ts';
 import { type Connection, quote } from './client.ts';
+import { constant, nothing } from './envelope-columns.ts';
 import { createPacketRows, type PacketRows } from './packet-rows.ts';
 import type { RowSchema } from './row-schema.ts';
 import type { View } from './server.ts';
@@ -237,20 +229,3 @@ const groupOf = (rows: PacketRows, { database, name, schema }: SnapshotTable): R
 
 const withSchemas = (columns: readonly Column[], fields: readonly Field[]): readonly Column[] =>
   columns.map((column, i) => ({ ...column, schema: fields[i]!.schema as never }));
-
-/** The same text for every row. */
-const constant = (name: string, text: string, count: number): BytesColumn => {
-  const data = Buffer.from(text);
-  const ends = new Uint32Array(count).fill(data.length);
-  return { name, schema: { type: 'string' }, kind: 'bytes', data, starts: new Uint32Array(count), ends };
-};
-
-/** Null for every row. */
-const nothing = ({ name, schema }: Field, count: number): Column => {
-  const state = new Uint8Array(count).fill(NULL);
-  if (schema.type === 'struct') return { name, schema, state, kind: 'struct', columns: [] } satisfies StructColumn;
-  if (schema.type === 'int64') return { name, schema, state, kind: 'int64', values: new BigInt64Array(count) };
-  if (schema.type === 'int32') return { name, schema, state, kind: 'int32', values: new Int32Array(count) };
-  const none = new Uint32Array(count);
-  return { name, schema: schema as Schema, state, kind: 'bytes', data: new Uint8Array(), starts: none, ends: none };
-};

@@ -4,15 +4,13 @@ import {
   type OpenContext,
   type Partition,
   type Poll,
-  pollOf,
-  type SourceRecord,
-  sizeOf,
 } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import { type BinlogReader, openBinlog } from './binlog.ts';
 import type { MysqlCdcConfig } from './cdc-config.ts';
 import type { StreamOffset } from './cdc-offset.ts';
-import { changeRecords, type RecordMaker } from './change-records.ts';
+import { type ChangeBatch, createBatch } from './change-batch.ts';
+import { type Changes, createChanges } from './changes.ts';
 import type { HandOver } from './hand-over.ts';
 import type { Server } from './server.ts';
 
@@ -24,9 +22,7 @@ export interface Stream {
 
 interface Cursor {
   readonly reader: BinlogReader;
-  readonly maker: RecordMaker;
-  /** Records of the part that was read last, which no poll has taken yet. */
-  pending: readonly SourceRecord<StreamOffset>[];
+  readonly changes: Changes;
   /** After what was taken. */
   offset: StreamOffset;
 }
@@ -64,17 +60,20 @@ export const createStream = (
       catalog: await server.catalog(),
       signal,
     });
-    const maker = changeRecords(config, { partition, skip: offset.record, counted, handOver });
-    return { reader, maker, pending: [], offset };
+    const changes = createChanges(config, { skip: offset.record, counted, handOver, read: reader.values });
+    return { reader, changes, offset };
   };
 
-  /** Reads on until records are pending; false at the end of the log. */
-  const readOn = async (at: Cursor): Promise<boolean> => {
-    while (at.pending.length === 0) {
+  /** Takes records until the batch is full; false at the end of the log. */
+  const fill = async (at: Cursor, batch: ChangeBatch, signal: AbortSignal): Promise<boolean> => {
+    while (!batch.isFull && !signal.aborted) {
+      at.offset = at.changes.take(batch) ?? at.offset;
+      if (at.changes.hasMore) continue;
+      if (batch.isFull) break;
       const part = await at.reader.next();
       if (part === undefined) return false;
       if (part.kind === 'end') at.offset = { server: server.identity, ...part.place, record: 0 };
-      else at.pending = at.maker.records(part, at.offset);
+      else at.changes.give(part, at.offset);
     }
     return true;
   };
@@ -82,26 +81,13 @@ export const createStream = (
   return {
     async poll(from, budget) {
       if (cursor === undefined || !samePlace(cursor.offset, from)) cursor = await open(from);
-      const records: SourceRecord<StreamOffset>[] = [];
-      let caughtUp = false;
-      let bytes = 0;
-      while (records.length < budget.maxRecords && bytes < budget.maxBytes && !budget.signal.aborted) {
-        caughtUp = !(await readOn(cursor));
-        if (caughtUp) break;
-        let taken = 0;
-        while (taken < cursor.pending.length && records.length < budget.maxRecords && bytes < budget.maxBytes) {
-          const record = cursor.pending[taken++]!;
-          records.push(record);
-          bytes += sizeOf(record.key ?? null) + sizeOf(record.value);
-        }
-        cursor.pending = cursor.pending.slice(taken);
-        cursor.offset = records.at(-1)!.offset;
-      }
+      const batch = createBatch(budget, partition, cursor.reader.values);
+      const caughtUp = !(await fill(cursor, batch, budget.signal));
       const { offset } = cursor;
       if (caughtUp) close();
       // A place in another file is to be committed, even where nothing of it is a record.
       const moved = offset.file === from.file ? Math.max(offset.pos - from.pos, 0) : movedBytes;
-      return pollOf(records, { offsets: [{ partition, offset }], caughtUp, moved });
+      return { ...batch.finish(), offsets: [{ partition, offset }], caughtUp, moved };
     },
     close,
   };

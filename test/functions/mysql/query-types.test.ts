@@ -14,11 +14,7 @@ describe.each(['mariadb', 'mysql'] as const)('types of queries of %s', (flavour)
 
   test('a value is the same, whether it is read from the table or from a query, and so is its schema', async () => {
     const schema = await server.schema();
-    const own: typeof values = [
-      ['uuid', "'123E4567-E89B-12D3-A456-426655440000'", '123e4567-e89b-12d3-a456-426655440000'],
-    ];
-    // MariaDB's json is text.
-    const kept = flavour === 'mysql' ? values : [...values.filter(([type]) => type !== 'json'), ...own];
+    const kept = values.filter(([, , , only = flavour]) => only === flavour);
     const columns = kept.map(([type], i) => `c${i} ${type}${type.endsWith('NULL') ? '' : ' NULL'}`);
     await server.run(`CREATE TABLE t (id int PRIMARY KEY, ${columns.join(', ')}) CHARSET utf8mb4 ROW_FORMAT=DYNAMIC;
       INSERT INTO t VALUES (1, ${kept.map(([, literal]) => literal).join(', ')}); INSERT INTO t (id) VALUES (2)`);
