@@ -147,7 +147,17 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
             pushRows(event);
             return this.binlogData;
           }
-          if (isTableMap(buffer, offset)) tableMap = buffer.subarray(offset + bodyOffset, end - checksum());
+          if (isTableMap(buffer, offset)) {
+            tableMap = buffer.subarray(offset + bodyOffset, end - checksum());
+            // Each statement describes its tables anew, mostly as the last one did.
+            const tableId = tableMap.readUIntLE(0, 6);
+            if (inner.tableMap[tableId] !== undefined && tables.get(tableId)?.told.equals(tableMap) === true) {
+              // Inside a transaction the library keeps the place before it.
+              inner._positionFrozen = true;
+              isInTransaction = true;
+              return this.binlogData;
+            }
+          }
           return super.binlogData(packet, connection) && this.binlogData;
         } catch (error) {
           failure ??= toConnectError(error);
@@ -177,8 +187,6 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
         const { tableId } = event as unknown as { tableId: number };
         const entry = inner.tableMap[tableId];
         if (entry?.columns === undefined) return;
-        // Most say what the last one of the table said.
-        if (tables.get(tableId)?.told.equals(tableMap) === true) return;
         tables.set(tableId, { told: Buffer.from(tableMap), table: tableOf(entry, event, options) });
         return;
       }
@@ -272,6 +280,7 @@ interface Inner {
   connection: InnerConnection | null;
   ctrlConnection: InnerConnection | null;
   useChecksum: boolean;
+  _positionFrozen: boolean;
   BinlogClass: new (callback: EventCallback) => BinlogCommand;
   options: { filename: string; position: number };
   tableMap: Record<number, TableEntry>;

@@ -117,6 +117,19 @@ describe.each(['mariadb', 'mysql'] as const)('rows in the binlog of %s', (flavou
     ]);
   });
 
+  test('a row whose key is not in its image is refused', async () => {
+    const name = await database();
+    await run(`CREATE TABLE t (id int PRIMARY KEY DEFAULT 7, s text); SET SESSION binlog_row_image = MINIMAL;
+      INSERT INTO t (s) VALUES ('a'); SET SESSION binlog_row_image = FULL; UPDATE t SET s = 'b'`);
+    const polls = await readAll({ tables: [`${name}.t`] });
+    expect(polls.flatMap((poll) => poll.rejected).map(({ error }) => error.message)).toEqual([
+      'the binlog has not all columns of its key: SET GLOBAL binlog_row_image = FULL',
+    ]);
+    expect(polls.flatMap((poll) => poll.records).map(told)).toEqual([
+      [{ id: 7 }, 'u', { id: 7, s: 'a' }, { id: 7, s: 'b' }],
+    ]);
+  });
+
   test('tables that a transaction writes in turns keep their order, and each batch is a prefix of it', async () => {
     const name = await database();
     await run('CREATE TABLE t (id int PRIMARY KEY, s text); CREATE TABLE u (n bigint PRIMARY KEY, d decimal(10,2))');
