@@ -10,7 +10,7 @@ import type { Connection } from './client.ts';
 import { isGeometry } from './column-type.ts';
 import { classify, lostPosition } from './errors.ts';
 import { code, type LoggedColumn } from './row-image.ts';
-import { type RowsEvent, readRowsEvent } from './rows-event.ts';
+import { type RowsEvent, readRowsEvent, rowsTableOf } from './rows-event.ts';
 import type { ReadValues } from './value-column.ts';
 import {
   type BinlogCommand,
@@ -114,12 +114,9 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
     push({ kind: 'end', place: last }, 0);
   };
 
-  /** Its images are left as they are: the library would make a JavaScript value of each column. */
-  const pushRows = (event: RowsEvent) => {
-    const table = inner.tableMap[event.tableId] && tables.get(event.tableId)?.table;
-    // Of others the library has not read the table's columns.
-    if (table === undefined) return;
-    push({ kind: 'rows', ...event, table, gtid: zongji.lastGtid }, event.end - event.start);
+  const pushRows = (table: BinlogTable, event: RowsEvent) => {
+    const { start, end } = event;
+    if (start < end) push({ kind: 'rows', ...event, table, gtid: zongji.lastGtid }, end - start);
   };
 
   zongji.on('ready', () => {
@@ -142,9 +139,11 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
       override binlogData(packet: Packet, connection: unknown): Step {
         try {
           const { buffer, offset, end } = packet;
-          const event = readRowsEvent(buffer, offset, end, checksum());
-          if (event !== undefined) {
-            pushRows(event);
+          const rowsOf = rowsTableOf(buffer, offset);
+          if (rowsOf !== undefined) {
+            const table = inner.tableMap[rowsOf] && tables.get(rowsOf)?.table;
+            // Of others the library has passed over the table. Images are left as they are: it would make a value of each column.
+            if (table !== undefined) pushRows(table, readRowsEvent(buffer, offset, end - checksum()));
             return this.binlogData;
           }
           if (isTableMap(buffer, offset)) {
@@ -152,8 +151,6 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
             // Each statement describes its tables anew, mostly as the last one did.
             const tableId = tableMap.readUIntLE(0, 6);
             if (inner.tableMap[tableId] !== undefined && tables.get(tableId)?.told.equals(tableMap) === true) {
-              // Inside a transaction the library keeps the place before it.
-              inner._positionFrozen = true;
               isInTransaction = true;
               return this.binlogData;
             }
@@ -280,7 +277,6 @@ interface Inner {
   connection: InnerConnection | null;
   ctrlConnection: InnerConnection | null;
   useChecksum: boolean;
-  _positionFrozen: boolean;
   BinlogClass: new (callback: EventCallback) => BinlogCommand;
   options: { filename: string; position: number };
   tableMap: Record<number, TableEntry>;

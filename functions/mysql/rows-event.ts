@@ -10,7 +10,6 @@ export type RowsOp = 'c' | 'u' | 'd';
  */
 export interface RowsEvent {
   readonly op: RowsOp;
-  readonly tableId: number;
   readonly timestampMs: number;
   /** A bit for each column that the images have. */
   readonly present: Uint8Array;
@@ -48,35 +47,32 @@ const BODY = 20;
 /** A table's id and flags. */
 const postHeaderBytes = 8;
 
-/** A packet of the binlog as a rows event; undefined where it is something else. */
-export const readRowsEvent = (
-  buffer: Buffer,
-  packetStart: number,
-  packetEnd: number,
-  checksumBytes: number,
-): RowsEvent | undefined => {
-  const form = buffer[packetStart] === 0 ? forms[buffer[packetStart + TYPE]!] : undefined;
-  if (form === undefined) return undefined;
-  const { op, hasExtraData, isCompressed } = form;
-  const end = packetEnd - checksumBytes;
-  let at = packetStart + BODY + postHeaderBytes;
-  if (hasExtraData) at += buffer.readUInt16LE(at);
-  const [columns, bitmapsAt] = readLength(buffer, at);
-  at = bitmapsAt;
+const formOf = (buffer: Buffer, start: number): Form | undefined =>
+  buffer[start] === 0 ? forms[buffer[start + TYPE]!] : undefined;
+
+/** The id of the table whose rows a packet of the binlog has; undefined where it is something else. */
+export const rowsTableOf = (buffer: Buffer, start: number): number | undefined =>
+  formOf(buffer, start) && buffer.readUIntLE(start + BODY, 6);
+
+/** A packet that `rowsTableOf` knows. Its bytes are copied: they may be few in a large buffer that would have to stay for them. */
+export const readRowsEvent = (buffer: Buffer, start: number, end: number): RowsEvent => {
+  const { op, hasExtraData, isCompressed } = formOf(buffer, start)!;
+  const bodyAt = start + BODY + postHeaderBytes;
+  const body = Buffer.from(buffer.subarray(hasExtraData ? bodyAt + buffer.readUInt16LE(bodyAt) : bodyAt, end));
+  const [columns, bitmapsAt] = readLength(body, 0);
   const bitmap = (columns + 7) >> 3;
-  const present = buffer.subarray(at, at + bitmap);
-  at += bitmap;
-  const presentAfter = op === 'u' ? buffer.subarray(at, at + bitmap) : present;
-  if (op === 'u') at += bitmap;
-  const data = isCompressed ? inflated(buffer.subarray(at, end)) : buffer;
+  const present = body.subarray(bitmapsAt, bitmapsAt + bitmap);
+  const presentAfter = op === 'u' ? body.subarray(bitmapsAt + bitmap, bitmapsAt + 2 * bitmap) : present;
+  const imagesAt = bitmapsAt + (op === 'u' ? 2 : 1) * bitmap;
+  const data = isCompressed ? inflated(body.subarray(imagesAt)) : body;
   return {
     op,
-    tableId: buffer.readUIntLE(packetStart + BODY, 6),
-    timestampMs: buffer.readUInt32LE(packetStart + TIMESTAMP) * 1000,
+    timestampMs: buffer.readUInt32LE(start + TIMESTAMP) * 1000,
     present,
     presentAfter,
     data,
-    ...(isCompressed ? { start: 0, end: data.length } : { start: at, end }),
+    start: isCompressed ? 0 : imagesAt,
+    end: data.length,
   };
 };
 

@@ -52,6 +52,8 @@ export const startMysql = async (flavour: Flavour, more: readonly string[] = [])
     await writeFile(accounts, accountsSql());
     const data = [
       ...['--no-defaults', `--lc-messages-dir=${installed.share}`, `--datadir=${join(directory, 'data')}`],
+      // Its own: MariaDB removes all temporary tables that it finds there when it starts, those of other servers too.
+      `--tmpdir=${directory}`,
       ...(process.getuid?.() === 0 ? ['--user=root'] : []),
     ];
     const args = [
