@@ -26,6 +26,7 @@ import { startMysql } from '../test/kit/mysql-server.ts';
 import { writeLineitem } from './lineitem.ts';
 import { type Measured, measurePipeline } from './pipeline.ts';
 import { functionsCpu } from './processes.ts';
+import { median, spread } from './spread.ts';
 
 const rows = Number(process.argv[2] ?? 1_000_000);
 const runs = Number(process.argv[3] ?? 5);
@@ -41,10 +42,6 @@ const columns = `l_orderkey bigint, l_partkey int, l_suppkey int, l_linenumber i
   l_discount decimal(15,2), l_tax decimal(15,2), l_returnflag char(1), l_linestatus char(1), l_shipdate date, l_commitdate date,
   l_receiptdate date, l_shipinstruct varchar(25), l_shipmode varchar(10), l_comment varchar(100), l_updated datetime(6)`;
 const key = 'l_orderkey, l_linenumber';
-
-const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1]!;
-const spread = (values: readonly number[]): string =>
-  `${median(values).toFixed(1)} (${Math.min(...values).toFixed(1)}–${Math.max(...values).toFixed(1)})`;
 
 /** The rows as MySQL's own text. */
 const writeText = async (): Promise<string> => {

@@ -13,6 +13,7 @@ import { runPostgres } from '../infra/local/embedded-postgres.ts';
 import { writeLineitem } from './lineitem.ts';
 import { copyAndMerge, copyOut, plainCopy } from './peers.ts';
 import { type Measured, measurePipeline } from './pipeline.ts';
+import { median, spread } from './spread.ts';
 import { yardstickMs } from './yardstick.ts';
 
 const rows = Number(process.argv[2] ?? 1_000_000);
@@ -45,10 +46,6 @@ const work = await mkdtemp(join(tmpdir(), 'sluice-bench-'));
 await chmod(work, 0o755);
 const input = join(tmpdir(), `sluice-lineitem-${rows}.jsonl`);
 if (!existsSync(input)) await writeLineitem(input, rows);
-
-const median = (values: readonly number[]): number => values.toSorted((a, b) => a - b)[values.length >> 1]!;
-const spread = (values: readonly number[]): string =>
-  `${median(values).toFixed(1)} (${Math.min(...values).toFixed(1)}–${Math.max(...values).toFixed(1)})`;
 
 /** `peer`: the seconds of what it is measured beside, run right after it. */
 const report = async (

@@ -71,6 +71,12 @@ const file: SourcePlugin<typeof FileSourceConfig> = {
   access: ({ path }, place) => readObjectsAt(path, place),
 };
 
+/** Who logs in by its role needs the right to. */
+const accessToDatabase = (
+  { auth, user }: { readonly auth: string; readonly user?: string | undefined },
+  place: Place,
+): readonly Right[] => (auth === 'iam' ? loginToRds(user!, place) : []);
+
 const mysqlCdc: SourcePlugin<typeof MysqlCdcConfig> = {
   plugin: 'mysql-cdc',
   role: 'source',
@@ -80,7 +86,7 @@ const mysqlCdc: SourcePlugin<typeof MysqlCdcConfig> = {
   module: 'functions/mysql/cdc-source.ts',
   exportName: 'mysqlCdcSource',
   handler: 'functions/mysql/cdc.handler.ts',
-  access: ({ auth, user }, place) => (auth === 'iam' ? loginToRds(user!, place) : []),
+  access: accessToDatabase,
 };
 
 const postgresCdc: SourcePlugin<typeof PostgresCdcConfig> = {
@@ -92,7 +98,7 @@ const postgresCdc: SourcePlugin<typeof PostgresCdcConfig> = {
   module: 'functions/postgres/cdc-source.ts',
   exportName: 'postgresCdcSource',
   handler: 'functions/postgres/cdc.handler.ts',
-  access: ({ auth, user }, place) => (auth === 'iam' ? loginToRds(user!, place) : []),
+  access: accessToDatabase,
 };
 
 const mysqlQuery: SourcePlugin<typeof MysqlQueryConfig> = {
@@ -104,7 +110,7 @@ const mysqlQuery: SourcePlugin<typeof MysqlQueryConfig> = {
   module: 'functions/mysql/query-source.ts',
   exportName: 'mysqlQuerySource',
   handler: 'functions/mysql/query.handler.ts',
-  access: ({ auth, user }, place) => (auth === 'iam' ? loginToRds(user!, place) : []),
+  access: accessToDatabase,
 };
 
 const postgresQuery: SourcePlugin<typeof PostgresQueryConfig> = {
@@ -116,7 +122,7 @@ const postgresQuery: SourcePlugin<typeof PostgresQueryConfig> = {
   module: 'functions/postgres/query-source.ts',
   exportName: 'postgresQuerySource',
   handler: 'functions/postgres/query.handler.ts',
-  access: ({ auth, user }, place) => (auth === 'iam' ? loginToRds(user!, place) : []),
+  access: accessToDatabase,
 };
 
 const fileDirectory: SinkPlugin<typeof FileSinkConfig> = {
@@ -140,7 +146,7 @@ const postgres: SinkPlugin<typeof PostgresSinkConfig> = {
   exportName: 'postgresSink',
   order: orderOf,
   handler: 'functions/postgres/sink.handler.ts',
-  access: ({ auth, user }, place) => (auth === 'iam' ? loginToRds(user!, place) : []),
+  access: accessToDatabase,
 };
 
 const mysql: SinkPlugin<typeof MysqlSinkConfig> = {
@@ -152,7 +158,7 @@ const mysql: SinkPlugin<typeof MysqlSinkConfig> = {
   exportName: 'mysqlSink',
   order: orderOf,
   handler: 'functions/mysql/sink.handler.ts',
-  access: ({ auth, user }, place) => (auth === 'iam' ? loginToRds(user!, place) : []),
+  access: accessToDatabase,
 };
 
 /** By name. What `connector:` of a source in YAML may be. */

@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import { connectionKeys, databaseRules } from '../../shared/connect/database-config.ts';
-import { mysqlServer } from './config.ts';
+import { mysqlServer, zeroDates } from './config.ts';
 
 const tableName = /^[^.]+\.[^.]+$/;
 
@@ -40,10 +40,7 @@ export const MysqlCdcConfig = z
       .boolean()
       .default(true)
       .describe('a deleted row is followed by a record without value, at which a compacted topic forgets the key'),
-    zeroDates: z
-      .enum(['refuse', 'null'])
-      .default('refuse')
-      .describe('what becomes of a date like 0000-00-00. refuse: its record is rejected; null: it is null'),
+    zeroDates,
   })
   .refine(...databaseRules.server)
   .refine(...databaseRules.iamHasNoSecret)

@@ -12,3 +12,9 @@ export const MysqlSinkConfig = z
   .refine(...databaseRules.wholeRunsOrTransactions);
 
 export type MysqlSinkConfig = z.output<typeof MysqlSinkConfig>;
+
+/** Of the sources. */
+export const zeroDates = z
+  .enum(['refuse', 'null'])
+  .default('refuse')
+  .describe('what becomes of a date like 0000-00-00. refuse: its record is rejected; null: it is null');

@@ -9,9 +9,9 @@ import {
   type StructColumn,
 } from '../../shared/connect/batch.ts';
 import { freeBuffer } from '../../shared/connect/buffers.ts';
+import { constantColumn, nullColumn } from '../../shared/connect/constant-columns.ts';
 import { canonicalJson } from '../../shared/connect/json.ts';
 import type { Field, StructSchema, Value } from '../../shared/connect/schema.ts';
-import { constant, nothing } from './envelope-columns.ts';
 import { NULL_VALUE, type Slots, UNTOLD } from './row-image.ts';
 import type { TableLayout } from './table-layout.ts';
 import { type ReadValues, valueColumn } from './value-column.ts';
@@ -207,7 +207,7 @@ const groupOf = (
     rowColumn(before!, layout, data, content.before, count, read, () => {}),
     rowColumn(after!, layout, data, content.after, count, read, refuse),
     { name: 'source', schema: source!.schema as StructSchema, kind: 'struct', columns: sourceColumns(layout, content) },
-    nothing(transaction!, count),
+    nullColumn(transaction!, count),
     {
       name: 'op',
       schema: op!.schema,
@@ -256,7 +256,7 @@ const rowColumn = (
   read: ReadValues,
   refuse: (row: number, problem: string) => void,
 ): Column => {
-  if (rows.number === 0) return nothing(field, count);
+  if (rows.number === 0) return nullColumn(field, count);
   const schema = field.schema as StructSchema;
   const columns = columnsOf(schema, layout, data, rows, count, read, refuse);
   const column: StructColumn = { name: field.name, schema, kind: 'struct', columns };
@@ -322,13 +322,13 @@ const sourceColumns = ({ table, schema }: TableLayout, content: Content): readon
     const { name } = field;
     switch (name) {
       case 'connector':
-        return constant(name, 'mysql', count);
+        return constantColumn(name, field.schema, 'mysql', count);
       case 'name':
-        return constant(name, schema.topicPrefix, count);
+        return constantColumn(name, field.schema, schema.topicPrefix, count);
       case 'db':
-        return constant(name, table.database, count);
+        return constantColumn(name, field.schema, table.database, count);
       case 'table':
-        return constant(name, table.name, count);
+        return constantColumn(name, field.schema, table.name, count);
       case 'snapshot':
         return { name, schema: { type: 'boolean' }, kind: 'boolean', values: new Uint8Array(count) };
       case 'ts_ms':
@@ -340,7 +340,7 @@ const sourceColumns = ({ table, schema }: TableLayout, content: Content): readon
       case 'file':
         return texts(field, content, ({ file }) => file);
       default:
-        return nothing(field, count);
+        return nullColumn(field, count);
     }
   });
 };

@@ -1,5 +1,6 @@
 import { batchOfGroups, type Column, gatherBatch, type RecordGroup, sliceBatch } from '../../shared/connect/batch.ts';
 import { type Budget, movedBytes, type Poll, type RejectedSourceRecord } from '../../shared/connect/connector.ts';
+import { constantColumn, nullColumn } from '../../shared/connect/constant-columns.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import { fitting } from '../../shared/connect/fitting.ts';
 import type { Field, StructSchema } from '../../shared/connect/schema.ts';
@@ -14,7 +15,6 @@ import {
 import type { BinlogPlace } from './binlog.ts';
 import type { MysqlCdcOffset } from './cdc-offset.ts';
 import { type Connection, quote } from './client.ts';
-import { constant, nothing } from './envelope-columns.ts';
 import { createPacketRows, type PacketRows } from './packet-rows.ts';
 import type { RowSchema } from './row-schema.ts';
 import type { View } from './server.ts';
@@ -195,18 +195,19 @@ const groupOf = (rows: PacketRows, { database, name, schema }: SnapshotTable): R
   const { count } = rows;
   const [before, after, source, transaction, op, ts] = schema.envelope.fields as readonly Field[];
   const rowColumns = rows.columns();
+  const text = { type: 'string' } as const;
   const told: Record<string, Column> = {
-    connector: constant('connector', 'mysql', count),
-    name: constant('name', schema.topicPrefix, count),
-    db: constant('db', database, count),
-    table: constant('table', name, count),
+    connector: constantColumn('connector', text, 'mysql', count),
+    name: constantColumn('name', text, schema.topicPrefix, count),
+    db: constantColumn('db', text, database, count),
+    table: constantColumn('table', text, name, count),
     snapshot: { name: 'snapshot', schema: { type: 'boolean' }, kind: 'boolean', values: new Uint8Array(count).fill(1) },
   };
   const sourceColumns = (source!.schema as StructSchema).fields.map(
-    (field) => told[field.name] ?? nothing(field, count),
+    (field) => told[field.name] ?? nullColumn(field, count),
   );
   const columns: Column[] = [
-    nothing(before!, count),
+    nullColumn(before!, count),
     {
       name: 'after',
       schema: after!.schema as StructSchema,
@@ -214,9 +215,9 @@ const groupOf = (rows: PacketRows, { database, name, schema }: SnapshotTable): R
       columns: withSchemas(rowColumns, (after!.schema as StructSchema).fields),
     },
     { name: 'source', schema: source!.schema as StructSchema, kind: 'struct', columns: sourceColumns },
-    nothing(transaction!, count),
-    { ...constant('op', 'r', count), schema: op!.schema },
-    nothing(ts!, count),
+    nullColumn(transaction!, count),
+    constantColumn('op', op!.schema, 'r', count),
+    nullColumn(ts!, count),
   ];
   const keys = schema.keyColumns.map((column) => rowColumns[schema.columns.indexOf(column)]!);
   return {

@@ -9,9 +9,10 @@ import {
   VALUE,
 } from '../../shared/connect/batch.ts';
 import { freeBuffer } from '../../shared/connect/buffers.ts';
+import { constantColumn, nullColumn } from '../../shared/connect/constant-columns.ts';
 import type { Op } from '../../shared/connect/envelope.ts';
 import type { Schema, StructSchema } from '../../shared/connect/schema.ts';
-import { constant, filled, freeColumns, longColumn, nothing, structColumn } from './columns.ts';
+import { freeColumns, longColumn, structColumn } from './columns.ts';
 import { NULL_VALUE, type Slots, type Transaction, UNTOLD } from './pgoutput.ts';
 import type { RowField, TableLayout } from './table-layout.ts';
 import { valueColumn } from './value-column.ts';
@@ -156,10 +157,7 @@ const groupOf = (
     rowOf('before'),
     rowOf('after'),
     structColumn('source', at('source'), sourceColumns(layout, names, rows, places, timesMs)),
-    {
-      ...structColumn('transaction', at('transaction'), nothing(at('transaction'), count)),
-      state: filled(count, NULL),
-    },
+    nullColumn({ name: 'transaction', schema: at('transaction') }, count),
     opColumn(rows),
     longColumn('ts_ms', { type: 'int64', optional: true }, count, (row) => BigInt(timesMs[row]!)),
   ];
@@ -247,7 +245,7 @@ const sourceColumns = (
   timesMs: Float64Array,
 ): readonly Column[] => {
   const count = rows.length;
-  const text = (column: string, value: string) => constant(column, { type: 'string' }, value, count);
+  const text = (column: string, value: string) => constantColumn(column, { type: 'string' }, value, count);
   const optional: Schema = { type: 'int64', optional: true };
   return [
     text('version', version),

@@ -1,7 +1,8 @@
 import { type Column, gatherGroup, type RecordGroup, type StructColumn } from '../../shared/connect/batch.ts';
 import { freeBuffer } from '../../shared/connect/buffers.ts';
+import { constantColumn, nullColumn } from '../../shared/connect/constant-columns.ts';
 import type { StructSchema } from '../../shared/connect/schema.ts';
-import { constant, freeColumns, nullColumn, structColumn } from './columns.ts';
+import { freeColumns, structColumn } from './columns.ts';
 import { NULL_VALUE, type Slots } from './pgoutput.ts';
 import type { SourceNames } from './row-columns.ts';
 import type { SnapshotTable } from './snapshot-table.ts';
@@ -124,7 +125,7 @@ const groupOf = (
         structColumn('after', schema, columns),
         sourceColumn(layout.relation, source!.schema as StructSchema, names, count),
         nullColumn(transaction!, count),
-        constant('op', op!.schema, 'r', count),
+        constantColumn('op', op!.schema, 'r', count),
         nullColumn(ts!, count),
       ],
     },
@@ -151,7 +152,7 @@ const sourceColumn = (
   };
   const columns = type.fields.map((field) => {
     const text = told[field.name];
-    return text === undefined ? nullColumn(field, count) : constant(field.name, field.schema, text, count);
+    return text === undefined ? nullColumn(field, count) : constantColumn(field.name, field.schema, text, count);
   });
   return structColumn('source', type, columns);
 };
