@@ -1,5 +1,5 @@
 import { batchOfGroups, type RecordGroup } from './batch.ts';
-import type { RecordInput } from './build.ts';
+import { batchOf, type RecordInput } from './build.ts';
 import { isStruct, type Schema, type Struct, type StructSchema } from './schema.ts';
 
 /*
@@ -42,6 +42,14 @@ export const controlRecord = (topic: string, control: Control): RecordInput => (
   value: Object.fromEntries(Object.entries(control).filter(([, value]) => value !== undefined)) as Struct,
   valueSchema: controlSchema,
 });
+
+/** Whether a group tells of runs; else of transactions. */
+export const tellsRuns = (group: RecordGroup): boolean =>
+  isControl(group.value.schema) && controlsOf(group).some(({ event }) => event !== 'commit');
+
+/** The end of a transaction, for each topic that has changes of it. */
+export const commitGroups = (topics: Iterable<string>, transaction: string): readonly RecordGroup[] =>
+  batchOf(Array.from(topics, (topic) => controlRecord(topic, { event: 'commit', transaction }))).groups;
 
 /** What the records of a group of control records say. */
 export const controlsOf = (group: RecordGroup): readonly Control[] =>

@@ -1,5 +1,6 @@
 import { gatherGroup, type RecordBatch, type RecordGroup } from '../connect/batch.ts';
 import type { Rejected } from '../connect/connector.ts';
+import { isControl } from '../connect/control.ts';
 import { unwrapped } from '../connect/envelope.ts';
 import { rowError } from '../connect/errors.ts';
 import {
@@ -58,10 +59,18 @@ export type Judged = readonly {
 
 export const judgeBatch = ({ groups }: RecordBatch, config: RowsConfig, limits: Limits): Judged =>
   groups.map((given) => {
+    if (isControl(given.value.schema)) return { ...nothing, group: given };
     const group = unwrapped(given);
     const layout = layoutOf(group, config, limits);
     return { group, layout, verdict: judge(group, layout, config, limits), untold: untoldOf(given, group, layout) };
   });
+
+/** Of control records, which are no rows. */
+const nothing = {
+  layout: { mode: 'insert', columns: [], key: [], unnameable: [] },
+  verdict: { rows: new Uint32Array(0), refused: new Map<number, string>() },
+  untold: undefined,
+} as const;
 
 /** Finds what each record becomes; makes and changes tables on the way, so never inside a transaction. */
 export const planOf = async <T extends Target>(
