@@ -13,6 +13,7 @@ import {
   type SourceTask,
 } from '../../shared/connect/connector.ts';
 import { type Control, controlRecord } from '../../shared/connect/control.ts';
+import { tellsOf } from '../../shared/connect/database-config.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import { nextStep, type Range, runOf, type SnapshotScope, type Step, viewsOf } from '../../shared/sql/snapshot.ts';
 import { endingAsTransaction } from '../../shared/sql/transactions.ts';
@@ -34,6 +35,7 @@ export const mysqlCdcSource = defineSource({
   offset: MysqlCdcOffset,
   replay: 'exact',
   topics: topicsOf,
+  tells: tellsOf,
   /** All of them read rows, the first one changes. */
   tasks: (config, maxTasks) => Array.from({ length: config.snapshotMode === 'initial' ? maxTasks : 1 }, () => config),
   check: checkSource,

@@ -1,4 +1,4 @@
-import { batchOfGroups, freeGroup, type RecordGroup } from '../../shared/connect/batch.ts';
+import { batchBytes, batchOfGroups, freeGroup, type RecordGroup } from '../../shared/connect/batch.ts';
 import { freeBuffer } from '../../shared/connect/buffers.ts';
 import type { Budget, Partition, Poll, RejectedSourceRecord } from '../../shared/connect/connector.ts';
 import { commitGroups } from '../../shared/connect/control.ts';
@@ -93,8 +93,10 @@ export const createBatch = (
       bytes += size;
     },
     end(topics, transaction, offset) {
-      for (const group of commitGroups(topics, transaction)) groups.push({ layout: undefined, group, offset });
+      const ends = commitGroups(topics, transaction);
+      for (const group of ends) groups.push({ layout: undefined, group, offset });
       count += topics.size;
+      bytes += batchBytes(batchOfGroups(ends));
     },
     finish() {
       const finished = groups.map((group) =>

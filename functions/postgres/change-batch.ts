@@ -1,4 +1,4 @@
-import { batchOfGroups } from '../../shared/connect/batch.ts';
+import { batchBytes, batchOfGroups } from '../../shared/connect/batch.ts';
 import { freeBuffer } from '../../shared/connect/buffers.ts';
 import type { Budget, Poll, RejectedSourceRecord } from '../../shared/connect/connector.ts';
 import { commitGroups } from '../../shared/connect/control.ts';
@@ -57,9 +57,11 @@ export const createBatch = (
       if (isFull()) return false;
       settle();
       const place = { transaction: { ...transaction, lsn }, row: 0, record: 0 };
-      for (const group of commitGroups(topics, transactionId(transaction)))
+      const ends = commitGroups(topics, transactionId(transaction));
+      for (const group of ends)
         finished.push({ rows: { group, placeOf: () => place, bad: [], free: () => {} }, topic: group.topic });
       count += topics.size;
+      bytes += batchBytes(batchOfGroups(ends));
       return true;
     },
     leave(page) {

@@ -69,7 +69,23 @@ export interface WantedOrder {
   readonly of: 'a topic' | 'all records';
   /** The setting that asks for it. */
   readonly setting: string;
+  /** What its source must tell of: without it nothing would be written, or nothing whole. */
+  readonly waitsFor?: Told;
 }
+
+/** What a source may tell of by control records. */
+export type Told = 'runs' | 'transactions';
+
+/** What a source tells of with its config: true, or the setting that makes it. Left out: it never does. */
+export type Tells = { readonly [told in Told]?: true | string };
+
+/** Why a reader would wait for ever for what a source tells of; undefined where it is told. `source` is its name, for messages. */
+export const untoldProblem = ({ waitsFor, setting }: WantedOrder, source: string, tells: Tells): string | undefined => {
+  const told = waitsFor === undefined || tells[waitsFor];
+  if (told === true) return undefined;
+  const mend = told === undefined ? `it has no setting for it, so leave out ${setting}` : `set ${told} in its config`;
+  return `${setting} waits for the end of ${waitsFor}, and ${source} tells of none: ${mend}`;
+};
 
 /** Why topics of so many queues do not have it; undefined where they have. */
 export const orderProblem = (

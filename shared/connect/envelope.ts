@@ -54,9 +54,9 @@ export const envelopeSchema = (name: string, fields: readonly Field[], source: S
 /** The place of each change in its transaction. */
 export const transactionColumn = (ids: readonly string[], orders: ArrayLike<TransactionOrder>): StructColumn => {
   const [id, total, collection] = transactionSchema.fields as readonly Field[];
-  const longs = ({ name, schema }: Field, valueOf: (order: TransactionOrder) => number): Column => ({
+  const longs = ({ name, schema }: Field, placeOf: (order: TransactionOrder) => number): Column => ({
     ...{ name, schema, kind: 'int64' },
-    values: BigInt64Array.from(orders, (order) => BigInt(valueOf(order))),
+    values: BigInt64Array.from(orders, (order) => BigInt(placeOf(order))),
   });
   return {
     ...{ name: 'transaction', schema: transactionSchema, kind: 'struct' },

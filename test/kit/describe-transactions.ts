@@ -6,7 +6,7 @@ import type { Delivered } from './source-runner.ts';
 interface Fixture {
   run(sql: string): Promise<unknown>;
   /** Begins to capture tables `a` and `b`, without rows that were there, and answers what reads the changes since. */
-  capture(config: Struct): Promise<(limits?: { readonly maxRecords: number }) => Promise<readonly Delivered[]>>;
+  capture(config: Struct): Promise<(limits?: { readonly maxRecords?: number }) => Promise<readonly Delivered[]>>;
 }
 
 const columns = 'id int PRIMARY KEY, n int';
