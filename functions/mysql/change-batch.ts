@@ -4,6 +4,7 @@ import type { Budget, Partition, Poll, RejectedSourceRecord } from '../../shared
 import { commitGroups } from '../../shared/connect/control.ts';
 import type { TransactionOrder } from '../../shared/connect/envelope.ts';
 import { rowError } from '../../shared/connect/errors.ts';
+import { recordsPerEnd } from '../../shared/sql/transactions.ts';
 import type { StreamOffset } from './cdc-offset.ts';
 import { createGroup, type GroupBuilder, type Row, type RowOrigin } from './row-columns.ts';
 import type { TableLayout } from './table-layout.ts';
@@ -54,12 +55,19 @@ export const createBatch = (
   { maxRecords, maxBytes }: Pick<Budget, 'maxRecords' | 'maxBytes'>,
   partition: Partition,
   read: ReadValues,
+  isOneTopic: boolean,
 ): ChangeBatch => {
   const groups: (GroupBuilder<Origin> | CommitGroup)[] = [];
   let data = Buffer.allocUnsafeSlow(firstBytes);
   let length = 0;
   let count = 0;
   let bytes = 0;
+  /** The end of a transaction that nothing stands behind. */
+  let ended:
+    | { readonly topics: ReadonlySet<string>; readonly transaction: string; readonly offset: StreamOffset }
+    | undefined;
+  /** Records up to the last end that is told. */
+  let told = 0;
 
   const makeRoom = (more: number) => {
     if (length + more <= data.length) return;
@@ -67,6 +75,17 @@ export const createBatch = (
     data.copy(larger, 0, 0, length);
     freeBuffer(data);
     data = larger;
+  };
+
+  const tellEnd = () => {
+    if (ended === undefined) return;
+    const { topics, transaction, offset } = ended;
+    ended = undefined;
+    const ends = commitGroups(topics, transaction);
+    for (const group of ends) groups.push({ layout: undefined, group, offset });
+    count += topics.size;
+    told = count;
+    bytes += batchBytes(batchOfGroups(ends));
   };
 
   return {
@@ -83,6 +102,7 @@ export const createBatch = (
       return at;
     },
     take(layout, row, base, origin, record, size, order) {
+      ended = undefined;
       let group = groups.at(-1);
       if (group?.layout !== layout) {
         group = createGroup(layout, read);
@@ -93,12 +113,12 @@ export const createBatch = (
       bytes += size;
     },
     end(topics, transaction, offset) {
-      const ends = commitGroups(topics, transaction);
-      for (const group of ends) groups.push({ layout: undefined, group, offset });
-      count += topics.size;
-      bytes += batchBytes(batchOfGroups(ends));
+      ended = { topics, transaction, offset };
+      // One that a full batch had no room for is the first of the next.
+      if (!isOneTopic || count === 0 || count - told >= recordsPerEnd) tellEnd();
     },
     finish() {
+      tellEnd();
       const finished = groups.map((group) =>
         group.layout === undefined
           ? finishedCommit(group)

@@ -85,7 +85,7 @@ export const createStream = (
   return {
     async poll(from, budget) {
       if (cursor === undefined || !samePlace(cursor.offset, from)) cursor = await open(from);
-      const batch = createBatch(budget, partition, cursor.reader.values);
+      const batch = createBatch(budget, partition, cursor.reader.values, config.topic !== undefined);
       const caughtUp = !(await fill(cursor, batch, budget.signal));
       const { offset } = cursor;
       if (caughtUp) close();

@@ -153,13 +153,13 @@ describe.each(Object.keys(sources) as (keyof typeof sources)[])('a bank in %s', 
     try {
       drained(await place.sluice(['run', 'p.yaml', '--chaos', String(random.seed)], env));
       drained(await place.sluice(['run', 'p.yaml'], env));
-    } finally {
       isWriting = false;
       await Promise.all(writers);
+      drained(await place.sluice(['run', 'p.yaml'], env));
+    } finally {
+      [isWriting, isReading] = [false, false];
+      await Promise.all([...writers, ...readers]);
     }
-    drained(await place.sluice(['run', 'p.yaml'], env));
-    isReading = false;
-    await Promise.all(readers);
     expect(Object.fromEntries([...seen].map(([name, totals]) => [name, [...totals]]))).toEqual(
       Object.fromEntries(ways.map(({ sink, way }) => [`${sink} ${way}`, [total]])),
     );
