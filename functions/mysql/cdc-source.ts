@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type { RecordInput } from '../../shared/connect/build.ts';
 import {
   type Budget,
@@ -60,8 +59,6 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
   const opened = new Map<string, SnapshotTable>();
   let view: View | undefined;
   let stream: Stream | undefined;
-  /** How far the last poll has read. */
-  let reached: StreamOffset | undefined;
 
   const begin = async (): Promise<Poll<MysqlCdcOffset>> => {
     const offset = await (config.snapshotMode === 'never' ? server.start() : server.visible());
@@ -106,9 +103,7 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
       partition: streamPartition,
       handOver: createHandOver((table) => viewsOf(scope, table, offsets)),
     });
-    const poll = await stream.poll(from, budget);
-    reached = poll.offsets[0]?.offset ?? from;
-    return poll;
+    return stream.poll(from, budget);
   };
 
   return {
@@ -147,11 +142,7 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
       if (taskId > 0) return false;
       return !samePlace(from, await server.end());
     },
-    async wait(waitMs, signal) {
-      const untilMs = performance.now() + waitMs;
-      while (performance.now() < untilMs && samePlace(reached, await server.end()))
-        await delay(lookMs, undefined, { signal });
-    },
+    wait: async (waitMs, signal) => stream?.wait(waitMs, signal),
     async close() {
       stream?.close();
       view?.connection.destroy();
@@ -160,10 +151,7 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
   };
 };
 
-/** Between two looks at the end of the log, of a run that waits for it to grow. */
-const lookMs = 10;
-
-const samePlace = (a: BinlogPlace | undefined, b: BinlogPlace): boolean => a?.file === b.file && a.pos === b.pos;
+const samePlace = (a: BinlogPlace, b: BinlogPlace): boolean => a.file === b.file && a.pos === b.pos;
 
 /** An offset that is to be committed at once, with a record or with none. */
 const committing = (position: Position<MysqlCdcOffset>, record?: RecordInput): Poll<MysqlCdcOffset> =>

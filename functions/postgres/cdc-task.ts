@@ -110,6 +110,7 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
       if (kind !== 'done') return true;
       return isFirst && stream.more(streamOffset(offsets));
     },
+    wait: (waitMs, signal) => stream.wait(waitMs, signal),
     async close() {
       try {
         await stream.close();
