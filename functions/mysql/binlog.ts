@@ -92,6 +92,7 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
   let ended = false;
   let failure: unknown;
   let isInTransaction = false;
+  let hasRows = false;
   let last = options.place;
   let waiting: (() => void) | undefined;
 
@@ -116,6 +117,7 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
   /** Between two transactions. Told once. */
   const pushEnd = (pos = inner.options.position) => {
     isInTransaction = false;
+    hasRows = false;
     const file = inner.options.filename;
     if (last.file === file && last.pos === pos) return;
     const { gtidSet = '' } = zongji;
@@ -162,6 +164,7 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
             const tableId = tableMap.readUIntLE(0, 6);
             if (inner.tableMap[tableId] !== undefined && tables.get(tableId)?.told.equals(tableMap) === true) {
               isInTransaction = true;
+              hasRows = true;
               return this.binlogData;
             }
           }
@@ -191,6 +194,7 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
         return;
       case 'TableMap': {
         isInTransaction = true;
+        hasRows = true;
         const { tableId } = event as unknown as { tableId: number };
         const entry = inner.tableMap[tableId];
         if (entry?.columns === undefined) return;
@@ -202,7 +206,8 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
         return;
       case 'Query': {
         const { query } = event as unknown as { query: string };
-        if (!/^(BEGIN|SAVEPOINT|XA (START|END))\b/i.test(query)) pushEnd();
+        // Between the rows of a transaction may be statements that end nothing, such as MariaDB's DROP TEMPORARY TABLE.
+        if (hasRows ? endsRows.test(query) : !beginsRows.test(query)) pushEnd();
         return;
       }
       case 'Rotate':
@@ -316,6 +321,9 @@ interface InnerConnection {
   removeAllListeners(event: string): void;
   on(event: string, listener: () => void): void;
 }
+
+const beginsRows = /^(BEGIN|SAVEPOINT|XA (START|END))\b/i;
+const endsRows = /^(COMMIT|ROLLBACK(?! +(WORK +)?TO\b)|XA (COMMIT|ROLLBACK))\b/i;
 
 const bodyOffset = headerBytes + 1;
 const TABLE_MAP = 0x13;

@@ -12,8 +12,10 @@ import {
   type SourceTask,
 } from '../../shared/connect/connector.ts';
 import { type Control, controlRecord } from '../../shared/connect/control.ts';
+import { tellsOf } from '../../shared/connect/database-config.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import { nextStep, type Range, runOf, type SnapshotScope, type Step, viewsOf } from '../../shared/sql/snapshot.ts';
+import { endingAsTransaction } from '../../shared/sql/transactions.ts';
 import type { BinlogPlace } from './binlog.ts';
 import { checkSource } from './cdc-check.ts';
 import { MysqlCdcConfig, topicOf, topicsOf } from './cdc-config.ts';
@@ -32,6 +34,7 @@ export const mysqlCdcSource = defineSource({
   offset: MysqlCdcOffset,
   replay: 'exact',
   topics: topicsOf,
+  tells: tellsOf,
   /** All of them read rows, the first one changes. */
   tasks: (config, maxTasks) => Array.from({ length: config.snapshotMode === 'initial' ? maxTasks : 1 }, () => config),
   check: checkSource,
@@ -68,8 +71,11 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
   const told = (table: string, control: Control): RecordInput | undefined =>
     config.runs ? controlRecord(topicOf(config, table), control) : undefined;
 
-  const stepAfter = (offsets: Offsets<MysqlCdcOffset>): Step<BinlogPlace> =>
-    config.snapshotMode === 'initial' ? nextStep(scope, offsets) : { kind: 'done' };
+  const stepAfter = (offsets: Offsets<MysqlCdcOffset>, { record }: StreamOffset): Step<BinlogPlace> => {
+    // Rows of a table that is new are ended as a transaction: not inside of one.
+    const isInside = config.transactions && record > 0;
+    return config.snapshotMode === 'initial' && !isInside ? nextStep(scope, offsets) : { kind: 'done' };
+  };
 
   const openTable = async (table: string): Promise<SnapshotTable> => {
     const known = opened.get(table);
@@ -92,7 +98,8 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
     if (range.server !== server.identity)
       throw lostPosition(`the rows of ${range.table} are of server ${range.server}, and this is ${server.identity}`);
     view ??= await server.openView();
-    return pollRange(await openTable(range.table), view, range, budget);
+    const poll = await pollRange(await openTable(range.table), view, range, budget);
+    return config.transactions ? endingAsTransaction(poll) : poll;
   };
 
   const readChanges = async (offsets: Offsets<MysqlCdcOffset>, from: StreamOffset, budget: Budget) => {
@@ -110,7 +117,7 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
     async poll(offsets, budget) {
       const from = offsets.get(streamPartition) as StreamOffset | undefined;
       if (from === undefined) return taskId === 0 ? begin() : waiting;
-      const step = stepAfter(offsets);
+      const step = stepAfter(offsets, from);
       switch (step.kind) {
         case 'plan': {
           const { partition, plan } = step;
@@ -136,7 +143,7 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
     async more(offsets) {
       const from = offsets.get(streamPartition) as StreamOffset | undefined;
       if (from === undefined) return taskId === 0 || 'waits';
-      const { kind } = stepAfter(offsets);
+      const { kind } = stepAfter(offsets, from);
       if (kind === 'wait') return 'waits';
       if (kind !== 'done' || from.record > 0) return true;
       if (taskId > 0) return false;

@@ -78,8 +78,12 @@ export const createStream = (
       if (batch.isFull) break;
       const part = await at.reader.next();
       if (part === undefined) return false;
-      if (part.kind === 'end') at.offset = { server: server.identity, ...part.place, record: 0 };
-      else at.changes.give(part, at.offset);
+      if (part.kind === 'end') {
+        at.offset = { server: server.identity, ...part.place, record: 0 };
+        // Room for it there is: a full batch does not get here.
+        const ended = at.changes.end();
+        if (ended !== undefined) batch.end(ended.topics, ended.transaction, at.offset);
+      } else at.changes.give(part, at.offset);
     }
     return true;
   };

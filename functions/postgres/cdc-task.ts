@@ -1,6 +1,7 @@
 import { type Offsets, type OpenContext, pollOf, type SourceTask } from '../../shared/connect/connector.ts';
 import { tableFilter } from '../../shared/connect/table-names.ts';
 import { nextStep, type SnapshotScope, type Step, viewsOf } from '../../shared/sql/snapshot.ts';
+import { endingAsTransaction } from '../../shared/sql/transactions.ts';
 import type { PostgresCdcConfig } from './cdc-config.ts';
 import type { PostgresCdcOffset, StreamOffset, View } from './cdc-offset.ts';
 import { createLayouts, createSession } from './cdc-session.ts';
@@ -43,16 +44,19 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
     runs: config.runs,
   });
 
+  const streamOffset = (offsets: Offsets<PostgresCdcOffset>) => offsets.get(partition) as StreamOffset | undefined;
+
   const stepAt = async (offsets: Offsets<PostgresCdcOffset>, signal: AbortSignal): Promise<Step<View>> => {
     latest = offsets;
     if (!hasSnapshot) return { kind: 'done' };
     tables ??= await tablesOf(config, (isIncluded) =>
       session.use(signal, (connection) => publishedTables(connection, names.publication, isIncluded)),
     );
-    return nextStep<View>(scope(), offsets);
+    // Rows of a table that is new are ended as a transaction: not inside of one.
+    const { row, record } = streamOffset(offsets) ?? {};
+    const isInside = config.transactions && (row ?? record) !== undefined;
+    return isInside ? { kind: 'done' } : nextStep<View>(scope(), offsets);
   };
-
-  const streamOffset = (offsets: Offsets<PostgresCdcOffset>) => offsets.get(partition) as StreamOffset | undefined;
 
   /** What of the changes from a place on may be in rows already. */
   const seenIn = async (connection: Connection, { timeline }: SlotState, from: bigint): Promise<SeenIn | undefined> => {
@@ -89,7 +93,8 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
         case 'read': {
           const { range } = step;
           const views = viewsOf<View>(scope(), range.table, offsets);
-          const poll = await snapshot.read({ range, views, stream: isFirst ? stored : undefined }, budget);
+          const read = await snapshot.read({ range, views, stream: isFirst ? stored : undefined }, budget);
+          const poll = config.transactions ? endingAsTransaction(read) : read;
           // The first task waits for the last range of the others.
           return isFirst || poll.moved === undefined ? poll : { ...poll, wakes: true };
         }

@@ -122,6 +122,7 @@ export const createStream = (context: OpenContext<PostgresCdcConfig>, options: S
       from,
       skipped: new Set(config.skippedOperations),
       tombstones: config.tombstonesOnDelete,
+      transactions: config.transactions,
       ...(seenIn === undefined ? {} : { seenIn }),
       ...layouts,
     });

@@ -1,5 +1,6 @@
 import { Duration, RemovalPolicy } from 'aws-cdk-lib/core';
 import { Construct } from 'constructs';
+import { untoldProblem } from '../../shared/connect/control.ts';
 import { namePattern } from '../../shared/connect/name.ts';
 import { ConnectorSpec, deliveryProblem, TopicSpec } from '../../shared/connect/spec.ts';
 import { type BundleEntry, connectorEntry, directEntry, processorEntry } from '../bundle-entries.ts';
@@ -58,6 +59,8 @@ export class Pipeline extends Construct {
     const { data, problems } = this.checkConfig(connector, 'config');
     const to = data === undefined ? [] : this.topicSpecs(connector.topics(data));
     const part = { kind: 'source', plugin: connector.plugin, config: connector.config, to } as const;
+    const names = to.map((topic) => topic.name);
+    this.platform._use.graph.addSource(names, `${this.node.path}/${name}`, connector.told);
     return this.add(
       name,
       part,
@@ -106,6 +109,7 @@ export class Pipeline extends Construct {
   addDirect(name: string, props: DirectProps): DirectNode {
     const { source, sink, delivery, trigger } = props;
     const refused = delivery && deliveryProblem(delivery, source.replay, sink.delivery);
+    const untold = sink.wantedOrder && untoldProblem(sink.wantedOrder, `source ${source.plugin}`, source.told);
     const part = {
       kind: 'direct',
       plugin: source.plugin,
@@ -125,6 +129,7 @@ export class Pipeline extends Construct {
         ...this.checkConfig(sink, 'sink').problems,
         ...upstreamProblems(trigger),
         ...(refused ? [{ path: ['delivery'], message: refused }] : []),
+        ...(untold ? [{ path: ['sink'], message: untold }] : []),
       ],
     );
   }
