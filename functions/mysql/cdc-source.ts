@@ -97,7 +97,11 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
   const read = async (range: Range<BinlogPlace>, budget: Budget) => {
     if (range.server !== server.identity)
       throw lostPosition(`the rows of ${range.table} are of server ${range.server}, and this is ${server.identity}`);
-    view ??= await server.openView();
+    if (view === undefined) {
+      view = await server.openView();
+      // Their columns are looked up behind the view: of a column that came before it, its changes are passed over as seen by the rows.
+      opened.clear();
+    }
     const poll = await pollRange(await openTable(range.table), view, range, budget);
     return config.transactions ? endingAsTransaction(poll) : poll;
   };

@@ -7,8 +7,8 @@ import type { PostgresCdcOffset, StreamOffset, View } from './cdc-offset.ts';
 import { createLayouts, createSession } from './cdc-session.ts';
 import type { Connection } from './client.ts';
 import { createHandOver, passedAt, type ReadTable, requireOneHistory, type SeenIn } from './hand-over.ts';
-import { publishedTables } from './publication.ts';
-import { type SlotState, slotNames } from './slot.ts';
+import { makeUpstream, publishedTables } from './publication.ts';
+import { readSlot, type SlotState, slotNames } from './slot.ts';
 import { committing, createSnapshot } from './snapshot.ts';
 import { firstKeyColumns } from './snapshot-table.ts';
 import { createStream } from './stream.ts';
@@ -58,6 +58,11 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
     return isInside ? { kind: 'done' } : nextStep<View>(scope(), offsets);
   };
 
+  /** What `created` makes is missing where the server, or its function, was gone at the moment of the deployment. */
+  const requireSlot = async (connection: Connection): Promise<void> => {
+    if ((await readSlot(connection, names.slot)).slot === undefined) await makeUpstream(connection, context);
+  };
+
   /** What of the changes from a place on may be in rows already. */
   const seenIn = async (connection: Connection, { timeline }: SlotState, from: bigint): Promise<SeenIn | undefined> => {
     const read = new Map<string, ReadTable>();
@@ -79,6 +84,7 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
     async poll(offsets, budget) {
       const stored = streamOffset(offsets);
       if (isFirst && hasSnapshot && stored === undefined) {
+        if (isNew(offsets)) await session.use(budget.signal, requireSlot);
         return committing({ partition, offset: await stream.begin(budget.signal) });
       }
       const step = await stepAt(offsets, budget.signal);
@@ -127,6 +133,9 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
     },
   };
 };
+
+/** Nothing was read yet: rows that are read behind a slot have all changes before it. */
+const isNew = (offsets: Offsets<PostgresCdcOffset>): boolean => offsets.all()[Symbol.iterator]().next().done === true;
 
 /** The tables to read, in one order for all tasks: of a pattern those that are published, because no others' changes come. */
 const tablesOf = async (
