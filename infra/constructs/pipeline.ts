@@ -27,7 +27,9 @@ import { Trigger } from './trigger.ts';
 
 /** The kind of a connector and what only its kind has. */
 type Part = Pick<ConnectorSpec, 'kind'> &
-  Partial<Pick<ConnectorSpec, 'plugin' | 'sinkPlugin' | 'config' | 'sinkConfig' | 'from' | 'to' | 'delivery'>>;
+  Partial<
+    Pick<ConnectorSpec, 'plugin' | 'sinkPlugin' | 'config' | 'sinkConfig' | 'from' | 'to' | 'delivery' | 'hold' | 'lag'>
+  >;
 
 /**
  * Sources, processors and sinks, joined by topics. What can't run is refused when it is added, with every problem at once; what only
@@ -57,7 +59,13 @@ export class Pipeline extends Construct {
     const { connector, trigger } = props;
     const { data, problems } = this.checkConfig(connector, 'config');
     const to = data === undefined ? [] : this.topicSpecs(connector.topics(data));
-    const part = { kind: 'source', plugin: connector.plugin, config: connector.config, to } as const;
+    const part = {
+      kind: 'source',
+      plugin: connector.plugin,
+      config: connector.config,
+      to,
+      ...upstreamOf(connector),
+    } as const;
     return this.add(
       name,
       part,
@@ -110,6 +118,7 @@ export class Pipeline extends Construct {
       kind: 'direct',
       plugin: source.plugin,
       config: source.config,
+      ...upstreamOf(source),
       sinkPlugin: sink.plugin,
       sinkConfig: sink.config,
       delivery,
@@ -261,6 +270,12 @@ const pathProblems = ({ paths = [], config }: Source | Sink, at: string): readon
           },
         ];
   });
+
+/** What the coordinator must know of a source's upstream. */
+const upstreamOf = ({ hold, lag }: Source): Pick<ConnectorSpec, 'hold' | 'lag'> => ({
+  ...(hold === undefined ? {} : { hold }),
+  ...(lag === undefined ? {} : { lag }),
+});
 
 const upstreamProblems = ({ _parts: { ofLog } }: Trigger): readonly Problem[] =>
   ofLog
