@@ -1,4 +1,5 @@
 import { defineSource, type OpenContext } from '../../shared/connect/connector.ts';
+import { tellsOf } from '../../shared/connect/database-config.ts';
 import { checkCdc } from './cdc-check.ts';
 import { PostgresCdcConfig, topicsOf } from './cdc-config.ts';
 import { PostgresCdcOffset } from './cdc-offset.ts';
@@ -15,6 +16,7 @@ export const postgresCdcSource = defineSource({
   offset: PostgresCdcOffset,
   replay: 'exact',
   topics: topicsOf,
+  tells: tellsOf,
   // Ranges of tables are read by all; changes are one after the other.
   tasks: (config, maxTasks) => Array.from({ length: config.snapshotMode === 'initial' ? maxTasks : 1 }, () => config),
   check: checkCdc,

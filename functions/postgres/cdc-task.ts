@@ -1,13 +1,14 @@
 import { type Offsets, type OpenContext, pollOf, type SourceTask } from '../../shared/connect/connector.ts';
 import { tableFilter } from '../../shared/connect/table-names.ts';
 import { nextStep, type SnapshotScope, type Step, viewsOf } from '../../shared/sql/snapshot.ts';
+import { endingAsTransaction } from '../../shared/sql/transactions.ts';
 import type { PostgresCdcConfig } from './cdc-config.ts';
 import type { PostgresCdcOffset, StreamOffset, View } from './cdc-offset.ts';
 import { createLayouts, createSession } from './cdc-session.ts';
 import type { Connection } from './client.ts';
 import { createHandOver, passedAt, type ReadTable, requireOneHistory, type SeenIn } from './hand-over.ts';
-import { publishedTables } from './publication.ts';
-import { type SlotState, slotNames } from './slot.ts';
+import { makeUpstream, publishedTables } from './publication.ts';
+import { readSlot, type SlotState, slotNames } from './slot.ts';
 import { committing, createSnapshot } from './snapshot.ts';
 import { firstKeyColumns } from './snapshot-table.ts';
 import { createStream } from './stream.ts';
@@ -43,16 +44,24 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
     runs: config.runs,
   });
 
+  const streamOffset = (offsets: Offsets<PostgresCdcOffset>) => offsets.get(partition) as StreamOffset | undefined;
+
   const stepAt = async (offsets: Offsets<PostgresCdcOffset>, signal: AbortSignal): Promise<Step<View>> => {
     latest = offsets;
     if (!hasSnapshot) return { kind: 'done' };
     tables ??= await tablesOf(config, (isIncluded) =>
       session.use(signal, (connection) => publishedTables(connection, names.publication, isIncluded)),
     );
-    return nextStep<View>(scope(), offsets);
+    // Rows of a table that is new are ended as a transaction: not inside of one.
+    const { row, record } = streamOffset(offsets) ?? {};
+    const isInside = config.transactions && (row ?? record) !== undefined;
+    return isInside ? { kind: 'done' } : nextStep<View>(scope(), offsets);
   };
 
-  const streamOffset = (offsets: Offsets<PostgresCdcOffset>) => offsets.get(partition) as StreamOffset | undefined;
+  /** What `created` makes is missing where the server, or its function, was gone at the moment of the deployment. */
+  const requireSlot = async (connection: Connection): Promise<void> => {
+    if ((await readSlot(connection, names.slot)).slot === undefined) await makeUpstream(connection, context);
+  };
 
   /** What of the changes from a place on may be in rows already. */
   const seenIn = async (connection: Connection, { timeline }: SlotState, from: bigint): Promise<SeenIn | undefined> => {
@@ -75,6 +84,7 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
     async poll(offsets, budget) {
       const stored = streamOffset(offsets);
       if (isFirst && hasSnapshot && stored === undefined) {
+        if (isNew(offsets)) await session.use(budget.signal, requireSlot);
         return committing({ partition, offset: await stream.begin(budget.signal) });
       }
       const step = await stepAt(offsets, budget.signal);
@@ -89,7 +99,8 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
         case 'read': {
           const { range } = step;
           const views = viewsOf<View>(scope(), range.table, offsets);
-          const poll = await snapshot.read({ range, views, stream: isFirst ? stored : undefined }, budget);
+          const read = await snapshot.read({ range, views, stream: isFirst ? stored : undefined }, budget);
+          const poll = config.transactions ? endingAsTransaction(read) : read;
           // The first task waits for the last range of the others.
           return isFirst || poll.moved === undefined ? poll : { ...poll, wakes: true };
         }
@@ -110,6 +121,7 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
       if (kind !== 'done') return true;
       return isFirst && stream.more(streamOffset(offsets));
     },
+    wait: (waitMs, signal) => stream.wait(waitMs, signal),
     async close() {
       try {
         await stream.close();
@@ -121,6 +133,9 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
     },
   };
 };
+
+/** Nothing was read yet: rows that are read behind a slot have all changes before it. */
+const isNew = (offsets: Offsets<PostgresCdcOffset>): boolean => offsets.all()[Symbol.iterator]().next().done === true;
 
 /** The tables to read, in one order for all tasks: of a pattern those that are published, because no others' changes come. */
 const tablesOf = async (

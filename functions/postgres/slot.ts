@@ -48,6 +48,12 @@ export interface SlotState {
   };
 }
 
+/** What the server has written durably. */
+export const flushedTo = async (connection: Connection): Promise<bigint> => {
+  const [row] = await connection.query<{ end: string }>('SELECT pg_current_wal_flush_lsn()::text AS "end"');
+  return parseLsn(row!.end);
+};
+
 const stateQuery = `SELECT c.system_identifier::text AS system, current_database() AS database,
   ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int AS timeline,
   current_setting('server_version') AS version, pg_current_wal_flush_lsn()::text AS "end",

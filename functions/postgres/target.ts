@@ -1,10 +1,11 @@
 import type { RecordGroup } from '../../shared/connect/batch.ts';
-import type { Layout } from '../../shared/sql/layout.ts';
+import { checksOf, type Layout } from '../../shared/sql/layout.ts';
 import type { Target, Targets } from '../../shared/sql/plan.ts';
 import { rememberTargets } from '../../shared/sql/targets.ts';
 import { type Connection, quote } from './client.ts';
 import type { PostgresSinkConfig } from './config.ts';
 import { makeStaging, prepareTable, sqlName, type Table, tableOf } from './table.ts';
+import { columnCheck } from './types.ts';
 
 /** A table that is ready for records of one layout, and the statements that write them. */
 export interface PostgresTarget extends Target {
@@ -33,8 +34,12 @@ export const createTargets = (connection: Connection, config: PostgresSinkConfig
     return staging;
   };
 
-  const tableFor = async ({ topic }: RecordGroup, { columns, key }: Layout, staging?: string): Promise<Table> => {
-    const name = tableOf(topic, config);
+  const tableFor = async (
+    { topic }: RecordGroup,
+    { columns, key, table: template = config.table }: Layout,
+    staging?: string,
+  ): Promise<Table> => {
+    const name = tableOf(topic, { ...config, table: template });
     const sql = sqlName(name);
     const table = await prepareTable(connection, config, name, columns, key, tables.get(sql));
     tables.set(sql, table);
@@ -49,11 +54,13 @@ export const createTargets = (connection: Connection, config: PostgresSinkConfig
     const table = await tableFor(group, layout, staged);
     const columns = layout.columns.filter(({ name }) => table.columns.has(name) && !layout.untold?.includes(name));
     const names = columns.map((column) => quote(column.name));
+    const checks = checksOf(columns, (column) => columnCheck(table.columns.get(column.name)!, column.schema));
     const direct = `COPY ${table.sql} (${names.join(', ')}) FROM STDIN`;
-    if (layout.mode === 'insert') return { table, columns, staged: false, statements: () => [direct], direct };
+    if (layout.mode === 'insert') return { table, columns, checks, staged: false, statements: () => [direct], direct };
     return {
       table,
       columns,
+      checks,
       staged: true,
       statements: mergeStatements(table, await stagingOf(table), names, layout),
       direct: layout.untold === undefined ? direct : undefined,

@@ -1,5 +1,6 @@
 import { Duration, RemovalPolicy } from 'aws-cdk-lib/core';
 import { Construct } from 'constructs';
+import { untoldProblem } from '../../shared/connect/control.ts';
 import { namePattern } from '../../shared/connect/name.ts';
 import { ConnectorSpec, deliveryProblem, TopicSpec } from '../../shared/connect/spec.ts';
 import { type BundleEntry, connectorEntry, directEntry, processorEntry } from '../bundle-entries.ts';
@@ -59,6 +60,8 @@ export class Pipeline extends Construct {
     const { connector, trigger } = props;
     const { data, problems } = this.checkConfig(connector, 'config');
     const to = data === undefined ? [] : this.topicSpecs(connector.topics(data));
+    const names = to.map((topic) => topic.name);
+    this.platform._use.graph.addSource(names, `${this.node.path}/${name}`, connector.told);
     const part = {
       kind: 'source',
       plugin: connector.plugin,
@@ -114,6 +117,7 @@ export class Pipeline extends Construct {
   addDirect(name: string, props: DirectProps): DirectNode {
     const { source, sink, delivery, trigger } = props;
     const refused = delivery && deliveryProblem(delivery, source.replay, sink.delivery);
+    const untold = sink.wantedOrder && untoldProblem(sink.wantedOrder, `source ${source.plugin}`, source.told);
     const part = {
       kind: 'direct',
       plugin: source.plugin,
@@ -134,6 +138,7 @@ export class Pipeline extends Construct {
         ...this.checkConfig(sink, 'sink').problems,
         ...upstreamProblems(trigger),
         ...(refused ? [{ path: ['delivery'], message: refused }] : []),
+        ...(untold ? [{ path: ['sink'], message: untold }] : []),
       ],
     );
   }

@@ -1,7 +1,7 @@
 import type * as z from 'zod';
 import type { RecordBatch } from './batch.ts';
 import { batchOf, type RecordInput } from './build.ts';
-import type { WantedOrder } from './control.ts';
+import type { Tells, WantedOrder } from './control.ts';
 import { type ConnectError, toConnectError } from './errors.ts';
 import { isPlainObject } from './fit.ts';
 import { canonicalJson } from './json.ts';
@@ -255,6 +255,8 @@ export interface SourceConnector<Schema extends z.ZodType = z.ZodType, Offset = 
   readonly replay: Replay;
   /** The topics it writes to, known from its config. */
   topics(config: z.output<Schema>): readonly string[];
+  /** What it tells of by control records with this config. A sink that waits for something else of it is refused. */
+  tells?(config: z.output<Schema>): Tells;
   /** One config per task, at most `maxTasks`. Absent: one task. Must be deterministic. */
   tasks?(config: z.output<Schema>, maxTasks: number): readonly z.output<Schema>[];
   open(context: OpenContext<z.output<Schema>>): Promise<SourceTask<Offset>>;
