@@ -22,6 +22,7 @@ import { MysqlCdcConfig, topicOf, topicsOf } from './cdc-config.ts';
 import { MysqlCdcOffset, type StreamOffset } from './cdc-offset.ts';
 import { lostPosition } from './errors.ts';
 import { createHandOver } from './hand-over.ts';
+import { measureLag } from './lag.ts';
 import { rowSchemaOf } from './row-schema.ts';
 import { openServer, type Server, type View } from './server.ts';
 import { pollRange, type SnapshotTable } from './snapshot.ts';
@@ -37,7 +38,9 @@ export const mysqlCdcSource = defineSource({
   tells: tellsOf,
   /** All of them read rows, the first one changes. */
   tasks: (config, maxTasks) => Array.from({ length: config.snapshotMode === 'initial' ? maxTasks : 1 }, () => config),
+  hold: false,
   check: checkSource,
+  lag: measureLag,
   open: async (context) => createTask(context, await openServer(context)),
 });
 
