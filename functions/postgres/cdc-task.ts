@@ -1,5 +1,6 @@
 import { type Offsets, type OpenContext, pollOf, type SourceTask } from '../../shared/connect/connector.ts';
 import { tableFilter } from '../../shared/connect/table-names.ts';
+import { nextRepair, repairedIn, repairsOf } from '../../shared/sql/repair.ts';
 import { nextStep, type SnapshotScope, type Step, viewsOf } from '../../shared/sql/snapshot.ts';
 import type { PostgresCdcConfig } from './cdc-config.ts';
 import type { PostgresCdcOffset, StreamOffset, View } from './cdc-offset.ts';
@@ -7,6 +8,7 @@ import { createLayouts, createSession } from './cdc-session.ts';
 import type { Connection } from './client.ts';
 import { createHandOver, passedAt, type ReadTable, requireOneHistory, type SeenIn } from './hand-over.ts';
 import { publishedTables } from './publication.ts';
+import { pollRepair } from './repair.ts';
 import { type SlotState, slotNames } from './slot.ts';
 import { committing, createSnapshot } from './snapshot.ts';
 import { firstKeyColumns } from './snapshot-table.ts';
@@ -26,12 +28,8 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
   const session = createSession(config, connector);
   // Rows are read through another connection than changes: a COPY of one does not stand in the way of the other.
   const rowSession = createSession(config, `${connector} snapshot`);
-  const snapshot = createSnapshot(config, {
-    names,
-    session: rowSession,
-    layouts: createLayouts(config, rowSession),
-    incarnation: context.incarnation,
-  });
+  const rows = { names, session: rowSession, layouts: createLayouts(config, rowSession) };
+  const snapshot = createSnapshot(config, { ...rows, incarnation: context.incarnation });
   let latest: Offsets<PostgresCdcOffset> = { get: () => undefined, all: () => [] };
   let tables: readonly string[] | undefined;
 
@@ -52,20 +50,27 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
     return nextStep<View>(scope(), offsets);
   };
 
+  const isIncluded = tableFilter(config);
+  const repairNext = (offsets: Offsets<PostgresCdcOffset>) => nextRepair<View>(partition, offsets, isIncluded);
+
   const streamOffset = (offsets: Offsets<PostgresCdcOffset>) => offsets.get(partition) as StreamOffset | undefined;
 
   /** What of the changes from a place on may be in rows already. */
   const seenIn = async (connection: Connection, { timeline }: SlotState, from: bigint): Promise<SeenIn | undefined> => {
     const read = new Map<string, ReadTable>();
-    for (const table of tables ?? []) {
-      const views = viewsOf<View>(scope(), table, latest);
-      if (passedAt(views) <= from) continue;
-      requireOneHistory(table, views, timeline);
-      read.set(table, { views, firstOfKey: undefined });
+    const repairs = repairsOf<View>(partition, latest);
+    for (const table of new Set([...(tables ?? []), ...repairs.keys()])) {
+      const views = tables === undefined ? [] : viewsOf<View>(scope(), table, latest);
+      const again = (repairs.get(table)?.views ?? []).map(({ view }) => ({ after: null, view }));
+      const repairedTo = passedAt(again);
+      if (passedAt(views) <= from && repairedTo <= from) continue;
+      requireOneHistory(table, [...views, ...again], timeline);
+      const repaired = repairedIn<View>(partition, table, latest);
+      read.set(table, { views, firstOfKey: undefined, repaired, repairedTo });
     }
     if (read.size === 0) return undefined;
     const columns = await firstKeyColumns(connection, [...read.keys()]);
-    for (const [table, { views }] of read) read.set(table, { views, firstOfKey: columns.get(table) });
+    for (const [table, known] of read) read.set(table, { ...known, firstOfKey: columns.get(table) });
     return createHandOver(read);
   };
 
@@ -95,7 +100,12 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
         }
         default:
           await snapshot.end();
-          if (step.kind === 'done' && isFirst) return stream.poll(stored, budget);
+          if (step.kind === 'done' && isFirst) {
+            const order = repairNext(offsets);
+            if (order === undefined) return stream.poll(stored, budget);
+            stream.forget();
+            return pollRepair(rows, config.topicPrefix, order, stored, budget);
+          }
           return pollOf<PostgresCdcOffset>([], { caughtUp: true, waits: true });
       }
     },
@@ -108,7 +118,7 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
       const { kind } = await stepAt(offsets, context.signal);
       if (kind === 'wait') return 'waits';
       if (kind !== 'done') return true;
-      return isFirst && stream.more(streamOffset(offsets));
+      return isFirst && (repairNext(offsets) !== undefined || stream.more(streamOffset(offsets)));
     },
     async close() {
       try {

@@ -44,6 +44,7 @@ export const fromSystem = (connector: SourceConnector): End<SourceTask<unknown>>
       return share === undefined ? undefined : openChecked(connector, { ...context, config: share });
     }),
   lifecycle: lifecycleOf(connector, (row) => row.config),
+  verify: verificationOf(connector, (row) => row.config),
 });
 
 /** A sink connector. In a direct connector its config stands beside the source's. */
@@ -58,6 +59,7 @@ export const toSystem = (connector: SinkConnector): End<SinkTask> => {
         return connector.open({ ...context, config });
       }),
     lifecycle: lifecycleOf(connector, configOf),
+    verify: verificationOf(connector, configOf),
   };
 };
 
@@ -95,6 +97,16 @@ const lifecycleOf = (
     }),
   };
 };
+
+const verificationOf =
+  (
+    connector: SourceConnector | SinkConnector,
+    configOf: (row: ConnectorRow) => unknown,
+  ): NonNullable<End<never>['verify']> =>
+  (row, context) =>
+    withFreshSecrets(async () =>
+      connector.verify?.({ ...context, config: await readConfig(connector.config, configOf(row), row.name) }),
+    );
 
 /** Every problem at once, by the path of its key; values are not shown, because some are secrets. */
 const readConfig = async (schema: z.ZodType, config: unknown, name: string): Promise<unknown> => {
