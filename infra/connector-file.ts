@@ -35,10 +35,12 @@ const shapes = {
  * @throws CONFIG_INVALID
  */
 export const sourceFile = (path: string): SourcePlugin => {
-  const { type, config, replay, topics, tells } = loadConnector(path, 'source') as SourceConnector;
+  const { type, config, replay, topics, tells, hold, lag } = loadConnector(path, 'source') as SourceConnector;
   return {
     ...{ plugin: type, role: 'source', schema: config, replay, topics, module: path, exportName: 'default' },
     ...(tells === undefined ? {} : { tells }),
+    ...(hold === undefined ? {} : { hold }),
+    ...(lag === undefined ? {} : { lag: true }),
   };
 };
 

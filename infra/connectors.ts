@@ -35,6 +35,9 @@ interface Plugin<Schema extends z.ZodType> {
 export interface SourcePlugin<Schema extends z.ZodType = z.ZodType> extends Plugin<Schema> {
   readonly role: 'source';
   readonly replay: Replay;
+  readonly hold?: false;
+  /** It can tell how far it is behind. */
+  readonly lag?: true;
   topics(config: z.output<Schema>): readonly string[];
   tells?(config: z.output<Schema>): Tells;
 }
@@ -85,6 +88,8 @@ const mysqlCdc: SourcePlugin<typeof MysqlCdcConfig> = {
   role: 'source',
   schema: MysqlCdcConfig,
   replay: 'exact',
+  hold: false,
+  lag: true,
   topics: topicsOf,
   tells: tellsOf,
   module: 'functions/mysql/cdc-source.ts',
@@ -98,6 +103,8 @@ const postgresCdc: SourcePlugin<typeof PostgresCdcConfig> = {
   role: 'source',
   schema: PostgresCdcConfig,
   replay: 'exact',
+  hold: false,
+  lag: true,
   topics: postgresTopicsOf,
   tells: tellsOf,
   module: 'functions/postgres/cdc-source.ts',

@@ -29,7 +29,9 @@ export const MysqlCdcConfig = z
       .min(1)
       .max(4_294_967_295)
       .optional()
-      .describe('the id that this connector has among the server’s replicas. Default: made from its name'),
+      .describe(
+        'the id that this connector has among the server’s replicas. Default: a random one each time, above 2147483647',
+      ),
     snapshotMode: z
       .enum(['initial', 'no_data', 'never'])
       .default('initial')

@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type { RecordInput } from '../../shared/connect/build.ts';
 import {
   type Budget,
@@ -15,6 +14,7 @@ import {
 import { type Control, controlRecord } from '../../shared/connect/control.ts';
 import { tellsOf } from '../../shared/connect/database-config.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
+import { nextRepair, type Repair, repairedIn } from '../../shared/sql/repair.ts';
 import { nextStep, type Range, runOf, type SnapshotScope, type Step, viewsOf } from '../../shared/sql/snapshot.ts';
 import { endingAsTransaction } from '../../shared/sql/transactions.ts';
 import type { BinlogPlace } from './binlog.ts';
@@ -23,10 +23,13 @@ import { MysqlCdcConfig, topicOf, topicsOf } from './cdc-config.ts';
 import { MysqlCdcOffset, type StreamOffset } from './cdc-offset.ts';
 import { lostPosition } from './errors.ts';
 import { createHandOver } from './hand-over.ts';
+import { measureLag } from './lag.ts';
+import { pollRepair } from './repair.ts';
 import { rowSchemaOf } from './row-schema.ts';
 import { openServer, type Server, type View } from './server.ts';
 import { pollRange, type SnapshotTable } from './snapshot.ts';
 import { createStream, type Stream } from './stream.ts';
+import { verifySource } from './verify.ts';
 
 /** The rows of tables, and then their changes from the binlog on. */
 export const mysqlCdcSource = defineSource({
@@ -38,7 +41,10 @@ export const mysqlCdcSource = defineSource({
   tells: tellsOf,
   /** All of them read rows, the first one changes. */
   tasks: (config, maxTasks) => Array.from({ length: config.snapshotMode === 'initial' ? maxTasks : 1 }, () => config),
+  hold: false,
   check: checkSource,
+  lag: measureLag,
+  verify: verifySource,
   open: async (context) => createTask(context, await openServer(context)),
 });
 
@@ -63,8 +69,6 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
   const opened = new Map<string, SnapshotTable>();
   let view: View | undefined;
   let stream: Stream | undefined;
-  /** How far the last poll has read. */
-  let reached: StreamOffset | undefined;
 
   const begin = async (): Promise<Poll<MysqlCdcOffset>> => {
     const offset = await (config.snapshotMode === 'never' ? server.start() : server.visible());
@@ -100,9 +104,29 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
   const read = async (range: Range<BinlogPlace>, budget: Budget) => {
     if (range.server !== server.identity)
       throw lostPosition(`the rows of ${range.table} are of server ${range.server}, and this is ${server.identity}`);
-    view ??= await server.openView();
+    if (view === undefined) {
+      view = await server.openView();
+      // Their columns are looked up behind the view: of a column that came before it, its changes are passed over as seen by the rows.
+      opened.clear();
+    }
     const poll = await pollRange(await openTable(range.table), view, range, budget);
     return config.transactions ? endingAsTransaction(poll) : poll;
+  };
+
+  const repairNext = (offsets: Offsets<MysqlCdcOffset>): Repair<BinlogPlace> | undefined =>
+    taskId === 0 ? nextRepair(streamPartition, offsets, (table) => config.tables.includes(table)) : undefined;
+
+  /** Rows that are sent again; what the changes behind them have of these rows is another question then. */
+  const repair = async (order: Repair<BinlogPlace>, from: StreamOffset, budget: Budget) => {
+    stream?.close();
+    stream = undefined;
+    const repairView = await server.openViewBehind(from);
+    try {
+      const poll = await pollRepair(await openTable(order.table), repairView, order, budget);
+      return config.transactions ? endingAsTransaction(poll) : poll;
+    } finally {
+      repairView.connection.destroy();
+    }
   };
 
   const readChanges = async (offsets: Offsets<MysqlCdcOffset>, from: StreamOffset, budget: Budget) => {
@@ -111,11 +135,12 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
     stream ??= createStream(context, {
       server,
       partition: streamPartition,
-      handOver: createHandOver((table) => viewsOf(scope, table, offsets)),
+      handOver: createHandOver(
+        (table) => viewsOf(scope, table, offsets),
+        (table) => repairedIn(streamPartition, table, offsets),
+      ),
     });
-    const poll = await stream.poll(from, budget);
-    reached = poll.offsets[0]?.offset ?? from;
-    return poll;
+    return stream.poll(from, budget);
   };
 
   return {
@@ -141,8 +166,13 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
           return read(step.range, budget);
         case 'wait':
           return waiting;
-        case 'done':
-          return taskId === 0 ? readChanges(offsets, from, budget) : waiting;
+        case 'done': {
+          if (taskId > 0) return waiting;
+          const order = repairNext(offsets);
+          // Of a transaction that is half sent it is not known whether the view has it.
+          const isBetween = order !== undefined && from.record === 0;
+          return isBetween ? repair(order, from, budget) : readChanges(offsets, from, budget);
+        }
       }
     },
     async more(offsets) {
@@ -150,15 +180,11 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
       if (from === undefined) return taskId === 0 || 'waits';
       const { kind } = stepAfter(offsets, from);
       if (kind === 'wait') return 'waits';
-      if (kind !== 'done' || from.record > 0) return true;
+      if (kind !== 'done' || from.record > 0 || repairNext(offsets) !== undefined) return true;
       if (taskId > 0) return false;
       return !samePlace(from, await server.end());
     },
-    async wait(waitMs, signal) {
-      const untilMs = performance.now() + waitMs;
-      while (performance.now() < untilMs && samePlace(reached, await server.end()))
-        await delay(lookMs, undefined, { signal });
-    },
+    wait: async (waitMs, signal) => stream?.wait(waitMs, signal),
     async close() {
       stream?.close();
       view?.connection.destroy();
@@ -167,10 +193,7 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
   };
 };
 
-/** Between two looks at the end of the log, of a run that waits for it to grow. */
-const lookMs = 10;
-
-const samePlace = (a: BinlogPlace | undefined, b: BinlogPlace): boolean => a?.file === b.file && a.pos === b.pos;
+const samePlace = (a: BinlogPlace, b: BinlogPlace): boolean => a.file === b.file && a.pos === b.pos;
 
 /** An offset that is to be committed at once, with a record or with none. */
 const committing = (position: Position<MysqlCdcOffset>, record?: RecordInput): Poll<MysqlCdcOffset> =>

@@ -366,8 +366,9 @@ const rawOf = (layout: TableLayout, data: Buffer, rows: Rows, row: number, read:
   const fields = rows.columns.flatMap((index, i): readonly (readonly [string, Value])[] => {
     const start = slots[row * rows.stride + 2 * i]!;
     if (start === UNTOLD) return [];
-    const { name, logged, width } = layout.columns[index]!;
+    const { name, logged, width, reading } = layout.columns[index]!;
     if (start === NULL_VALUE) return [[name, null]];
+    if (reading.form === 'some') return [[name, data.toString('latin1', start, slots[row * rows.stride + 2 * i + 1])]];
     const image = data.subarray(start + Math.min(width, 0), slots[row * rows.stride + 2 * i + 1]);
     return [[name, (read(logged, [image])[0] ?? '') as Value]];
   });

@@ -28,7 +28,9 @@ import { Trigger } from './trigger.ts';
 
 /** The kind of a connector and what only its kind has. */
 type Part = Pick<ConnectorSpec, 'kind'> &
-  Partial<Pick<ConnectorSpec, 'plugin' | 'sinkPlugin' | 'config' | 'sinkConfig' | 'from' | 'to' | 'delivery'>>;
+  Partial<
+    Pick<ConnectorSpec, 'plugin' | 'sinkPlugin' | 'config' | 'sinkConfig' | 'from' | 'to' | 'delivery' | 'hold' | 'lag'>
+  >;
 
 /**
  * Sources, processors and sinks, joined by topics. What can't run is refused when it is added, with every problem at once; what only
@@ -58,9 +60,15 @@ export class Pipeline extends Construct {
     const { connector, trigger } = props;
     const { data, problems } = this.checkConfig(connector, 'config');
     const to = data === undefined ? [] : this.topicSpecs(connector.topics(data));
-    const part = { kind: 'source', plugin: connector.plugin, config: connector.config, to } as const;
     const names = to.map((topic) => topic.name);
     this.platform._use.graph.addSource(names, `${this.node.path}/${name}`, connector.told);
+    const part = {
+      kind: 'source',
+      plugin: connector.plugin,
+      config: connector.config,
+      to,
+      ...upstreamOf(connector),
+    } as const;
     return this.add(
       name,
       part,
@@ -114,6 +122,7 @@ export class Pipeline extends Construct {
       kind: 'direct',
       plugin: source.plugin,
       config: source.config,
+      ...upstreamOf(source),
       sinkPlugin: sink.plugin,
       sinkConfig: sink.config,
       delivery,
@@ -266,6 +275,12 @@ const pathProblems = ({ paths = [], config }: Source | Sink, at: string): readon
           },
         ];
   });
+
+/** What the coordinator must know of a source's upstream. */
+const upstreamOf = ({ hold, lag }: Source): Pick<ConnectorSpec, 'hold' | 'lag'> => ({
+  ...(hold === undefined ? {} : { hold }),
+  ...(lag === undefined ? {} : { lag }),
+});
 
 const upstreamProblems = ({ _parts: { ofLog } }: Trigger): readonly Problem[] =>
   ofLog

@@ -23,6 +23,18 @@ export interface Limits {
 /** Why the value of a row cannot be written as it is; undefined where it can. The row must hold a value. */
 export type Check = (column: Column, row: number) => string | undefined;
 
+/** The columns that have a check, with it. */
+export const checksOf = (
+  columns: readonly LaidColumn[],
+  of: (column: LaidColumn) => Check | undefined,
+): ReadonlyMap<LaidColumn, Check> =>
+  new Map(
+    columns.flatMap((column) => {
+      const check = of(column);
+      return check === undefined ? [] : [[column, check] as const];
+    }),
+  );
+
 /** A column that records need. */
 export interface WantedColumn {
   readonly name: string;

@@ -12,6 +12,7 @@ import {
   recordsOf,
   type SourceFixture,
   textOf,
+  withEnds,
 } from './source-runner.ts';
 import { until } from './until.ts';
 
@@ -44,6 +45,9 @@ export const describeSource = <Schema extends z.ZodType, Offset>(
 /** Every cut is tried up to so many records; of more, so many spread evenly. */
 const maxCuts = 200;
 
+/** More waits than any source needs for what is there already. */
+const maxWaits = 50;
+
 const samePosition = (a: Delivered, b: Delivered | undefined): boolean =>
   b !== undefined &&
   partitionKey(a.partition) === partitionKey(b.partition) &&
@@ -51,7 +55,7 @@ const samePosition = (a: Delivered, b: Delivered | undefined): boolean =>
 
 /** How many of the last records share one offset: they are never separated, so a batch may have that many in place of one. */
 const lastRun = (poll: Poll<unknown>): number => {
-  const records = recordsOf(poll);
+  const records = withEnds(poll);
   return records.length - records.findLastIndex((record) => !samePosition(record, records.at(-1))) - 1;
 };
 
@@ -224,6 +228,31 @@ export const sourceRules: readonly SourceRule[] = [
           expect(
             await task.more({ get: (p) => offsets.get(partitionKey(p))?.offset, all: () => offsets.values() }),
           ).toBe(true);
+      });
+    },
+  },
+  {
+    title: 'is woken by what comes while it waits',
+    async run(fixture) {
+      const { withTask, readAll } = createRunner(fixture);
+      return withTask(async (task) => {
+        if (fixture.more === undefined || task.wait === undefined) return 'n/a';
+        let { offsets } = await readAll(task);
+        const end = new AbortController();
+        // Long: it has to be woken.
+        let waited = task.wait(3_600_000, end.signal);
+        const added = await fixture.more();
+        const came: Delivered[] = [];
+        for (let waits = 0; came.length < added.length && waits < maxWaits; waits++) {
+          await waited;
+          const reading = await readAll(task, offsets);
+          came.push(...reading.records);
+          offsets = reading.offsets;
+          waited = task.wait(100, end.signal);
+        }
+        end.abort();
+        await waited.catch(() => {});
+        return expectRecords(came, added);
       });
     },
   },

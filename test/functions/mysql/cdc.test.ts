@@ -1,7 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import type { Struct } from '../../../shared/connect/schema.ts';
 import { describeSource } from '../../kit/describe-source.ts';
-import { createRunner, type Delivered, type OffsetMap, type SourceFixture } from '../../kit/source-runner.ts';
+import {
+  createRunner,
+  type Delivered,
+  type OffsetMap,
+  offsetsOf,
+  type SourceFixture,
+} from '../../kit/source-runner.ts';
 import { until } from '../../kit/until.ts';
 import { useMysql } from './cdc-fixture.ts';
 
@@ -71,6 +77,34 @@ describe.each(['mariadb', 'mysql'] as const)('changes of %s', (flavour) => {
       });
     const { records } = await of.withTask((task) => of.readAll(task, offsets));
     expect(records).toEqual([]);
+  });
+
+  test('a run that waits passes what the log says of itself, and a reader that is cut is an error to retry', async () => {
+    const name = await database();
+    await run('CREATE TABLE t (id int PRIMARY KEY)');
+    const of = createRunner({ ...fixture({ tables: [`${name}.t`], snapshotMode: 'never' }), expected: [] });
+    const signal = new AbortController().signal;
+    await of.withTask(async (task) => {
+      const { offsets } = await of.readAll(task);
+      await task.wait!(10, signal);
+      await run('FLUSH BINARY LOGS');
+      await until(async () => {
+        await task.wait!(10, signal);
+        of.advance(offsets, (await of.pollOnce(task, offsets)).offsets);
+        return (await task.more!(offsetsOf(offsets))) === false;
+      });
+      await task.wait!(10, signal);
+      const [readers] = (await run(
+        "SELECT ID AS id FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'",
+      )) as unknown as [readonly { id: number }[]];
+      for (const { id } of readers) await run(`KILL ${id}`);
+      const failed = until(async () => {
+        await task.wait!(10, signal);
+        await of.pollOnce(task, offsets);
+        return false;
+      });
+      await expect(failed).rejects.toMatchObject({ code: 'UNAVAILABLE', retriable: true });
+    });
   });
 
   const hasCheckpoint = async () => {
