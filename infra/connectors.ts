@@ -12,7 +12,7 @@ import { PostgresQueryConfig } from '../functions/postgres/query-config.ts';
 import type { Delivery, Replay } from '../shared/connect/connector.ts';
 import type { Tells, WantedOrder } from '../shared/connect/control.ts';
 import { orderOf, tellsOf } from '../shared/connect/database-config.ts';
-import { queryTopics } from '../shared/connect/query-config.ts';
+import { queryTells, queryTopics } from '../shared/connect/query-config.ts';
 import { loginToRds, type Place, type Right, readObjectsAt, writeObjectsAt } from './connector-access.ts';
 import { sinkFile, sourceFile } from './connector-file.ts';
 
@@ -119,6 +119,7 @@ const mysqlQuery: SourcePlugin<typeof MysqlQueryConfig> = {
   schema: MysqlQueryConfig,
   replay: 'shifting',
   topics: queryTopics,
+  tells: queryTells,
   module: 'functions/mysql/query-source.ts',
   exportName: 'mysqlQuerySource',
   handler: 'functions/mysql/query.handler.ts',
@@ -131,6 +132,7 @@ const postgresQuery: SourcePlugin<typeof PostgresQueryConfig> = {
   schema: PostgresQueryConfig,
   replay: 'shifting',
   topics: queryTopics,
+  tells: queryTells,
   module: 'functions/postgres/query-source.ts',
   exportName: 'postgresQuerySource',
   handler: 'functions/postgres/query.handler.ts',

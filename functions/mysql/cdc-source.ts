@@ -14,6 +14,7 @@ import {
 import { type Control, controlRecord } from '../../shared/connect/control.ts';
 import { tellsOf } from '../../shared/connect/database-config.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
+import { nextRepair, type Repair, repairedIn } from '../../shared/sql/repair.ts';
 import { nextStep, type Range, runOf, type SnapshotScope, type Step, viewsOf } from '../../shared/sql/snapshot.ts';
 import { endingAsTransaction } from '../../shared/sql/transactions.ts';
 import type { BinlogPlace } from './binlog.ts';
@@ -23,10 +24,12 @@ import { MysqlCdcOffset, type StreamOffset } from './cdc-offset.ts';
 import { lostPosition } from './errors.ts';
 import { createHandOver } from './hand-over.ts';
 import { measureLag } from './lag.ts';
+import { pollRepair } from './repair.ts';
 import { rowSchemaOf } from './row-schema.ts';
 import { openServer, type Server, type View } from './server.ts';
 import { pollRange, type SnapshotTable } from './snapshot.ts';
 import { createStream, type Stream } from './stream.ts';
+import { verifySource } from './verify.ts';
 
 /** The rows of tables, and then their changes from the binlog on. */
 export const mysqlCdcSource = defineSource({
@@ -41,6 +44,7 @@ export const mysqlCdcSource = defineSource({
   hold: false,
   check: checkSource,
   lag: measureLag,
+  verify: verifySource,
   open: async (context) => createTask(context, await openServer(context)),
 });
 
@@ -109,13 +113,32 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
     return config.transactions ? endingAsTransaction(poll) : poll;
   };
 
+  const repairNext = (offsets: Offsets<MysqlCdcOffset>): Repair<BinlogPlace> | undefined =>
+    taskId === 0 ? nextRepair(streamPartition, offsets, (table) => config.tables.includes(table)) : undefined;
+
+  /** Rows that are sent again; what the changes behind them have of these rows is another question then. */
+  const repair = async (order: Repair<BinlogPlace>, from: StreamOffset, budget: Budget) => {
+    stream?.close();
+    stream = undefined;
+    const repairView = await server.openViewBehind(from);
+    try {
+      const poll = await pollRepair(await openTable(order.table), repairView, order, budget);
+      return config.transactions ? endingAsTransaction(poll) : poll;
+    } finally {
+      repairView.connection.destroy();
+    }
+  };
+
   const readChanges = async (offsets: Offsets<MysqlCdcOffset>, from: StreamOffset, budget: Budget) => {
     view?.connection.destroy();
     view = undefined;
     stream ??= createStream(context, {
       server,
       partition: streamPartition,
-      handOver: createHandOver((table) => viewsOf(scope, table, offsets)),
+      handOver: createHandOver(
+        (table) => viewsOf(scope, table, offsets),
+        (table) => repairedIn(streamPartition, table, offsets),
+      ),
     });
     return stream.poll(from, budget);
   };
@@ -143,8 +166,13 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
           return read(step.range, budget);
         case 'wait':
           return waiting;
-        case 'done':
-          return taskId === 0 ? readChanges(offsets, from, budget) : waiting;
+        case 'done': {
+          if (taskId > 0) return waiting;
+          const order = repairNext(offsets);
+          // Of a transaction that is half sent it is not known whether the view has it.
+          const isBetween = order !== undefined && from.record === 0;
+          return isBetween ? repair(order, from, budget) : readChanges(offsets, from, budget);
+        }
       }
     },
     async more(offsets) {
@@ -152,7 +180,7 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
       if (from === undefined) return taskId === 0 || 'waits';
       const { kind } = stepAfter(offsets, from);
       if (kind === 'wait') return 'waits';
-      if (kind !== 'done' || from.record > 0) return true;
+      if (kind !== 'done' || from.record > 0 || repairNext(offsets) !== undefined) return true;
       if (taskId > 0) return false;
       return !samePlace(from, await server.end());
     },

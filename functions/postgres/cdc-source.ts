@@ -8,6 +8,7 @@ import { type Connection, connect } from './client.ts';
 import { measureLag, warningsOf } from './lag.ts';
 import { dropUpstream, makeUpstream } from './publication.ts';
 import { readSlot, slotNames } from './slot.ts';
+import { verifySource } from './verify.ts';
 
 /** The rows of tables, and then their changes from a replication slot, in the order in which transactions committed. */
 export const postgresCdcSource = defineSource({
@@ -20,6 +21,7 @@ export const postgresCdcSource = defineSource({
   // Ranges of tables are read by all; changes are one after the other.
   tasks: (config, maxTasks) => Array.from({ length: config.snapshotMode === 'initial' ? maxTasks : 1 }, () => config),
   check: checkCdc,
+  verify: verifySource,
   created: (context) => withConnection(context, (connection) => makeUpstream(connection, context)),
   deleted: (context) => withConnection(context, (connection) => dropUpstream(connection, context)),
   warnings: (context) =>

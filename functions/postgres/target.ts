@@ -79,7 +79,8 @@ const freeName = (columns: Table['columns'], name: string): string =>
 
 /**
  * The last row of each key wins; a key that was deleted on the way starts from an empty row. Rows go in the order of their keys, so
- * that two tasks which write the same ones don't deadlock.
+ * that two tasks which write the same ones don't deadlock. One that is there as it came is not written again: a table that is read again
+ * is mostly as it was, and the bytes of a value are compared where its type has no equality.
  */
 const mergeStatements = (table: Table, staging: string, names: readonly string[], { key, untold }: Layout) => {
   const ordinal = ordinalOf(table);
@@ -91,9 +92,10 @@ const mergeStatements = (table: Table, staging: string, names: readonly string[]
   const last = `SELECT DISTINCT ON (${keys.join(', ')}) * FROM ${staging} ORDER BY ${[...keys, `${ordinal} DESC`].join(', ')}`;
   const copy = `COPY ${staging} (${[ordinal, deleted, ...names].join(', ')}) FROM STDIN`;
   const remove = `DELETE FROM ${table.sql} t USING ${staging} s WHERE s.${deleted} AND ${same}`;
-  const upsert = `INSERT INTO ${table.sql} (${names.join(', ')}) OVERRIDING SYSTEM VALUE
+  const image = (from: string) => `ROW(${others.map((name) => `${from}.${name}`).join(', ')})`;
+  const upsert = `INSERT INTO ${table.sql} AS t (${names.join(', ')}) OVERRIDING SYSTEM VALUE
     SELECT ${names.join(', ')} FROM (${last}) last
-    WHERE NOT ${deleted} ON CONFLICT (${keys.join(', ')}) DO ${others.length === 0 ? 'NOTHING' : `UPDATE SET ${set('excluded')}`}`;
+    WHERE NOT ${deleted} ON CONFLICT (${keys.join(', ')}) DO ${others.length === 0 ? 'NOTHING' : `UPDATE SET ${set('excluded')} WHERE record_image_ne(${image('t')}, ${image('excluded')})`}`;
   // Nothing but the key was told: nothing changes.
   const update =
     others.length === 0

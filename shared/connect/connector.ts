@@ -6,6 +6,7 @@ import { type ConnectError, toConnectError } from './errors.ts';
 import { isPlainObject } from './fit.ts';
 import { canonicalJson } from './json.ts';
 import type { Value } from './schema.ts';
+import type { Verification } from './verify.ts';
 
 /**
  * What one poll may take, and when it must stop. `maxRecords` holds exactly. `maxBytes` is soft: a single larger record still passes,
@@ -247,6 +248,8 @@ interface ConnectorCommon<Schema extends z.ZodType> {
   /** Upstream leftovers (slots, publications, queues) are made and removed here. */
   created?(context: OpenContext<z.output<Schema>>): Promise<void>;
   deleted?(context: OpenContext<z.output<Schema>>): Promise<void>;
+  /** Its tables as they are now, for `sluice verify`. Without it they can't be compared. */
+  verify?(context: OpenContext<z.output<Schema>>): Promise<Verification>;
 }
 
 export interface SourceConnector<Schema extends z.ZodType = z.ZodType, Offset = unknown>

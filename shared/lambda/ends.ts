@@ -53,6 +53,7 @@ export const fromSystem = (connector: SourceConnector): End<SourceTask<unknown>>
             return connector.lag!({ ...context, config }, checkedOffsets(connector, offsets));
           }),
       }),
+  verify: verificationOf(connector, (row) => row.config),
 });
 
 /** A sink connector. In a direct connector its config stands beside the source's. */
@@ -67,6 +68,7 @@ export const toSystem = (connector: SinkConnector): End<SinkTask> => {
         return connector.open({ ...context, config });
       }),
     lifecycle: lifecycleOf(connector, configOf),
+    verify: verificationOf(connector, configOf),
   };
 };
 
@@ -105,6 +107,16 @@ const lifecycleOf = (
     }),
   };
 };
+
+const verificationOf =
+  (
+    connector: SourceConnector | SinkConnector,
+    configOf: (row: ConnectorRow) => unknown,
+  ): NonNullable<End<never>['verify']> =>
+  (row, context) =>
+    withFreshSecrets(async () =>
+      connector.verify?.({ ...context, config: await readConfig(connector.config, configOf(row), row.name) }),
+    );
 
 /** Every problem at once, by the path of its key; values are not shown, because some are secrets. */
 const readConfig = async (schema: z.ZodType, config: unknown, name: string): Promise<unknown> => {

@@ -1,9 +1,10 @@
 import { randomUUID } from 'node:crypto';
 import { setFlagsFromString } from 'node:v8';
 import type { Lag, Offsets, OpenContext, Problem, SinkTask, SourceTask } from '../connect/connector.ts';
-import { toConnectError } from '../connect/errors.ts';
+import { ConnectError, toConnectError } from '../connect/errors.ts';
 import type { ConnectorSpec } from '../connect/spec.ts';
 import type { Transform } from '../connect/transform.ts';
+import type { Verification } from '../connect/verify.ts';
 import { logAppender } from '../log/append.ts';
 import { lagFigures } from '../management/lag.ts';
 import type {
@@ -12,6 +13,8 @@ import type {
   LifecycleEvent,
   RunEvent,
   S3TestEvent,
+  VerifyAnswer,
+  VerifyEvent,
   WakeEvent,
 } from '../management/ports.ts';
 import { jsonLog } from '../observe/log.ts';
@@ -23,6 +26,7 @@ import { wakeKey } from '../state/keys.ts';
 import { type MeasuredLag, writeLag } from '../state/lag.ts';
 import { loadProgress } from '../state/offsets.ts';
 import type { Table } from '../state/table.ts';
+import { answerTo } from '../verify/answer.ts';
 import { deadlineOf, type LambdaContext } from './deadline.ts';
 import { type Environment, readEnvironment, required, takeUsed } from './environment.ts';
 import { forgetSecrets } from './secrets.ts';
@@ -45,6 +49,8 @@ export interface End<Task> {
   };
   /** How far a source is behind these offsets, where it can tell. */
   lag?(row: ConnectorRow, context: Omit<OpenContext<never>, 'config'>, offsets: Offsets<unknown>): Promise<Lag>;
+  /** Undefined: the rows of this system can't be compared. */
+  verify?(row: ConnectorRow, context: Omit<OpenContext<never>, 'config'>): Promise<Verification | undefined>;
 }
 
 export interface TaskEnds {
@@ -82,6 +88,7 @@ export const taskHandler =
       tasks: row.tasks,
     };
     // Awaited here: the deadline's timers go when this block is left.
+    if ('verify' in event) return await verify(ends, row, { ...base, taskId: 0 }, event, deadline.stop);
     if ('lifecycle' in event)
       return event.lifecycle === 'lag'
         ? await measureLag(ends.source, row, { ...base, taskId: 0 }, environment.table)
@@ -92,6 +99,7 @@ export const taskHandler =
 
 /** Undefined: a trigger of a connector that is no more. */
 const rowOf = async (table: Table, event: ConnectorEvent): Promise<ConnectorRow | undefined> => {
+  if ('verify' in event) return requireConnector(table, event.connector);
   if (!('lifecycle' in event) || event.lifecycle === 'lag') return readConnector(table, event.connector);
   return event.spec === undefined ? requireConnector(table, event.connector) : candidateOf(event.spec);
 };
@@ -185,6 +193,32 @@ const summary = (result: RunResult, { reason }: RunEvent, log: ReturnType<typeof
   const failure = error === undefined ? {} : { code: error.code, error: error.message };
   if (result.outcome !== 'idle') log(error === undefined ? 'info' : 'error', 'run', { reason, ...figures, ...failure });
   return { ...figures, ...failure };
+};
+
+/** Asks the system itself: the runs of the connector go on meanwhile. */
+const verify = async (
+  ends: TaskEnds,
+  row: ConnectorRow,
+  context: Omit<OpenContext<never>, 'config'>,
+  { verify: question, side }: VerifyEvent,
+  stop: AbortSignal,
+): Promise<VerifyAnswer> => {
+  try {
+    const verification = await ends[side].verify?.(row, context);
+    if (verification === undefined)
+      throw new ConnectError(
+        'CONFIG_INVALID',
+        `the rows of ${(side === 'sink' ? row.sinkPlugin : undefined) ?? row.plugin ?? 'a processor'} can't be compared`,
+      );
+    try {
+      return { answer: await answerTo(question, verification, stop) };
+    } finally {
+      await verification.close();
+    }
+  } catch (thrown) {
+    const { code, message } = toConnectError(thrown);
+    return { refused: { code, message } };
+  }
 };
 
 const lifecycle = async (
