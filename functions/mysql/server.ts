@@ -39,12 +39,11 @@ export interface View {
 }
 
 /** Behind the magic number. */
-const startOfFile = 4;
+export const startOfFile = 4;
 
 export const openServer = async ({ config, connector, signal }: OpenContext<MysqlCdcConfig>): Promise<Server> => {
   const connection = await connect(config, `sluice ${connector}`, signal);
-  const [variables] = await connection.query<{ version: string }>('SELECT VERSION() AS version');
-  const isMariaDb = /mariadb/i.test(variables!.version);
+  const isMariaDb = await askIsMariaDb(connection);
   const identity = await identityOf(connection, isMariaDb);
   const openView = async (): Promise<View> => {
     const view = await connect(config, `sluice ${connector}`, signal);
@@ -160,7 +159,12 @@ export const isBefore = (a: BinlogPlace, b: BinlogPlace): boolean =>
 const noBinlog = () =>
   new ConnectError('CONFIG_INVALID', 'the server keeps no binlog: start it with log_bin and binlog_format=ROW');
 
-const identityOf = async (connection: Connection, isMariaDb: boolean): Promise<string> => {
+export const askIsMariaDb = async (connection: Connection): Promise<boolean> => {
+  const [variables] = await connection.query<{ version: string }>('SELECT VERSION() AS version');
+  return /mariadb/i.test(variables!.version);
+};
+
+export const identityOf = async (connection: Connection, isMariaDb: boolean): Promise<string> => {
   const variable = isMariaDb ? '@@GLOBAL.server_id' : '@@GLOBAL.server_uuid';
   const [row] = await connection.query<{ id: string | number }>(`SELECT ${variable} AS id`);
   return String(row!.id);

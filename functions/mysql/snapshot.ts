@@ -15,6 +15,7 @@ import {
 import type { BinlogPlace } from './binlog.ts';
 import type { MysqlCdcOffset } from './cdc-offset.ts';
 import { type Connection, quote } from './client.ts';
+import { errnoOf } from './errors.ts';
 import { createPacketRows, type PacketRows } from './packet-rows.ts';
 import type { RowSchema } from './row-schema.ts';
 import type { View } from './server.ts';
@@ -45,11 +46,12 @@ export const pollRange = async (
   const rows = createPacketRows(schema.columns, limit);
   const { sql, values } = pageQuery(table, schema.columns, { after: from.after, to, limit });
   let isWhole = true;
-  await connection.rows(sql, values, (buffer, start, end) => {
+  const onRow = (buffer: Buffer, start: number, end: number) => {
     // Rows may be larger than those before them: what is over the budget is read again.
     if (rows.bytes < budget.maxBytes) rows.add(buffer, start, end);
     else isWhole = false;
-  });
+  };
+  await connection.rows(sql, values, onRow).catch((error: unknown) => throwAltered(error, table));
   const all = batchOfGroups([groupOf(rows, table)]);
   const kept = fitting(all, budget.maxBytes);
   const done = isWhole && rows.count < limit && kept === rows.count;
@@ -94,6 +96,18 @@ export const pollRange = async (
     ...(done ? { moved: movedBytes, wakes: true } : {}),
     ...(rejected.length === 0 ? {} : { rejected }),
   };
+};
+
+/** Unknown column, no such table, table definition has changed: for what was altered since, the server has no view. */
+const alteredErrnos: readonly (number | undefined)[] = [1054, 1146, 1412];
+
+const throwAltered = (error: unknown, { database, name }: SnapshotTable): never => {
+  if (!alteredErrnos.includes(errnoOf(error))) throw error;
+  throw new ConnectError(
+    'UNAVAILABLE',
+    `${database}.${name} was altered after this run had begun to read rows, and the next run will read it as it is then: ${(error as Error).message}`,
+    { retriable: true, cause: error },
+  );
 };
 
 interface Page {

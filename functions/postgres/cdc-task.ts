@@ -2,14 +2,15 @@ import { type Offsets, type OpenContext, pollOf, type SourceTask } from '../../s
 import { tableFilter } from '../../shared/connect/table-names.ts';
 import { nextRepair, repairedIn, repairsOf } from '../../shared/sql/repair.ts';
 import { nextStep, type SnapshotScope, type Step, viewsOf } from '../../shared/sql/snapshot.ts';
+import { endingAsTransaction } from '../../shared/sql/transactions.ts';
 import type { PostgresCdcConfig } from './cdc-config.ts';
 import type { PostgresCdcOffset, StreamOffset, View } from './cdc-offset.ts';
 import { createLayouts, createSession } from './cdc-session.ts';
 import type { Connection } from './client.ts';
 import { createHandOver, passedAt, type ReadTable, requireOneHistory, type SeenIn } from './hand-over.ts';
-import { publishedTables } from './publication.ts';
+import { makeUpstream, publishedTables } from './publication.ts';
 import { pollRepair } from './repair.ts';
-import { type SlotState, slotNames } from './slot.ts';
+import { readSlot, type SlotState, slotNames } from './slot.ts';
 import { committing, createSnapshot } from './snapshot.ts';
 import { firstKeyColumns } from './snapshot-table.ts';
 import { createStream } from './stream.ts';
@@ -41,19 +42,32 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
     runs: config.runs,
   });
 
+  const streamOffset = (offsets: Offsets<PostgresCdcOffset>) => offsets.get(partition) as StreamOffset | undefined;
+
   const stepAt = async (offsets: Offsets<PostgresCdcOffset>, signal: AbortSignal): Promise<Step<View>> => {
     latest = offsets;
     if (!hasSnapshot) return { kind: 'done' };
     tables ??= await tablesOf(config, (isIncluded) =>
       session.use(signal, (connection) => publishedTables(connection, names.publication, isIncluded)),
     );
+    // Rows of a table that is new are ended as a transaction: not inside of one.
+    if (config.transactions && isInside(offsets)) return { kind: 'done' };
     return nextStep<View>(scope(), offsets);
+  };
+
+  /** A transaction is half sent. */
+  const isInside = (offsets: Offsets<PostgresCdcOffset>): boolean => {
+    const { row, record } = streamOffset(offsets) ?? {};
+    return (row ?? record) !== undefined;
   };
 
   const isIncluded = tableFilter(config);
   const repairNext = (offsets: Offsets<PostgresCdcOffset>) => nextRepair<View>(partition, offsets, isIncluded);
 
-  const streamOffset = (offsets: Offsets<PostgresCdcOffset>) => offsets.get(partition) as StreamOffset | undefined;
+  /** What `created` makes is missing where the server, or its function, was gone at the moment of the deployment. */
+  const requireSlot = async (connection: Connection): Promise<void> => {
+    if ((await readSlot(connection, names.slot)).slot === undefined) await makeUpstream(connection, context);
+  };
 
   /** What of the changes from a place on may be in rows already. */
   const seenIn = async (connection: Connection, { timeline }: SlotState, from: bigint): Promise<SeenIn | undefined> => {
@@ -80,6 +94,7 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
     async poll(offsets, budget) {
       const stored = streamOffset(offsets);
       if (isFirst && hasSnapshot && stored === undefined) {
+        if (isNew(offsets)) await session.use(budget.signal, requireSlot);
         return committing({ partition, offset: await stream.begin(budget.signal) });
       }
       const step = await stepAt(offsets, budget.signal);
@@ -94,17 +109,19 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
         case 'read': {
           const { range } = step;
           const views = viewsOf<View>(scope(), range.table, offsets);
-          const poll = await snapshot.read({ range, views, stream: isFirst ? stored : undefined }, budget);
+          const read = await snapshot.read({ range, views, stream: isFirst ? stored : undefined }, budget);
+          const poll = config.transactions ? endingAsTransaction(read) : read;
           // The first task waits for the last range of the others.
           return isFirst || poll.moved === undefined ? poll : { ...poll, wakes: true };
         }
         default:
           await snapshot.end();
           if (step.kind === 'done' && isFirst) {
-            const order = repairNext(offsets);
+            const order = isInside(offsets) ? undefined : repairNext(offsets);
             if (order === undefined) return stream.poll(stored, budget);
             stream.forget();
-            return pollRepair(rows, config.topicPrefix, order, stored, budget);
+            const poll = await pollRepair(rows, config.topicPrefix, order, stored, budget);
+            return config.transactions ? endingAsTransaction(poll) : poll;
           }
           return pollOf<PostgresCdcOffset>([], { caughtUp: true, waits: true });
       }
@@ -120,6 +137,7 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
       if (kind !== 'done') return true;
       return isFirst && (repairNext(offsets) !== undefined || stream.more(streamOffset(offsets)));
     },
+    wait: (waitMs, signal) => stream.wait(waitMs, signal),
     async close() {
       try {
         await stream.close();
@@ -131,6 +149,9 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
     },
   };
 };
+
+/** Nothing was read yet: rows that are read behind a slot have all changes before it. */
+const isNew = (offsets: Offsets<PostgresCdcOffset>): boolean => offsets.all()[Symbol.iterator]().next().done === true;
 
 /** The tables to read, in one order for all tasks: of a pattern those that are published, because no others' changes come. */
 const tablesOf = async (

@@ -1,11 +1,12 @@
 import { randomUUID } from 'node:crypto';
 import { setFlagsFromString } from 'node:v8';
-import type { OpenContext, Problem, SinkTask, SourceTask } from '../connect/connector.ts';
+import type { Lag, Offsets, OpenContext, Problem, SinkTask, SourceTask } from '../connect/connector.ts';
 import { ConnectError, toConnectError } from '../connect/errors.ts';
 import type { ConnectorSpec } from '../connect/spec.ts';
 import type { Transform } from '../connect/transform.ts';
 import type { Verification } from '../connect/verify.ts';
 import { logAppender } from '../log/append.ts';
+import { lagFigures } from '../management/lag.ts';
 import type {
   ConnectorAnswer,
   ConnectorEvent,
@@ -18,14 +19,19 @@ import type {
 } from '../management/ports.ts';
 import { jsonLog } from '../observe/log.ts';
 import { systemClock } from '../runtime/clock.ts';
+import { createLedger } from '../runtime/ledger.ts';
 import { type RunResult, runTask } from '../runtime/run.ts';
 import { type ConnectorRow, isCurrent, readConnector, requireConnector } from '../state/connectors.ts';
 import { wakeKey } from '../state/keys.ts';
+import { type MeasuredLag, writeLag } from '../state/lag.ts';
+import { loadProgress } from '../state/offsets.ts';
 import type { Table } from '../state/table.ts';
 import { answerTo } from '../verify/answer.ts';
 import { deadlineOf, type LambdaContext } from './deadline.ts';
 import { type Environment, readEnvironment, required, takeUsed } from './environment.ts';
 import { forgetSecrets } from './secrets.ts';
+
+type Step = Exclude<LifecycleEvent['lifecycle'], 'lag'>;
 
 /** One end of a connector's function: a system, or the topic log. */
 export interface End<Task> {
@@ -36,11 +42,13 @@ export interface End<Task> {
     environment: Environment,
   ): Promise<Task | undefined>;
   readonly lifecycle?: {
-    readonly [step in LifecycleEvent['lifecycle']]?: (
+    readonly [step in Step | 'warnings']?: (
       row: ConnectorRow,
       context: Omit<OpenContext<never>, 'config'>,
     ) => Promise<readonly Problem[]>;
   };
+  /** How far a source is behind these offsets, where it can tell. */
+  lag?(row: ConnectorRow, context: Omit<OpenContext<never>, 'config'>, offsets: Offsets<unknown>): Promise<Lag>;
   /** Undefined: the rows of this system can't be compared. */
   verify?(row: ConnectorRow, context: Omit<OpenContext<never>, 'config'>): Promise<Verification | undefined>;
 }
@@ -81,17 +89,19 @@ export const taskHandler =
     };
     // Awaited here: the deadline's timers go when this block is left.
     if ('verify' in event) return await verify(ends, row, { ...base, taskId: 0 }, event, deadline.stop);
-    if ('lifecycle' in event) return await lifecycle(ends, row, { ...base, taskId: 0 }, event.lifecycle);
+    if ('lifecycle' in event)
+      return event.lifecycle === 'lag'
+        ? await measureLag(ends.source, row, { ...base, taskId: 0 }, environment.table)
+        : await lifecycle(ends, row, { ...base, taskId: 0 }, event.lifecycle);
     if ('Records' in given && isCurrent(row, row, 0)) await wakeOthers(environment.table, row, 0);
     return await run(ends, row, { ...base, taskId: event.task }, environment, deadline, lambda.awsRequestId, event);
   };
 
 /** Undefined: a trigger of a connector that is no more. */
 const rowOf = async (table: Table, event: ConnectorEvent): Promise<ConnectorRow | undefined> => {
-  if (!('lifecycle' in event || 'verify' in event)) return readConnector(table, event.connector);
-  return 'verify' in event || event.spec === undefined
-    ? requireConnector(table, event.connector)
-    : candidateOf(event.spec);
+  if ('verify' in event) return requireConnector(table, event.connector);
+  if (!('lifecycle' in event) || event.lifecycle === 'lag') return readConnector(table, event.connector);
+  return event.spec === undefined ? requireConnector(table, event.connector) : candidateOf(event.spec);
 };
 
 /** A connector that is checked before it has a row. */
@@ -215,14 +225,42 @@ const lifecycle = async (
   ends: TaskEnds,
   row: ConnectorRow,
   context: Omit<OpenContext<never>, 'config'>,
-  step: LifecycleEvent['lifecycle'],
+  step: Step,
 ): Promise<ConnectorAnswer> => {
-  const asked = [ends.source, ends.sink].map(async (end) => {
-    try {
-      return (await end.lifecycle?.[step]?.(row, context)) ?? [];
-    } catch (thrown) {
-      return [toConnectError(thrown).message];
-    }
-  });
-  return { problems: (await Promise.all(asked)).flat() };
+  const ask = async (asked: Step | 'warnings'): Promise<readonly Problem[]> => {
+    const answers = [ends.source, ends.sink].map(async (end) => {
+      try {
+        return (await end.lifecycle?.[asked]?.(row, context)) ?? [];
+      } catch (thrown) {
+        return [toConnectError(thrown).message];
+      }
+    });
+    return (await Promise.all(answers)).flat();
+  };
+  const problems = await ask(step);
+  return { problems, warnings: step === 'check' && problems.length === 0 ? await ask('warnings') : [] };
+};
+
+/**
+ * Asks the source how far behind it is, and keeps its answer where status and the coordinator read it; also why it has none, so that it is
+ * not asked again at once. The line that it logs is what metrics are made of.
+ */
+const measureLag = async (
+  { lag: measure }: End<SourceTask<unknown>>,
+  row: ConnectorRow,
+  context: Omit<OpenContext<never>, 'config'>,
+  table: Table,
+): Promise<ConnectorAnswer> => {
+  if (measure === undefined) return { outcome: 'idle' };
+  const { offsets } = await loadProgress(table, context);
+  const measured = await measure(row, context, createLedger(offsets).polled).then(
+    (lag): MeasuredLag => ({ atMs: Date.now(), lag }),
+    (thrown): MeasuredLag => ({ atMs: Date.now(), error: toConnectError(thrown).message }),
+  );
+  await writeLag(table, context, measured);
+  const log = jsonLog({ connector: row.name });
+  if (measured.error !== undefined) log('warn', `lag could not be measured: ${measured.error}`);
+  else log('info', 'lag', lagFigures(measured.lag));
+  log('debug', 'units', takeUsed());
+  return { outcome: 'idle' };
 };

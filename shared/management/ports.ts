@@ -16,7 +16,7 @@ export interface RunEvent {
 
 export interface LifecycleEvent {
   readonly connector: string;
-  readonly lifecycle: 'check' | 'created' | 'deleted';
+  readonly lifecycle: 'check' | 'created' | 'deleted' | 'lag';
   /** For `check`: what the connector is to be; its row, if there is one, is not asked. */
   readonly spec?: ConnectorSpec;
 }
@@ -47,7 +47,7 @@ export type ConnectorAnswer =
       readonly code?: string;
       readonly error?: string;
     })
-  | { readonly problems: readonly Problem[] }
+  | { readonly problems: readonly Problem[]; readonly warnings: readonly Problem[] }
   | VerifyAnswer;
 
 export type VerifyAnswer =
