@@ -169,9 +169,10 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
         case 'done': {
           if (taskId > 0) return waiting;
           const order = repairNext(offsets);
-          // Of a transaction that is half sent it is not known whether the view has it.
-          const isBetween = order !== undefined && from.record === 0;
-          return isBetween ? repair(order, from, budget) : readChanges(offsets, from, budget);
+          if (order === undefined) return readChanges(offsets, from, budget);
+          if (from.record === 0) return repair(order, from, budget);
+          // Of a transaction that is half sent it is not known whether a view has it: its end comes first.
+          return { ...(await readChanges(offsets, from, budget)), caughtUp: false };
         }
       }
     },

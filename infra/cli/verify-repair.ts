@@ -5,7 +5,8 @@ import { ConnectError } from '../../shared/connect/errors.ts';
 import type { KeyTexts } from '../../shared/connect/verify.ts';
 import { changeOffsets } from '../../shared/management/offsets.ts';
 import { changeTarget } from '../../shared/management/tasks.ts';
-import { type RepairOffset, repairPartition, repairsOf } from '../../shared/sql/repair.ts';
+import { type RepairOffset, repairsOf } from '../../shared/sql/repair.ts';
+import { repairPartition } from '../../shared/sql/repair-partition.ts';
 import { runFirstTask, stateOf, type Waiting } from './verify-wait.ts';
 
 /** Keys of one order: it is one item of the state table. */

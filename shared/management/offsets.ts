@@ -2,7 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { type Partition, partitionKey } from '../connect/connector.ts';
 import { ConnectError } from '../connect/errors.ts';
 import { startOver } from '../log/start.ts';
-import { isRepair } from '../sql/repair.ts';
+import { isRepair } from '../sql/repair-partition.ts';
 import { type ConnectorRow, requireConnector } from '../state/connectors.ts';
 import { connectorPk, historyKey, historyPrefix, offsetKey, offsetPrefix, resetKey } from '../state/keys.ts';
 import { loadProgress, type OffsetOwner, type Progress } from '../state/offsets.ts';

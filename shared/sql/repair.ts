@@ -15,6 +15,7 @@ import type { Schema, StructSchema, Value } from '../connect/schema.ts';
 import { createTextOutput, written } from '../connect/text-output.ts';
 import type { KeyTexts } from '../connect/verify.ts';
 import { writersOf } from '../verify/canonical.ts';
+import { isRepair, repairPartition } from './repair-partition.ts';
 
 /*
  * Rows that are to be sent again: an operator's order beside the offsets of a source, {…stream, table, repair: true}. The task that reads
@@ -44,10 +45,6 @@ export interface Repair<View> {
   readonly partition: Partition;
   readonly offset: RepairOffset<View>;
 }
-
-export const repairPartition = (stream: Partition, table: string): Partition => ({ ...stream, table, repair: true });
-
-export const isRepair = (partition: Partition): boolean => partition.repair === true;
 
 /** The next order of these tables; one of a table that is read no more is left. */
 export const nextRepair = <View>(

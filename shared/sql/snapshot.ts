@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import { type Offsets, type Partition, partitionKey } from '../connect/connector.ts';
-import { isRepair } from './repair.ts';
+import { isRepair } from './repair-partition.ts';
 
 /*
  * A snapshot of tables: the rows that were there before their changes are read. The first task commits, per table, a plan: the bounds that

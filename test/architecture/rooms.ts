@@ -26,7 +26,7 @@ const node = '^node:';
 const aws = '^@(aws-sdk|smithy)/';
 const zod = '^zod$';
 /** Rooms that know no AWS: they run anywhere, and in every bundle. */
-const core = '^shared/(connect|converters|transforms|runtime|log|sql)/|^shared/state/(?!dynamodb/)';
+const core = '^shared/(connect|converters|transforms|runtime|log|sql|verify)/|^shared/state/(?!dynamodb/)';
 const anyConfig = '^functions/[^/]+/([^/]+-)?config\\.ts$';
 const anyPackage = '^(?!shared/|functions/|infra/|test/|bench/)';
 const driver = `${anyPackage}(?!node:|zod$|aws-cdk|@aws-cdk/|constructs$)`;

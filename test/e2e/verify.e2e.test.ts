@@ -64,7 +64,7 @@ const startWriter = (db: Database, seed: string) => {
       },
     ])!();
   const done = (async () => {
-    for (; !isOver; await delay(5)) await db.run(`BEGIN; ${change()}; COMMIT`);
+    for (; !isOver; await delay(20)) await db.run(`BEGIN; ${change()}; COMMIT`);
   })();
   return {
     async [Symbol.asyncDispose]() {

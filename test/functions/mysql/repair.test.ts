@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { type Partition, partitionKey } from '../../../shared/connect/connector.ts';
 import type { Struct } from '../../../shared/connect/schema.ts';
-import { repairPartition } from '../../../shared/sql/repair.ts';
+import { repairPartition } from '../../../shared/sql/repair-partition.ts';
 import {
   createRunner,
   type Delivered,
@@ -40,6 +40,19 @@ describe.each(['mariadb', 'mysql'] as const)('rows that are sent again by %s', (
     await run('UPDATE t SET n = 2 WHERE id = 3');
     const { records: later } = await of.withTask((task) => of.readAll(task, after));
     expect(told(later)).toEqual(['u 3 2']);
+  });
+
+  test('wait for the end of a transaction that is half sent', async () => {
+    const name = await database();
+    await run('CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 0), (2, 0)');
+    const of = runnerOf({ tables: [`${name}.t`] });
+    const { offsets } = await of.withTask((task) => of.readAll(task));
+    await run('UPDATE t SET n = 1');
+    const changed = await of.withTask((task) => of.readAll(task, offsets));
+    of.advance(offsets, changed.records.slice(0, 1));
+    order(offsets, `${name}.t`, [['1']]);
+    const { records } = await of.withTask((task) => of.readAll(task, offsets));
+    expect(told(records)).toEqual(['u 2 1', 'r 1 1']);
   });
 
   test('of a key of other types come before the changes that end where they are', async () => {

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { type Partition, partitionKey } from '../../../shared/connect/connector.ts';
 import type { Struct } from '../../../shared/connect/schema.ts';
-import { repairPartition } from '../../../shared/sql/repair.ts';
+import { repairPartition } from '../../../shared/sql/repair-partition.ts';
 import type { Delivered, OffsetMap } from '../../kit/source-runner.ts';
 import { useCdc } from './cdc-fixture.ts';
 
