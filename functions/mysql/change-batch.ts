@@ -1,6 +1,8 @@
-import { batchOfGroups, freeGroup } from '../../shared/connect/batch.ts';
+import { batchBytes, batchOfGroups, freeGroup, type RecordGroup } from '../../shared/connect/batch.ts';
 import { freeBuffer } from '../../shared/connect/buffers.ts';
 import type { Budget, Partition, Poll, RejectedSourceRecord } from '../../shared/connect/connector.ts';
+import { commitGroups } from '../../shared/connect/control.ts';
+import type { TransactionOrder } from '../../shared/connect/envelope.ts';
 import { rowError } from '../../shared/connect/errors.ts';
 import type { StreamOffset } from './cdc-offset.ts';
 import { createGroup, type GroupBuilder, type Row, type RowOrigin } from './row-columns.ts';
@@ -19,10 +21,32 @@ export interface ChangeBatch {
   readonly isFull: boolean;
   /** Copies row images, and answers where they are now. */
   copy(data: Buffer, start: number, end: number): number;
-  /** Takes a record whose values lie from `base` on; `bytes` it weighs at most. */
-  take(layout: TableLayout, row: Row, base: number, origin: Origin, record: number, bytes: number): void;
+  /** Takes a record whose values lie from `base` on; `bytes` it weighs at most. `order`: where transactions are told. */
+  take(
+    layout: TableLayout,
+    row: Row,
+    base: number,
+    origin: Origin,
+    record: number,
+    bytes: number,
+    order: TransactionOrder | undefined,
+  ): void;
+  /** The end of a transaction that changed tables of these topics, behind which reading goes on at `offset`. */
+  end(topics: ReadonlySet<string>, transaction: string, offset: StreamOffset): void;
   finish(): Pick<Poll<StreamOffset>, 'batch' | 'position' | 'rejected' | 'release'>;
 }
+
+/** The end of a transaction in the topic of one table. */
+interface CommitGroup {
+  readonly layout: undefined;
+  readonly group: RecordGroup;
+  readonly offset: StreamOffset;
+}
+
+const finishedCommit = ({ group, offset }: CommitGroup) => {
+  const place = { origin: { offsetAt: () => offset }, record: 0 };
+  return { topic: group.topic, group, bad: [], placeOf: () => place };
+};
 
 const firstBytes = 64 * 1024;
 
@@ -31,7 +55,7 @@ export const createBatch = (
   partition: Partition,
   read: ReadValues,
 ): ChangeBatch => {
-  const groups: GroupBuilder<Origin>[] = [];
+  const groups: (GroupBuilder<Origin> | CommitGroup)[] = [];
   let data = Buffer.allocUnsafeSlow(firstBytes);
   let length = 0;
   let count = 0;
@@ -58,16 +82,30 @@ export const createBatch = (
       length += source.copy(data, at, start, end);
       return at;
     },
-    take(layout, row, base, origin, record, size) {
-      if (groups.at(-1)?.layout !== layout) groups.push(createGroup(layout, read));
-      groups.at(-1)!.add(row, base, origin, record);
+    take(layout, row, base, origin, record, size, order) {
+      let group = groups.at(-1);
+      if (group?.layout !== layout) {
+        group = createGroup(layout, read);
+        groups.push(group);
+      }
+      group.add(row, base, origin, record, order);
       count++;
       bytes += size;
     },
+    end(topics, transaction, offset) {
+      const ends = commitGroups(topics, transaction);
+      for (const group of ends) groups.push({ layout: undefined, group, offset });
+      count += topics.size;
+      bytes += batchBytes(batchOfGroups(ends));
+    },
     finish() {
-      const finished = groups.map(({ layout, finish }) => ({ topic: layout.schema.topic, ...finish(data) }));
+      const finished = groups.map((group) =>
+        group.layout === undefined
+          ? finishedCommit(group)
+          : { topic: group.layout.schema.topic, ...group.finish(data) },
+      );
       const filled = finished.flatMap(({ group, placeOf }) => (group === undefined ? [] : [{ group, placeOf }]));
-      const at = ({ origin, record }: { readonly origin: Origin; readonly record: number }) => ({
+      const at = ({ origin, record }: { readonly origin: Pick<Origin, 'offsetAt'>; readonly record: number }) => ({
         partition,
         offset: origin.offsetAt(record),
       });

@@ -1,9 +1,10 @@
+import { createTransactionCount } from '../../shared/sql/transactions.ts';
 import type { BinlogPart, BinlogTable } from './binlog.ts';
 import type { MysqlCdcConfig } from './cdc-config.ts';
 import type { StreamOffset } from './cdc-offset.ts';
 import type { ChangeBatch, Origin } from './change-batch.ts';
 import type { HandOver } from './hand-over.ts';
-import { opCode, type Row, TOMBSTONE } from './row-columns.ts';
+import { opCode, type Row, TOMBSTONE, transactionId } from './row-columns.ts';
 import { presentColumns, readImage, type Slots, UNTOLD } from './row-image.ts';
 import { layoutOf, type TableLayout } from './table-layout.ts';
 import { type ReadValues, valueColumn } from './value-column.ts';
@@ -16,6 +17,8 @@ export interface Changes {
   readonly hasMore: boolean;
   /** Gives it the rows that come next in the transaction that begins at `place`. */
   give(rows: Rows, place: StreamOffset): void;
+  /** What ends where the transaction does of which rows were given; undefined: there were none, or ends are not told. */
+  end(): { readonly transaction: string; readonly topics: ReadonlySet<string> } | undefined;
   /** Takes their records until the batch is full or none is left; answers where the last one taken stands. */
   take(batch: ChangeBatch): StreamOffset | undefined;
 }
@@ -33,6 +36,7 @@ interface ChangesOptions {
 interface Current {
   readonly rows: Rows;
   readonly layout: TableLayout;
+  readonly table: string;
   readonly origin: Origin;
   readonly before: readonly number[];
   readonly after: readonly number[];
@@ -54,6 +58,8 @@ export const createChanges = (config: MysqlCdcConfig, { skip, counted, handOver,
   let left = skip;
   /** Records of the transaction that are passed, before the hand-over sees them. */
   let made = 0;
+  const orders = config.transactions ? createTransactionCount() : undefined;
+  let id = '';
   let current: Current | undefined;
 
   const layoutOnce = (table: BinlogTable): TableLayout => {
@@ -97,35 +103,48 @@ export const createChanges = (config: MysqlCdcConfig, { skip, counted, handOver,
         if (transaction !== undefined) left = 0;
         transaction = place;
         made = 0;
+        orders?.begin();
       }
       const { table, timestampMs, gtid, start } = rows;
       const layout = layoutOnce(table);
+      const name = `${table.database}.${table.name}`;
+      if (orders !== undefined) id = transactionId({ gtid, file, pos });
       current = {
         rows,
         layout,
+        table: name,
         origin: { timestampMs, gtid, file, pos, offsetAt: (record) => ({ ...place, record, tables: counted }) },
         before: presentColumns(rows.present, layout.all),
         after: presentColumns(rows.presentAfter, layout.all),
         fixedBytes: layout.fixedBytes + file.length + (gtid?.length ?? 0),
-        seen: handOver.seenOf(`${table.database}.${table.name}`, gtid),
+        seen: handOver.seenOf(name, gtid),
         at: start,
         passed: 0,
       };
+    },
+    end() {
+      if (orders === undefined || orders.topics.size === 0) return undefined;
+      const topics = new Set(orders.topics);
+      orders.begin();
+      return { transaction: id, topics };
     },
     take(batch) {
       let from: Origin | undefined;
       let record = 0;
       while (current !== undefined && !batch.isFull) {
-        const { rows, layout, origin, fixedBytes, seen } = current;
+        const { rows, layout, table, origin, fixedBytes, seen } = current;
         const [records, to] = next(current);
         const bytes = to - current.at + fixedBytes;
         let base: number | undefined;
         for (; current.passed < records.length && !batch.isFull; current.passed++) {
           const row = records[current.passed]!;
           made++;
+          const isChange = row.op !== TOMBSTONE;
+          const order = orders?.placeOf(table, isChange ? 1 : 0);
+          if (isChange) orders?.pass(table, layout.schema.topic, 1);
           if (made <= left || seen?.(firstOfKey(layout, rows.data, row.key, read))) continue;
           base ??= batch.copy(rows.data, current.at, to) - current.at;
-          batch.take(layout, row, base, origin, made, bytes);
+          batch.take(layout, row, base, origin, made, bytes, order);
           record = made;
           from = origin;
         }

@@ -71,6 +71,8 @@ export const columnTypeOf = (columnType: string, onZeroDate: ZeroDate = 'refuse'
       return { schema: { type: 'time' }, read: readTime };
     case 'json':
       return { schema: { type: 'any' }, read: readJson };
+    case 'inet6':
+      return { schema: { type: 'string' }, read: readInet6 };
     case 'uuid':
       return { schema: { type: 'uuid' }, read: (value) => String(value).toLowerCase() };
     default:
@@ -86,6 +88,14 @@ export const isGeometry = (base: string): boolean => geometries.test(base);
 
 /** Also enum and set: their labels. The binlog has no label for the empty value that a wrong one became. */
 const text: ColumnType = { schema: { type: 'string' }, read: (value) => (value === undefined ? '' : String(value)) };
+
+/** As MariaDB writes it: also a single group of zeros is left out, where no longer run is, and only with 96 of them before it is it an IPv4 address. */
+const readInet6 = (value: unknown): Value => {
+  const address = String(value);
+  const small = /^::0\.0\.(\d+)\.(\d+)$/.exec(address);
+  if (small !== null) return `::${(Number(small[1]) * 256 + Number(small[2])).toString(16)}`;
+  return address.includes('::') ? address : address.replace(/(^|:)0(:|$)/, '::');
+};
 
 const bytes = (value: unknown): Value =>
   typeof value === 'string' ? Buffer.from(value, 'latin1') : (value as Uint8Array);

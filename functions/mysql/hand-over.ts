@@ -12,21 +12,38 @@ export interface HandOver {
 
 type Views = RangeOffset<BinlogPlace>['views'];
 
-/** `viewsOf` a table does not change any more. */
-export const createHandOver = (viewsOf: (table: string) => Views): HandOver => {
+/** In which view the row of an integer key was sent again. */
+type Repaired = ((key: number | bigint) => BinlogPlace | undefined) | undefined;
+
+/** What `viewsOf` and `repairedIn` say of a table does not change any more. */
+export const createHandOver = (
+  viewsOf: (table: string) => Views,
+  repairedIn: (table: string) => Repaired = () => undefined,
+): HandOver => {
   const known = new Map<string, Views>();
   const viewsOnce = (table: string): Views => {
     const views = known.get(table) ?? viewsOf(table);
     known.set(table, views);
     return views;
   };
+  const repairs = new Map<string, Repaired>();
+  const repairedOnce = (table: string): Repaired => {
+    if (!repairs.has(table)) repairs.set(table, repairedIn(table));
+    return repairs.get(table);
+  };
   return {
     seenOf(table, gtid) {
+      if (gtid === undefined) return undefined;
       const views = viewsOnce(table);
-      if (views.length === 0 || gtid === undefined) return undefined;
-      const seen = views.map(({ view }) => view.gtids !== undefined && gtidSetOf(view.gtids).has(gtid));
-      if (seen.every((one) => !one)) return undefined;
-      return (firstOfKey) => isSeen(views, seen, firstOfKey);
+      const hasSeen = ({ gtids }: BinlogPlace) => gtids !== undefined && gtidSetOf(gtids).has(gtid);
+      const seen = views.map(({ view }) => hasSeen(view));
+      const repaired = repairedOnce(table);
+      const isRepaired = (key: number | bigint | undefined) => {
+        const view = key === undefined ? undefined : repaired?.(key);
+        return view !== undefined && hasSeen(view);
+      };
+      if (!seen.includes(true)) return repaired === undefined ? undefined : isRepaired;
+      return (firstOfKey) => isSeen(views, seen, firstOfKey) || isRepaired(firstOfKey);
     },
   };
 };

@@ -11,9 +11,12 @@ export type Reading =
   | { readonly form: 'decimal'; readonly precision: number; readonly scale: number }
   /** Zero bytes at the end of a `binary` are not in the log. */
   | { readonly form: 'bytes'; readonly width?: number }
-  | { readonly form: 'utf8' }
-  /** Another character set, in which bytes below 0x80 are ASCII. */
-  | { readonly form: 'ascii' }
+  | { readonly form: 'utf8' | 'latin1' }
+  /** Another character set, in which bytes below 0x80 are ASCII. Texts that may be other ones to the server are refused. */
+  | { readonly form: 'ascii'; readonly doubtful: RegExp }
+  /** Another one, of which only texts without these bytes are read; the others are refused. */
+  | { readonly form: 'some'; readonly unread: RegExp }
+  | { readonly form: 'json' }
   | { readonly form: 'label'; readonly labels: Labels }
   /** What is rare, or not as the log's own metadata say: value by value, by the library. */
   | { readonly form: 'value' };
@@ -98,6 +101,8 @@ const readingOf = (logged: LoggedColumn, schema: Schema): Reading => {
       if (binary !== null) return only('bytes', { form: 'bytes', ...(binary[1] && { width: Number(binary[1]) }) });
       return /^(uuid|inet[46])$/.test(declared.COLUMN_TYPE) ? byValue : only('string', textReading(info.charset));
     }
+    case code.JSON:
+      return only('any', { form: 'json' });
     case code.BLOB:
       return info.charset === null ? only('bytes', { form: 'bytes' }) : only('string', textReading(info.charset));
     default:
@@ -107,8 +112,39 @@ const readingOf = (logged: LoggedColumn, schema: Schema): Reading => {
 
 const textReading = (charset: string | null): Reading => {
   if (charset === null || /^(utf8(mb[34])?|ascii)$/.test(charset)) return { form: 'utf8' };
-  // Two or four bytes a character, or national letters in place of ASCII's.
-  return /^(ucs2|utf16|utf16le|utf32|swe7)$/.test(charset) ? byValue : { form: 'ascii' };
+  if (charset === 'latin1') return { form: 'latin1' };
+  // Two or four bytes a character.
+  if (/^(ucs2|utf16|utf16le|utf32)$/.test(charset)) return byValue;
+  const unread = unreadBytes[charset];
+  return unread === undefined ? { form: 'ascii', doubtful: doubtful[charset] ?? /\ufffd/ } : { form: 'some', unread };
+};
+
+/** What the library reads otherwise than the server, by character set; of those that are not here it knows every character. */
+const doubtful: Readonly<Record<string, RegExp>> = {
+  sjis: /[\ufffd＼～∥－￠￡￢]/,
+  koi8u: /[\ufffd∙]/,
+  hebrew: /[\ufffd¯]/,
+  greek: /[\ufffd‘’]/,
+  cp866: /[\ufffd№¤]/,
+  macroman: /[\ufffd\u2126¤]/,
+  armscii8: /[\ufffdև֊՚]/,
+  gb2312: /[\ufffd·—]/,
+  gb18030: /[\ufffd\u3000]/,
+};
+
+const noAscii = /[\x80-\xff]/;
+/** Character sets that it does not know, or of which it reads too many characters otherwise. swe7 has national letters in place of ASCII's. */
+const unreadBytes: Readonly<Record<string, RegExp>> = {
+  ...{
+    big5: noAscii,
+    ujis: noAscii,
+    eucjpms: noAscii,
+    dec8: noAscii,
+    hp8: noAscii,
+    geostd8: noAscii,
+    keybcs2: noAscii,
+  },
+  swe7: /[@[\]\\^`{|}~\x80-\xff]/,
 };
 
 const labelsOf = (values: readonly string[]): Labels => {
@@ -134,7 +170,10 @@ export const extraBytesOf = ({ type, reading, logged }: ImageColumn): number => 
     case 'bytes':
       return reading.width ?? 0;
     case 'utf8':
+    case 'latin1':
     case 'ascii':
+    case 'some':
+    case 'json':
       return 0;
     case 'label':
       return Math.max(...reading.labels.ends.map((end, i, ends) => end - (ends[i - 1] ?? 0)));

@@ -115,12 +115,14 @@ interface Page {
   readonly to: Key;
   readonly limit: number;
   readonly skip?: number;
+  /** One of these conditions holds. */
+  readonly where?: readonly string[];
 }
 
-const pageQuery = (
+export const pageQuery = (
   { database, name, schema }: SnapshotTable,
   columns: RowSchema['columns'],
-  { after, to, limit, skip = 0 }: Page,
+  { after, to, limit, skip = 0, where: any }: Page,
 ) => {
   // The text of a float has six digits; as a double it has all.
   const selected = columns.map(({ name, type }) =>
@@ -144,6 +146,7 @@ const pageQuery = (
   const conditions = [
     ...(after === null ? [] : [compared(after, ['>', '>'])]),
     ...(to === null ? [] : [compared(to, ['<', '<='])]),
+    ...(any === undefined ? [] : [`(${any.join(' OR ')})`]),
   ];
   const where = conditions.length === 0 ? '' : ` WHERE ${conditions.join(' AND ')}`;
   const order = keys.length === 0 ? '' : ` ORDER BY ${keys.join(', ')}`;
@@ -201,11 +204,11 @@ const sampledBounds = async (
   return bounds;
 };
 
-const keyTexts = (rows: PacketRows, { columns, keyColumns }: RowSchema, row: number): string[] =>
+export const keyTexts = (rows: PacketRows, { columns, keyColumns }: RowSchema, row: number): string[] =>
   keyColumns.map((column) => rows.text(row, columns.indexOf(column))!);
 
 /** The rows as changes that made them. */
-const groupOf = (rows: PacketRows, { database, name, schema }: SnapshotTable): RecordGroup => {
+export const groupOf = (rows: PacketRows, { database, name, schema }: SnapshotTable): RecordGroup => {
   const { count } = rows;
   const [before, after, source, transaction, op, ts] = schema.envelope.fields as readonly Field[];
   const rowColumns = rows.columns();

@@ -1,5 +1,5 @@
 import type { RecordGroup } from '../../shared/connect/batch.ts';
-import type { Check, LaidColumn, Layout } from '../../shared/sql/layout.ts';
+import { type Check, checksOf, type LaidColumn, type Layout } from '../../shared/sql/layout.ts';
 import type { Target, Targets } from '../../shared/sql/plan.ts';
 import { rememberTargets } from '../../shared/sql/targets.ts';
 import { columnCheck } from './checks.ts';
@@ -28,8 +28,12 @@ const namesOf = (columns: readonly LaidColumn[]) => columns.map(({ name }) => na
 export const createTargets = (connection: Connection, config: MysqlSinkConfig): Targets<MysqlTarget> => {
   const tables = new Map<string, Table>();
 
-  const tableFor = async ({ topic }: RecordGroup, { columns, key }: Layout, staging?: string): Promise<Table> => {
-    const name = tableOf(topic, config, connection.server.database);
+  const tableFor = async (
+    { topic }: RecordGroup,
+    { columns, key, table: template = config.table }: Layout,
+    staging?: string,
+  ): Promise<Table> => {
+    const name = tableOf(topic, { ...config, table: template }, connection.server.database);
     const sql = sqlName(name);
     const table = await prepareTable(connection, config, name, columns, key, tables.get(sql));
     tables.set(sql, table);
@@ -47,14 +51,12 @@ export const createTargets = (connection: Connection, config: MysqlSinkConfig): 
       (column) => typeOf(column) !== undefined && !layout.untold?.includes(column.name),
     );
     const key = layout.key.map((part) => columns.find((column) => column.name === part)!);
-    const checks = columns.map(
-      (column) => [column, columnCheck(typeOf(column), column.schema, key.includes(column))] as const,
-    );
+    const checks = checksOf(columns, (column) => columnCheck(typeOf(column), column.schema, key.includes(column)));
     return {
       table,
       columns,
       key,
-      checks: new Map(checks.filter((entry): entry is [LaidColumn, Check] => entry[1] !== undefined)),
+      checks,
       isText: (column) => isText(typeOf(column)),
       updatesOnly: layout.untold !== undefined,
       insert: Buffer.from(`INSERT INTO ${table.sql} (${columns.map(({ name }) => quote(name)).join(', ')}) VALUES `),

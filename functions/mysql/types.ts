@@ -118,6 +118,8 @@ export const takes = (type: ColumnType, schema: Schema): boolean => {
   // A wall clock in a column with a zone would be shifted by the session's.
   if (schema.type === 'timestamp' && schema.local && type.base === 'timestamp') return false;
   if (schema.type === 'time' || schema.type === 'timestamp') return type.fraction === 6;
+  // double(10,2) rounds.
+  if (schema.type === 'float32' || schema.type === 'float64') return type.scale === null;
   return schema.type !== 'decimal' || type.scale! >= (schema.precision === undefined ? 0 : (schema.scale ?? 0));
 };
 

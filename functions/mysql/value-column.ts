@@ -1,5 +1,6 @@
 import { type BytesColumn, type Column, MISSING, NULL, VALUE } from '../../shared/connect/batch.ts';
 import { columnOf } from '../../shared/connect/build.ts';
+import { rowError } from '../../shared/connect/errors.ts';
 import { misfit } from '../../shared/connect/fit.ts';
 import type { Schema, Value } from '../../shared/connect/schema.ts';
 import {
@@ -12,6 +13,7 @@ import {
   writeUint64,
 } from './image-text.ts';
 import type { ImageColumn, Labels } from './image-type.ts';
+import { jsonText } from './json-image.ts';
 import { type LoggedColumn, NULL_VALUE, type Slots } from './row-image.ts';
 
 /** Where the values of a column are: row i's at `slots[i * stride + at]` and the place after it, in `data`. */
@@ -76,10 +78,25 @@ export const valueColumn = (
       return done({ kind: 'bytes', ...padded(places(images), reading.width ?? 0, state) });
     case 'utf8':
       return done({ kind: 'bytes', ...places(images) });
-    case 'ascii':
-      return isAscii(images)
-        ? done({ kind: 'bytes', ...places(images) })
-        : valuesColumn(schema, column, images, state, read, bad);
+    case 'latin1':
+      return done({ kind: 'bytes', ...(isAscii(images) ? places(images) : encoded(images, latin1Text)) });
+    case 'ascii': {
+      if (isAscii(images)) return done({ kind: 'bytes', ...places(images) });
+      const { doubtful } = reading;
+      return valuesColumn(
+        schema,
+        { ...column, type: { ...column.type, read: sureReader(doubtful) } },
+        images,
+        state,
+        read,
+        bad,
+      );
+    }
+    case 'some':
+      refuseTexts(column, reading.unread, images, state, bad);
+      return done({ kind: 'bytes', ...places(images) });
+    case 'json':
+      return done({ kind: 'bytes', ...encoded(images, jsonText) });
     case 'label':
       return done({ kind: 'bytes', ...labels(images, reading.labels) });
     case 'value':
@@ -191,6 +208,48 @@ const isAscii = ({ data, slots, stride, at, count }: Images): boolean => {
     if (slots[slot]! >= 0) for (let i = slots[slot]!; i < end; i++) if (data[i]! > 0x7f) return false;
   }
   return true;
+};
+
+/** MySQL's latin1 is what the web calls windows-1252: all of its 256 bytes are characters. */
+const windows1252 = new TextDecoder('windows-1252');
+const latin1Text = (data: Buffer, start: number, end: number): string => windows1252.decode(data.subarray(start, end));
+
+const inexact =
+  'its character set has characters that are not read from the binlog exactly: ALTER TABLE … CONVERT TO CHARACTER SET utf8mb4';
+
+const sureReader = (doubtful: RegExp) => (value: unknown) => {
+  if (typeof value !== 'string' || !doubtful.test(value)) return value as Value;
+  throw rowError(inexact);
+};
+
+const refuseTexts = (
+  { name }: ImageColumn,
+  unread: RegExp,
+  { data, slots, stride, at, count }: Images,
+  state: Uint8Array,
+  bad: Bad,
+): void => {
+  for (let row = 0, slot = at; row < count; row++, slot += stride) {
+    if (state[row] !== VALUE || !unread.test(data.toString('latin1', slots[slot], slots[slot + 1]))) continue;
+    bad(row, `column ${name}: ${inexact}`);
+    state[row] = MISSING;
+  }
+};
+
+/** As UTF-8, value by value. */
+const encoded = (
+  { data, slots, stride, at, count }: Images,
+  textOf: (data: Buffer, start: number, end: number) => string,
+): Texts => {
+  const bounds = new Uint32Array(count + 1);
+  const texts: string[] = [];
+  for (let row = 0, slot = at; row < count; row++, slot += stride) {
+    const start = slots[slot]!;
+    const text = start < 0 ? '' : textOf(data, start, slots[slot + 1]!);
+    texts.push(text);
+    bounds[row + 1] = bounds[row]! + Buffer.byteLength(text);
+  }
+  return { data: Buffer.from(texts.join('')), starts: bounds.subarray(0, -1), ends: bounds.subarray(1) };
 };
 
 const labels = ({ data, slots, stride, at, count }: Images, { data: text, ends: places }: Labels): Texts => {

@@ -1,10 +1,11 @@
 import type { RecordGroup } from '../../shared/connect/batch.ts';
-import type { Layout } from '../../shared/sql/layout.ts';
+import { checksOf, type Layout } from '../../shared/sql/layout.ts';
 import type { Target, Targets } from '../../shared/sql/plan.ts';
 import { rememberTargets } from '../../shared/sql/targets.ts';
 import { type Connection, quote } from './client.ts';
 import type { PostgresSinkConfig } from './config.ts';
 import { makeStaging, prepareTable, sqlName, type Table, tableOf } from './table.ts';
+import { columnCheck } from './types.ts';
 
 /** A table that is ready for records of one layout, and the statements that write them. */
 export interface PostgresTarget extends Target {
@@ -33,8 +34,12 @@ export const createTargets = (connection: Connection, config: PostgresSinkConfig
     return staging;
   };
 
-  const tableFor = async ({ topic }: RecordGroup, { columns, key }: Layout, staging?: string): Promise<Table> => {
-    const name = tableOf(topic, config);
+  const tableFor = async (
+    { topic }: RecordGroup,
+    { columns, key, table: template = config.table }: Layout,
+    staging?: string,
+  ): Promise<Table> => {
+    const name = tableOf(topic, { ...config, table: template });
     const sql = sqlName(name);
     const table = await prepareTable(connection, config, name, columns, key, tables.get(sql));
     tables.set(sql, table);
@@ -49,11 +54,13 @@ export const createTargets = (connection: Connection, config: PostgresSinkConfig
     const table = await tableFor(group, layout, staged);
     const columns = layout.columns.filter(({ name }) => table.columns.has(name) && !layout.untold?.includes(name));
     const names = columns.map((column) => quote(column.name));
+    const checks = checksOf(columns, (column) => columnCheck(table.columns.get(column.name)!, column.schema));
     const direct = `COPY ${table.sql} (${names.join(', ')}) FROM STDIN`;
-    if (layout.mode === 'insert') return { table, columns, staged: false, statements: () => [direct], direct };
+    if (layout.mode === 'insert') return { table, columns, checks, staged: false, statements: () => [direct], direct };
     return {
       table,
       columns,
+      checks,
       staged: true,
       statements: mergeStatements(table, await stagingOf(table), names, layout),
       direct: layout.untold === undefined ? direct : undefined,
@@ -72,7 +79,8 @@ const freeName = (columns: Table['columns'], name: string): string =>
 
 /**
  * The last row of each key wins; a key that was deleted on the way starts from an empty row. Rows go in the order of their keys, so
- * that two tasks which write the same ones don't deadlock.
+ * that two tasks which write the same ones don't deadlock. One that is there as it came is not written again: a table that is read again
+ * is mostly as it was, and the bytes of a value are compared where its type has no equality.
  */
 const mergeStatements = (table: Table, staging: string, names: readonly string[], { key, untold }: Layout) => {
   const ordinal = ordinalOf(table);
@@ -84,9 +92,10 @@ const mergeStatements = (table: Table, staging: string, names: readonly string[]
   const last = `SELECT DISTINCT ON (${keys.join(', ')}) * FROM ${staging} ORDER BY ${[...keys, `${ordinal} DESC`].join(', ')}`;
   const copy = `COPY ${staging} (${[ordinal, deleted, ...names].join(', ')}) FROM STDIN`;
   const remove = `DELETE FROM ${table.sql} t USING ${staging} s WHERE s.${deleted} AND ${same}`;
-  const upsert = `INSERT INTO ${table.sql} (${names.join(', ')}) OVERRIDING SYSTEM VALUE
+  const image = (from: string) => `ROW(${others.map((name) => `${from}.${name}`).join(', ')})`;
+  const upsert = `INSERT INTO ${table.sql} AS t (${names.join(', ')}) OVERRIDING SYSTEM VALUE
     SELECT ${names.join(', ')} FROM (${last}) last
-    WHERE NOT ${deleted} ON CONFLICT (${keys.join(', ')}) DO ${others.length === 0 ? 'NOTHING' : `UPDATE SET ${set('excluded')}`}`;
+    WHERE NOT ${deleted} ON CONFLICT (${keys.join(', ')}) DO ${others.length === 0 ? 'NOTHING' : `UPDATE SET ${set('excluded')} WHERE record_image_ne(${image('t')}, ${image('excluded')})`}`;
   // Nothing but the key was told: nothing changes.
   const update =
     others.length === 0

@@ -1,4 +1,6 @@
+import { bufferOf } from '../../shared/connect/buffers.ts';
 import { describeSchema, type Schema } from '../../shared/connect/schema.ts';
+import type { Check } from '../../shared/sql/layout.ts';
 import { timeChange } from '../../shared/sql/time.ts';
 
 /** The column type that holds every value of a schema. */
@@ -38,6 +40,9 @@ export const columnType = (schema: Schema): string => {
       return 'jsonb';
   }
 };
+
+/** Types of text that cut what is longer in silence. */
+const cutting = ['name', '"char"'];
 
 /** The type of a column that exists. */
 export interface ColumnType {
@@ -80,6 +85,7 @@ const takers: { readonly [type in Schema['type']]: readonly string[] } = {
  * error. A column that would round or shift a value in silence takes none.
  */
 export const takes = (type: ColumnType, schema: Schema): boolean => {
+  if (cutting.includes(type.base)) return false;
   if (type.category === 'S') return !takers[schema.type].includes('jsonb') && schema.type !== 'bytes';
   if (type.category === 'E') return schema.type === 'string';
   if (!takers[schema.type].includes(type.base)) return false;
@@ -106,6 +112,25 @@ const digitsAfterPoint = (schema: Schema): number => {
 };
 
 export const silentChange = (schema: Schema) => timeChange(schema, 'PostgreSQL');
+
+const SPACE = 0x20;
+/** What a modifier has more than the characters that it allows. */
+const MODIFIER_OFFSET = 4;
+
+/** What this very column would change in silence: spaces at the end, of which SQL says that they may go. */
+export const columnCheck = ({ base, name, modifier }: ColumnType, schema: Schema): Check | undefined => {
+  const isPadded = base === 'character';
+  if (schema.type !== 'string' || !(isPadded || (base === 'character varying' && modifier !== -1))) return undefined;
+  return (column, row) => {
+    if (column.kind !== 'bytes') return undefined;
+    const { data, starts, ends } = column;
+    const [start, end] = [starts[row]!, ends[row]!];
+    if (start === end || data[end - 1] !== SPACE) return undefined;
+    if (isPadded) return `${name} drops the spaces at the end`;
+    const text = bufferOf(data).toString('utf8', start, end);
+    return [...text].length > modifier - MODIFIER_OFFSET ? `${name} would cut off the spaces at its end` : undefined;
+  };
+};
 
 /** What to say of a column that does not take a schema's values. */
 export const describeMisfit = (type: ColumnType, schema: Schema): string =>

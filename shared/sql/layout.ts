@@ -4,6 +4,8 @@ import { isStruct, type Schema } from '../connect/schema.ts';
 
 /** What of a sink's config decides how records become rows. */
 export interface RowsConfig {
+  /** The template of table names. */
+  readonly table: string;
   readonly mode?: 'insert' | 'upsert' | undefined;
   readonly keyFields?: readonly string[] | undefined;
   /** Whether a record without value deletes the row of its key. */
@@ -21,6 +23,18 @@ export interface Limits {
 /** Why the value of a row cannot be written as it is; undefined where it can. The row must hold a value. */
 export type Check = (column: Column, row: number) => string | undefined;
 
+/** The columns that have a check, with it. */
+export const checksOf = (
+  columns: readonly LaidColumn[],
+  of: (column: LaidColumn) => Check | undefined,
+): ReadonlyMap<LaidColumn, Check> =>
+  new Map(
+    columns.flatMap((column) => {
+      const check = of(column);
+      return check === undefined ? [] : [[column, check] as const];
+    }),
+  );
+
 /** A column that records need. */
 export interface WantedColumn {
   readonly name: string;
@@ -36,6 +50,8 @@ export interface LaidColumn extends WantedColumn {
 /** How the records of a group become rows. */
 export interface Layout {
   readonly mode: 'insert' | 'upsert';
+  /** The template of the table's name, where it is made of what the records say of their source. */
+  readonly table?: string;
   /** The key's columns first. */
   readonly columns: readonly LaidColumn[];
   /** Names of the primary key's columns; [] where rows are inserted. */

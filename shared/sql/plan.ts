@@ -1,5 +1,6 @@
 import { gatherGroup, type RecordBatch, type RecordGroup } from '../connect/batch.ts';
 import type { Rejected } from '../connect/connector.ts';
+import { isControl } from '../connect/control.ts';
 import { unwrapped } from '../connect/envelope.ts';
 import { rowError } from '../connect/errors.ts';
 import {
@@ -14,6 +15,7 @@ import {
   type Verdict,
 } from './layout.ts';
 import type { StagedRun } from './runs.ts';
+import { partsByTable, type TablePart } from './source-table.ts';
 import { keyTextOf, runsByKey, runsInOrder, type Untold, type UntoldRun, untoldOf } from './untold.ts';
 
 /** A table that is ready for records of one layout. */
@@ -57,11 +59,35 @@ export type Judged = readonly {
 }[];
 
 export const judgeBatch = ({ groups }: RecordBatch, config: RowsConfig, limits: Limits): Judged =>
-  groups.map((given) => {
-    const group = unwrapped(given);
-    const layout = layoutOf(group, config, limits);
-    return { group, layout, verdict: judge(group, layout, config, limits), untold: untoldOf(given, group, layout) };
+  groups.flatMap((given) => {
+    if (isControl(given.value.schema)) return { ...nothing, group: given };
+    return partsByTable(given, config.table).map((part) => judgePart(part, config, limits));
   });
+
+const judgePart = (
+  { group: given, table, isUntold }: TablePart,
+  config: RowsConfig,
+  limits: Limits,
+): Judged[number] => {
+  // Its delete has done it.
+  if (isUntold && given.value.nulls?.[0] === 1) return { ...nothing, group: given };
+  const group = unwrapped(given);
+  const layout = {
+    ...layoutOf(group, config, limits),
+    ...(table === undefined ? {} : { table }),
+    ...(isUntold ? { problem: untoldTable } : {}),
+  };
+  return { group, layout, verdict: judge(group, layout, config, limits), untold: untoldOf(given, group, layout) };
+};
+
+const untoldTable = '`table` takes a name from its source, and it is no change that has one';
+
+/** Of what is no row. */
+const nothing = {
+  layout: { mode: 'insert', columns: [], key: [], unnameable: [] },
+  verdict: { rows: new Uint32Array(0), refused: new Map<number, string>() },
+  untold: undefined,
+} as const;
 
 /** Finds what each record becomes; makes and changes tables on the way, so never inside a transaction. */
 export const planOf = async <T extends Target>(

@@ -3,7 +3,7 @@ import { expect, test } from 'vitest';
 import type * as z from 'zod';
 import { primitiveTypes } from '../../shared/connect/schema.ts';
 
-/** What the README of a database's sink must name. */
+/** What the README of a database's sink, and the document of types, must name. */
 export const describeReadme = (system: string, config: z.ZodObject): void => {
   const readme = readFileSync(new URL(`../../functions/${system}/README.md`, import.meta.url), 'utf8');
 
@@ -13,7 +13,8 @@ export const describeReadme = (system: string, config: z.ZodObject): void => {
       expect(keys).toContain(`\`${key}\``);
       expect((field as z.ZodType).description).toBeTruthy();
     }
+    const types = readFileSync(new URL('../../docs/type-mapping.md', import.meta.url), 'utf8');
     for (const type of [...primitiveTypes, 'array', 'map', 'struct'])
-      expect(readme).toMatch(new RegExp(`^\\|.*\\b${type}\\b`, 'm'));
+      expect(types).toMatch(new RegExp(`^\\|.*\\b${type}\\b`, 'm'));
   });
 };

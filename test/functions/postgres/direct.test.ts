@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import type { Value } from '../../../shared/connect/schema.ts';
 import { keyed, putRecords } from '../../kit/put-records.ts';
 import { useSink } from './sink-fixture.ts';
 
@@ -86,5 +87,27 @@ describe('many rows of an upsert', () => {
       GRANT ALL ON t TO direct_test; GRANT ALL ON SCHEMA ${schema()} TO direct_test`);
     await withSink({ url: urlAs('direct_test:p') }, (task) => putRecords(task, rows(0, 1_000)));
     expect(await all('SELECT count(*)::int FROM t')).toEqual([[1_000]]);
+  });
+
+  test('a row that is there as it came is not written again', async () => {
+    await run('CREATE TABLE t (id integer PRIMARY KEY, s text, j json)');
+    const of = (id: number, s: string | null, j: object | null) =>
+      keyed(id, { s, j: j as Value }, { s: { type: 'string', optional: true }, j: { type: 'any', optional: true } });
+    const first = [of(1, 'a', { a: 1 }), of(2, null, null), of(3, 'c', [1]), of(4, 'd', null)];
+    const second = [of(1, 'a', { a: 1 }), of(2, null, null), of(3, 'c', [2]), of(4, null, null)];
+    const versions = async () => (await all('SELECT id, xmin::text FROM t ORDER BY id')).map(([, xmin]) => xmin);
+    await withSink({}, async (task) => {
+      await putRecords(task, first);
+      const before = await versions();
+      await putRecords(task, second);
+      const after = await versions();
+      expect(after.map((xmin, i) => xmin === before[i])).toEqual([true, true, false, false]);
+    });
+    expect(await all('SELECT id, s, j::text FROM t ORDER BY id')).toEqual([
+      [1, 'a', '{"a":1}'],
+      [2, null, null],
+      [3, 'c', '[2]'],
+      [4, null, null],
+    ]);
   });
 });
