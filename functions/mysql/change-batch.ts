@@ -3,8 +3,10 @@ import { freeBuffer } from '../../shared/connect/buffers.ts';
 import type { Budget, Partition, Poll, RejectedSourceRecord } from '../../shared/connect/connector.ts';
 import { rowError } from '../../shared/connect/errors.ts';
 import type { StreamOffset } from './cdc-offset.ts';
-import { createGroup, type GroupBuilder, type Row, type RowOrigin } from './row-columns.ts';
+import { createGroup, type GroupBuilder, type Row, type RowGroup, type RowOrigin } from './row-columns.ts';
+import type { RowSchema, TableDefinition } from './row-schema.ts';
 import type { TableLayout } from './table-layout.ts';
+import { truncateGroup } from './truncate-record.ts';
 import type { ReadValues } from './value-column.ts';
 
 /** Where the records of a transaction's rows resume: behind so many of its records. */
@@ -21,6 +23,8 @@ export interface ChangeBatch {
   copy(data: Buffer, start: number, end: number): number;
   /** Takes a record whose values lie from `base` on; `bytes` it weighs at most. */
   take(layout: TableLayout, row: Row, base: number, origin: Origin, record: number, bytes: number): void;
+  /** Takes the record of a table that was emptied. */
+  takeTruncate(schema: RowSchema, table: TableDefinition, origin: Origin, record: number): void;
   finish(): Pick<Poll<StreamOffset>, 'batch' | 'position' | 'rejected' | 'release'>;
 }
 
@@ -31,7 +35,8 @@ export const createBatch = (
   partition: Partition,
   read: ReadValues,
 ): ChangeBatch => {
-  const groups: GroupBuilder<Origin>[] = [];
+  const groups: { readonly topic: string; finish(data: Buffer): RowGroup<Origin> }[] = [];
+  let open: GroupBuilder<Origin> | undefined;
   let data = Buffer.allocUnsafeSlow(firstBytes);
   let length = 0;
   let count = 0;
@@ -59,13 +64,21 @@ export const createBatch = (
       return at;
     },
     take(layout, row, base, origin, record, size) {
-      if (groups.at(-1)?.layout !== layout) groups.push(createGroup(layout, read));
-      groups.at(-1)!.add(row, base, origin, record);
+      if (open?.layout !== layout) {
+        open = createGroup(layout, read);
+        groups.push({ topic: layout.schema.topic, finish: open.finish });
+      }
+      open.add(row, base, origin, record);
       count++;
       bytes += size;
     },
+    takeTruncate(schema, table, origin, record) {
+      open = undefined;
+      groups.push({ topic: schema.topic, finish: () => truncateGroup(schema, table, origin, record) });
+      count++;
+    },
     finish() {
-      const finished = groups.map(({ layout, finish }) => ({ topic: layout.schema.topic, ...finish(data) }));
+      const finished = groups.map(({ topic, finish }) => ({ topic, ...finish(data) }));
       const filled = finished.flatMap(({ group, placeOf }) => (group === undefined ? [] : [{ group, placeOf }]));
       const at = ({ origin, record }: { readonly origin: Origin; readonly record: number }) => ({
         partition,

@@ -13,6 +13,8 @@ export interface Server {
   /** Which server it is, in offsets. */
   readonly identity: string;
   readonly login: Connection['login'];
+  /** Names of tables that differ in case only are one. */
+  readonly foldsNames: boolean;
   /** The oldest place of the binlog. */
   start(): Promise<StreamOffset>;
   /** Its present end. What is before it may not be visible yet. */
@@ -40,7 +42,9 @@ const startOfFile = 4;
 
 export const openServer = async ({ config, connector, signal }: OpenContext<MysqlCdcConfig>): Promise<Server> => {
   const connection = await connect(config, `sluice ${connector}`, signal);
-  const [variables] = await connection.query<{ version: string }>('SELECT VERSION() AS version');
+  const [variables] = await connection.query<{ version: string; folds: number | string }>(
+    'SELECT VERSION() AS version, @@GLOBAL.lower_case_table_names AS folds',
+  );
   const isMariaDb = /mariadb/i.test(variables!.version);
   const identity = await identityOf(connection, isMariaDb);
   const openView = async (): Promise<View> => {
@@ -56,6 +60,7 @@ export const openServer = async ({ config, connector, signal }: OpenContext<Mysq
   return {
     identity,
     login: connection.login,
+    foldsNames: Number(variables!.folds) !== 0,
     async start() {
       const [first] = await connection.query<{ Log_name: string }>('SHOW BINARY LOGS');
       return { server: identity, file: first!.Log_name, pos: startOfFile, record: 0 };

@@ -39,6 +39,10 @@ export const createStream = (
   const counted = [...config.tables].sort().join();
   let cursor: Cursor | undefined;
 
+  /** A server whose file system tells no cases apart keeps names in lower case, or as they were first written. */
+  const folded = new Map(config.tables.map((table) => [server.foldsNames ? table.toLowerCase() : table, table]));
+  const tableNamed = (name: string) => folded.get(server.foldsNames ? name.toLowerCase() : name);
+
   const close = () => {
     cursor?.reader.close();
     cursor = undefined;
@@ -57,6 +61,7 @@ export const createStream = (
       serverId: config.serverId ?? serverIdOf(context),
       place: offset,
       tables: byDatabase(config.tables),
+      tableNamed,
       catalog: await server.catalog(),
       signal,
     });
@@ -73,6 +78,7 @@ export const createStream = (
       const part = await at.reader.next();
       if (part === undefined) return false;
       if (part.kind === 'end') at.offset = { server: server.identity, ...part.place, record: 0 };
+      else if (part.kind === 'truncate') at.changes.giveTruncate(part, at.offset);
       else at.changes.give(part, at.offset);
     }
     return true;

@@ -1,4 +1,4 @@
-import { isSeen, type RangeOffset } from '../../shared/sql/snapshot.ts';
+import { isSeen, isTruncateSeen, type RangeOffset } from '../../shared/sql/snapshot.ts';
 import type { View } from './cdc-offset.ts';
 import { parseLsn, type Slots, type Transaction } from './pgoutput.ts';
 import { lost } from './slot.ts';
@@ -8,7 +8,7 @@ import { isVisible, parseXids } from './visibility.ts';
 /** The views that rows of a table were read in, in the order of its key. */
 export type TableViews = RangeOffset<View>['views'];
 
-/** Whether the row of a change was read with the change in it. No tuple: the change is one of all rows. */
+/** Whether the row of a change was read with the change in it. No tuple: the table was emptied. */
 export type Seen = (layout: TableLayout, page: Buffer, tuple: Slots | undefined) => boolean;
 
 /** What the rows of a snapshot were read with, by transaction; undefined: with nothing of it. */
@@ -58,6 +58,7 @@ export const createHandOver = (tables: ReadonlyMap<string, ReadTable>): SeenIn =
         seen = table.visible.map((visible) => isVisible(visible, xid));
         seenOf.set(layout, seen);
       }
+      if (tuple === undefined) return isTruncateSeen(`${layout.relation.schema}.${layout.relation.table}`, seen);
       return isSeen(table.views, seen, integerOf(layout, page, tuple, table.firstOfKey));
     };
   };
@@ -67,11 +68,11 @@ export const createHandOver = (tables: ReadonlyMap<string, ReadTable>): SeenIn =
 const integerOf = (
   { fields }: TableLayout,
   page: Buffer,
-  tuple: Slots | undefined,
+  tuple: Slots,
   name: string | undefined,
 ): bigint | undefined => {
   const field = fields.find((one) => one.name === name);
-  if (field === undefined || tuple === undefined) return undefined;
+  if (field === undefined) return undefined;
   const start = tuple[2 * field.index]!;
   const { reading } = field.type;
   if (start < 0 || (reading !== 'integer' && reading !== 'int64')) return undefined;
