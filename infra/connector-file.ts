@@ -35,8 +35,13 @@ const shapes = {
  * @throws CONFIG_INVALID
  */
 export const sourceFile = (path: string): SourcePlugin => {
-  const { type, config, replay, topics } = loadConnector(path, 'source') as SourceConnector;
-  return { plugin: type, role: 'source', schema: config, replay, topics, module: path, exportName: 'default' };
+  const { type, config, replay, topics, tells, hold, lag } = loadConnector(path, 'source') as SourceConnector;
+  return {
+    ...{ plugin: type, role: 'source', schema: config, replay, topics, module: path, exportName: 'default' },
+    ...(tells === undefined ? {} : { tells }),
+    ...(hold === undefined ? {} : { hold }),
+    ...(lag === undefined ? {} : { lag: true }),
+  };
 };
 
 export const sinkFile = (path: string): SinkPlugin => {

@@ -10,9 +10,9 @@ import { PostgresCdcConfig, topicsOf as postgresTopicsOf } from '../functions/po
 import { PostgresSinkConfig } from '../functions/postgres/config.ts';
 import { PostgresQueryConfig } from '../functions/postgres/query-config.ts';
 import type { Delivery, Replay } from '../shared/connect/connector.ts';
-import type { WantedOrder } from '../shared/connect/control.ts';
-import { orderOf } from '../shared/connect/database-config.ts';
-import { queryTopics } from '../shared/connect/query-config.ts';
+import type { Tells, WantedOrder } from '../shared/connect/control.ts';
+import { orderOf, tellsOf } from '../shared/connect/database-config.ts';
+import { queryTells, queryTopics } from '../shared/connect/query-config.ts';
 import { loginToRds, type Place, type Right, readObjectsAt, writeObjectsAt } from './connector-access.ts';
 import { sinkFile, sourceFile } from './connector-file.ts';
 
@@ -35,7 +35,11 @@ interface Plugin<Schema extends z.ZodType> {
 export interface SourcePlugin<Schema extends z.ZodType = z.ZodType> extends Plugin<Schema> {
   readonly role: 'source';
   readonly replay: Replay;
+  readonly hold?: false;
+  /** It can tell how far it is behind. */
+  readonly lag?: true;
   topics(config: z.output<Schema>): readonly string[];
+  tells?(config: z.output<Schema>): Tells;
 }
 
 export interface SinkPlugin<Schema extends z.ZodType = z.ZodType> extends Plugin<Schema> {
@@ -47,6 +51,8 @@ export interface SinkPlugin<Schema extends z.ZodType = z.ZodType> extends Plugin
 /** A source and its config, as `Pipeline.addSource` takes it. */
 export interface Source extends SourcePlugin {
   readonly config: unknown;
+  /** What it tells of with its config. */
+  readonly told: Tells;
 }
 
 /** A sink and its config, as `Pipeline.addSink` takes it. */
@@ -82,7 +88,10 @@ const mysqlCdc: SourcePlugin<typeof MysqlCdcConfig> = {
   role: 'source',
   schema: MysqlCdcConfig,
   replay: 'exact',
+  hold: false,
+  lag: true,
   topics: topicsOf,
+  tells: tellsOf,
   module: 'functions/mysql/cdc-source.ts',
   exportName: 'mysqlCdcSource',
   handler: 'functions/mysql/cdc.handler.ts',
@@ -94,7 +103,10 @@ const postgresCdc: SourcePlugin<typeof PostgresCdcConfig> = {
   role: 'source',
   schema: PostgresCdcConfig,
   replay: 'exact',
+  hold: false,
+  lag: true,
   topics: postgresTopicsOf,
+  tells: tellsOf,
   module: 'functions/postgres/cdc-source.ts',
   exportName: 'postgresCdcSource',
   handler: 'functions/postgres/cdc.handler.ts',
@@ -107,6 +119,7 @@ const mysqlQuery: SourcePlugin<typeof MysqlQueryConfig> = {
   schema: MysqlQueryConfig,
   replay: 'shifting',
   topics: queryTopics,
+  tells: queryTells,
   module: 'functions/mysql/query-source.ts',
   exportName: 'mysqlQuerySource',
   handler: 'functions/mysql/query.handler.ts',
@@ -119,6 +132,7 @@ const postgresQuery: SourcePlugin<typeof PostgresQueryConfig> = {
   schema: PostgresQueryConfig,
   replay: 'shifting',
   topics: queryTopics,
+  tells: queryTells,
   module: 'functions/postgres/query-source.ts',
   exportName: 'postgresQuerySource',
   handler: 'functions/postgres/query.handler.ts',
@@ -175,6 +189,7 @@ export const sinkPlugins: readonly SinkPlugin[] = [fileDirectory, postgres, mysq
 export const sourceOf = (plugin: SourcePlugin, config: unknown, directory = ''): Source => ({
   ...plugin,
   config: withLocalPaths(plugin.paths, config, directory),
+  told: toldOf(plugin, config),
 });
 
 export const sinkOf = (plugin: SinkPlugin, config: unknown, directory = ''): Sink => ({
@@ -189,6 +204,11 @@ const deliveryOf = ({ delivery, schema }: SinkPlugin, config: unknown): Delivery
   const parsed = schema.safeParse(config);
   // A bad config is refused on its own account.
   return parsed.success ? delivery(parsed.data) : 'exactly-once';
+};
+
+const toldOf = ({ tells, schema }: SourcePlugin, config: unknown): Tells => {
+  const parsed = schema.safeParse(config);
+  return parsed.success ? (tells?.(parsed.data) ?? {}) : {};
 };
 
 const wantedOrderOf = ({ order, schema }: SinkPlugin, config: unknown): WantedOrder | undefined => {

@@ -1,5 +1,5 @@
 import { isDeepStrictEqual } from 'node:util';
-import { orderProblem, type WantedOrder } from '../shared/connect/control.ts';
+import { orderProblem, type Tells, untoldProblem, type WantedOrder } from '../shared/connect/control.ts';
 import type { TopicSpec } from '../shared/connect/spec.ts';
 
 /** A processor, as an edge between topics. */
@@ -28,6 +28,14 @@ export const findLoop = (edges: readonly Edge[]): readonly string[] | undefined 
   return undefined;
 };
 
+/** These topics, and those that processors make them of. */
+const topicsBefore = (topics: readonly string[], edges: readonly Edge[]): ReadonlySet<string> => {
+  const found = new Set(topics);
+  // A set is walked with what is added on the way.
+  for (const topic of found) for (const { from, to } of edges) if (to === topic) for (const one of from) found.add(one);
+  return found;
+};
+
 export const loopProblem = (loop: readonly string[]): string =>
   `the processors form a loop, ${loop.join(' -> ')}: a record would go round for ever; let one of them write to a topic of its own`;
 
@@ -49,6 +57,7 @@ export const topicGraph = () => {
   const readers = new Map<string, { readonly by: string; readonly onWriter: (connector: string) => void }[]>();
   const external = new Set<string>();
   const ordered: { readonly topics: readonly string[]; readonly by: string; readonly order: WantedOrder }[] = [];
+  const sources: { readonly topics: readonly string[]; readonly by: string; readonly tells: Tells }[] = [];
   const edges: Edge[] = [];
 
   const get = <T>(lists: Map<string, T[]>, topic: string): T[] => {
@@ -90,6 +99,10 @@ export const topicGraph = () => {
       get(readers, topic).push({ by, onWriter });
       for (const connector of get(writers, topic)) onWriter(connector);
     },
+    /** What a source tells of in its topics. Processors pass it on. */
+    addSource(topics: readonly string[], by: string, tells: Tells): void {
+      sources.push({ topics, by, tells });
+    },
     /** Who needs its order as a whole. Of a topic that another app writes only the function finds out. */
     addOrderedReader(topics: readonly string[], by: string, order: WantedOrder): void {
       ordered.push({ topics, by, order });
@@ -110,7 +123,11 @@ export const topicGraph = () => {
       const unordered = ordered.flatMap(({ topics: names, by, order }) => {
         const read = names.map((name) => ({ name, queues: topics.get(name)?.spec.queues ?? 1 }));
         const problem = orderProblem(order, read);
-        return problem === undefined ? [] : [`${by}: from: ${problem}`];
+        const before = topicsBefore(names, edges);
+        const untold = sources
+          .filter((source) => source.topics.some((topic) => before.has(topic)))
+          .map((source) => untoldProblem(order, source.by, source.tells));
+        return [problem, ...untold].flatMap((one) => (one === undefined ? [] : [`${by}: from: ${one}`]));
       });
       return [...unknown, ...unordered, ...(loop === undefined ? [] : [loopProblem(loop)])];
     },

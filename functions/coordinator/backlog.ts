@@ -1,5 +1,5 @@
-import { segmentsFrom } from '../../shared/log/start.ts';
-import type { ConnectorState, LaneState } from '../../shared/management/status.ts';
+import { laneLag, segmentOf } from '../../shared/management/lag.ts';
+import type { ConnectorState } from '../../shared/management/status.ts';
 import type { TaskRow } from '../../shared/state/lease.ts';
 import type { Table } from '../../shared/state/table.ts';
 
@@ -20,15 +20,6 @@ export const backlogIsDue = async (
   );
   if (behind.length === 0) return false;
   if (nowMs - lastRunAtMs >= row.backlog.atMostMs) return true;
-  const unread = await Promise.all(behind.map((lane) => unreadBytes(table, lane)));
-  return unread.reduce((sum, bytes) => sum + bytes, 0) >= row.backlog.bytes;
-};
-
-/** Uncompressed. */
-const unreadBytes = async (table: Table, { partition, offset, bytes }: LaneState): Promise<number> => {
-  const [segment] = await segmentsFrom(table, partition, offset.base, 1);
-  // Nothing is there to read: a run finds out what became of it.
-  if (segment === undefined) return bytes;
-  const read = (Number(segment.rawLength) * offset.index) / Number(segment.count);
-  return bytes - Number(segment.bytesBefore ?? 0) - read;
+  const unread = await Promise.all(behind.map((lane) => laneLag(segmentOf(table), lane, nowMs)));
+  return unread.reduce((sum, { bytes }) => sum + bytes, 0) >= row.backlog.bytes;
 };

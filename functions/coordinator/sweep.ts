@@ -11,6 +11,7 @@ import type { Table } from '../../shared/state/table.ts';
 import { backlogIsDue } from './backlog.ts';
 import { failedTasks } from './failed-tasks.ts';
 import { holdWriters } from './hold.ts';
+import { askLag, fullUpstreams, logLags } from './lag.ts';
 import { keepUnread } from './retention.ts';
 import { findUnread } from './unread.ts';
 
@@ -42,7 +43,8 @@ export const sweep = async (
       if (state === undefined) continue;
       states.push(state);
       if (state.row.pendingTasks !== undefined) await flipWhenFree(table, functions, state, nowMs);
-      else await sweepConnector(eventual, functions, state, nowMs, log);
+      else await sweepConnector(eventual, functions, state, nowMs);
+      await askLag(functions, state, nowMs);
     } catch (thrown) {
       const { message, retriable } = toConnectError(thrown);
       log('error', `sweep of ${name}: ${message}`, { connector: name });
@@ -51,9 +53,11 @@ export const sweep = async (
     }
   }
   const unread = await findUnread(eventual, states, log);
+  await logLags(eventual, states, unread, nowMs, log);
   return [
     ...alarms,
     ...states.flatMap(failedTasks),
+    ...states.flatMap(fullUpstreams),
     ...(await keepUnread(eventual, unread, nowMs, log)),
     ...(await holdWriters(table, functions, states, unread, log)),
   ];
@@ -64,10 +68,8 @@ const sweepConnector = async (
   functions: InvokeFunction,
   state: ConnectorState,
   nowMs: number,
-  log: Log,
 ): Promise<void> => {
   const { row, tasks, unfinished, lagRecords = 0 } = state;
-  if (lagRecords > 0) log('info', 'lag', { connector: row.name, records: lagRecords });
   if (row.target !== 'STARTED' || row.held !== undefined) return;
   const asks = mustAsk(state, nowMs);
   if (asks) await askAgain(table, row);

@@ -1,3 +1,4 @@
+import { randomInt } from 'node:crypto';
 import ZongJi, {
   type BinlogEvent,
   type ColumnInfo,
@@ -53,10 +54,12 @@ export interface Truncate {
   readonly table: TableDefinition;
 }
 
-/** A binlog that is read from a place on to its present end. */
+/** A binlog that is read from a place on. */
 export interface BinlogReader {
-  /** undefined: there is no more now. */
+  /** undefined: there is no more now. Not in the middle of a transaction, whose rest is waited for. */
   next(): Promise<BinlogPart | undefined>;
+  /** Whether a part came before the time was over. Only where it follows the log. */
+  arrived(waitMs: number, signal: AbortSignal): Promise<boolean>;
   /** Also of parts that were read before it was closed. */
   readonly values: ReadValues;
   /** Cuts both connections. */
@@ -65,9 +68,11 @@ export interface BinlogReader {
 
 export interface BinlogOptions {
   readonly login: Connection['login'];
-  /** Of the reader, as a replica has one: two of the same do not read at once. */
-  readonly serverId: number;
+  /** Of the reader, as a replica has one: two of the same do not read at once. Undefined: one of its own. */
+  readonly serverId: number | undefined;
   readonly place: BinlogPlace;
+  /** Stays at the end of the log for what comes. Otherwise the server ends the stream there, and has then told of the log's own events as well. */
+  readonly follows: boolean;
   /** By database; what is read of others is passed over undecoded. */
   readonly tables: Readonly<Record<string, string[]>>;
   /** The name that a table of a statement is read by; undefined where it is not read. */
@@ -86,7 +91,7 @@ const aheadBytes = 4 * 1024 * 1024;
 
 const events = [...['tablemap', 'writerows', 'xid', 'query', 'rotate'], ...['gtid', 'anonymousgtid', 'mariadbgtid']];
 
-/** In zongji's `nonBlock` mode, in which the server ends the stream at the end of its log. The library does not tell of that end. */
+/** By zongji, whose `nonBlock` mode ends at the end of the log; it does not tell of that end. */
 export const openBinlog = (options: BinlogOptions): BinlogReader => {
   const zongji = new ZongJi({ ...options.login, dateStrings: true, jsonStrings: true, timezone: 'Z' } as never);
   const inner = zongji as unknown as Inner;
@@ -100,6 +105,7 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
   let ended = false;
   let failure: unknown;
   let isInTransaction = false;
+  let hasRows = false;
   let last = options.place;
   let waiting: (() => void) | undefined;
 
@@ -108,6 +114,10 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
     waiting?.();
     waiting = undefined;
   };
+  const something = () =>
+    new Promise<void>((resolve) => {
+      waiting = resolve;
+    });
   const push = (part: BinlogPart, bytes: number) => {
     parts.push({ part, bytes });
     queuedBytes += bytes;
@@ -120,6 +130,7 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
   /** Between two transactions. Told once. */
   const pushEnd = (pos = inner.options.position) => {
     isInTransaction = false;
+    hasRows = false;
     const file = inner.options.filename;
     if (last.file === file && last.pos === pos) return;
     const { gtidSet = '' } = zongji;
@@ -155,6 +166,7 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
         super(callback);
         this.once('eof', () => {
           ended = true;
+          if (options.follows) failure ??= new ConnectError('UNAVAILABLE', endedByServer, { retriable: true });
           // Behind the last transaction may be events of the log itself. They are passed, or an idle log would never look read.
           if (!isInTransaction) pushEnd();
           wake();
@@ -180,6 +192,7 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
             const tableId = tableMap.readUIntLE(0, 6);
             if (inner.tableMap[tableId] !== undefined && tables.get(tableId)?.told.equals(tableMap) === true) {
               isInTransaction = true;
+              hasRows = true;
               return this.binlogData;
             }
           }
@@ -209,6 +222,7 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
         return;
       case 'TableMap': {
         isInTransaction = true;
+        hasRows = true;
         const { tableId } = event as unknown as { tableId: number };
         const entry = inner.tableMap[tableId];
         if (entry?.columns === undefined) return;
@@ -222,7 +236,8 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
         const { query, schema } = event as unknown as { query: string; schema: string };
         const emptied = truncatedTable(query, schema);
         if (emptied !== undefined) pushTruncate(emptied, (event as unknown as { timestamp: number }).timestamp);
-        if (!/^(BEGIN|SAVEPOINT|XA (START|END))\b/i.test(query)) pushEnd();
+        // Between the rows of a transaction may be statements that end nothing, such as MariaDB's DROP TEMPORARY TABLE.
+        if (hasRows ? endsRows.test(query) : !beginsRows.test(query)) pushEnd();
         return;
       }
       case 'Rotate':
@@ -258,8 +273,8 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
   options.signal.addEventListener('abort', close, { once: true });
   const { gtids, file, pos } = options.place;
   zongji.start({
-    serverId: options.serverId,
-    nonBlock: true,
+    serverId: options.serverId ?? randomInt(2 ** 31, 2 ** 32),
+    nonBlock: !options.follows,
     filename: file,
     position: pos,
     ...(gtids === undefined ? {} : { gtidSet: gtids }),
@@ -281,22 +296,37 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
           return taken.part;
         }
         if (failure !== undefined) throw failure;
-        if (ended) return undefined;
-        await new Promise<void>((resolve) => {
-          waiting = resolve;
-        });
+        if (ended || (options.follows && !isInTransaction)) return undefined;
+        await something();
       }
+    },
+    async arrived(waitMs, signal) {
+      if (parts.length === 0 && failure === undefined) {
+        const timeout = setTimeout(wake, waitMs);
+        signal.addEventListener('abort', wake);
+        await something();
+        clearTimeout(timeout);
+        signal.removeEventListener('abort', wake);
+      }
+      return parts.length > 0 || failure !== undefined;
     },
     values: (column, bytes) => values!(column, bytes),
     close,
   };
 };
 
-/** The server could not read its log from there: it was purged, or is another one. */
+/** The server could not read its log from there: it was purged, or is another one. Also where another reader has the same id. */
 const FATAL_READING_BINLOG = 1236;
+const endedByServer = 'the server ended the stream of its binlog: it stops, or the connection was killed';
+const sameId = /same server_uuid\/server_id/;
 
 const lostOrBroken = (error: unknown, { file, pos, gtids }: BinlogPlace): ConnectError => {
   const { errno, message } = error as { readonly errno?: number; readonly message: string };
+  if (sameId.test(message))
+    return new ConnectError('UNAVAILABLE', `another reads the binlog with this serverId: ${message}`, {
+      retriable: true,
+      cause: error,
+    });
   if (errno === FATAL_READING_BINLOG)
     return lostPosition(`the binlog can't be read from ${gtids ?? `${file}:${pos}`}: ${message}`);
   return classify(error, 'reading the binlog');
@@ -321,6 +351,9 @@ interface InnerConnection {
   removeAllListeners(event: string): void;
   on(event: string, listener: () => void): void;
 }
+
+const beginsRows = /^(BEGIN|SAVEPOINT|XA (START|END))\b/i;
+const endsRows = /^(COMMIT|ROLLBACK(?! +(WORK +)?TO\b)|XA (COMMIT|ROLLBACK))\b/i;
 
 const bodyOffset = headerBytes + 1;
 const TABLE_MAP = 0x13;

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { connectionKeys, databaseRules } from '../../shared/connect/database-config.ts';
+import { runsNeedTopics } from '../../shared/connect/table-names.ts';
 import { mysqlServer, zeroDates } from './config.ts';
 
 const tableName = /^[^.]+\.[^.]+$/;
@@ -17,13 +18,20 @@ export const MysqlCdcConfig = z
       .describe(
         'the name of this server in topics: the rows of a table go to topic `<topicPrefix>.<database>.<table>`',
       ),
+    topic: z
+      .string()
+      .regex(/^[A-Za-z0-9._-]{1,200}$/, 'a topic is 1 to 200 of the characters A-Z a-z 0-9 . _ -')
+      .optional()
+      .describe('one topic for all tables. Default: a topic for each'),
     serverId: z
       .number()
       .int()
       .min(1)
       .max(4_294_967_295)
       .optional()
-      .describe('the id that this connector has among the server’s replicas. Default: made from its name'),
+      .describe(
+        'the id that this connector has among the server’s replicas. Default: a random one each time, above 2147483647',
+      ),
     snapshotMode: z
       .enum(['initial', 'no_data', 'never'])
       .default('initial')
@@ -40,6 +48,12 @@ export const MysqlCdcConfig = z
       .array(z.enum(['c', 'u', 'd', 't']))
       .default([])
       .describe('changes to pass over: c inserts, u updates, d deletes, t truncates. Default: none'),
+    transactions: z
+      .boolean()
+      .default(false)
+      .describe(
+        'the end of each transaction is told by a control record, and each change has its place in it (`transaction`): a sink with `transactions: atomic` writes them whole',
+      ),
     tombstonesOnDelete: z
       .boolean()
       .default(true)
@@ -48,13 +62,14 @@ export const MysqlCdcConfig = z
   })
   .refine(...databaseRules.server)
   .refine(...databaseRules.iamHasNoSecret)
-  .refine(...databaseRules.iamIsEncrypted);
+  .refine(...databaseRules.iamIsEncrypted)
+  .refine(...runsNeedTopics);
 
 export type MysqlCdcConfig = z.output<typeof MysqlCdcConfig>;
 
-export const topicOf = ({ topicPrefix }: Pick<MysqlCdcConfig, 'topicPrefix'>, table: string): string =>
-  `${topicPrefix}.${table}`;
+export const topicOf = ({ topic, topicPrefix }: Pick<MysqlCdcConfig, 'topic' | 'topicPrefix'>, table: string): string =>
+  topic ?? `${topicPrefix}.${table}`;
 
-/** One per table. */
-export const topicsOf = (config: MysqlCdcConfig): readonly string[] =>
-  config.tables.map((table) => topicOf(config, table));
+export const topicsOf = (config: MysqlCdcConfig): readonly string[] => [
+  ...new Set(config.tables.map((table) => topicOf(config, table))),
+];

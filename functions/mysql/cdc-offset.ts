@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { repairOffset } from '../../shared/sql/repair.ts';
 import { PlanOffset, rangeOffset } from '../../shared/sql/snapshot.ts';
 
 const place = {
@@ -21,5 +22,7 @@ export type StreamOffset = z.output<typeof StreamOffset>;
 /** How far a range of a table is read. Keys are texts; bytes as Latin-1. A view is the place before which all, and behind which nothing, was visible in it. */
 export const RangeOffset = rangeOffset(z.strictObject(place));
 
-export const MysqlCdcOffset = z.union([StreamOffset, PlanOffset, RangeOffset]);
+const RepairOffset = repairOffset(z.strictObject(place));
+
+export const MysqlCdcOffset = z.union([StreamOffset, PlanOffset, RangeOffset, RepairOffset]);
 export type MysqlCdcOffset = z.output<typeof MysqlCdcOffset>;

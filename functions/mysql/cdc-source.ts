@@ -1,4 +1,3 @@
-import { setTimeout as delay } from 'node:timers/promises';
 import type { RecordInput } from '../../shared/connect/build.ts';
 import {
   type Budget,
@@ -13,18 +12,24 @@ import {
   type SourceTask,
 } from '../../shared/connect/connector.ts';
 import { type Control, controlRecord } from '../../shared/connect/control.ts';
+import { tellsOf } from '../../shared/connect/database-config.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
+import { nextRepair, type Repair, repairedIn } from '../../shared/sql/repair.ts';
 import { nextStep, type Range, runOf, type SnapshotScope, type Step, viewsOf } from '../../shared/sql/snapshot.ts';
+import { endingAsTransaction } from '../../shared/sql/transactions.ts';
 import type { BinlogPlace } from './binlog.ts';
 import { checkSource } from './cdc-check.ts';
 import { MysqlCdcConfig, topicOf, topicsOf } from './cdc-config.ts';
 import { MysqlCdcOffset, type StreamOffset } from './cdc-offset.ts';
 import { lostPosition } from './errors.ts';
 import { createHandOver } from './hand-over.ts';
+import { measureLag } from './lag.ts';
+import { pollRepair } from './repair.ts';
 import { rowSchemaOf } from './row-schema.ts';
 import { openServer, type Server, type View } from './server.ts';
 import { pollRange, type SnapshotTable } from './snapshot.ts';
 import { createStream, type Stream } from './stream.ts';
+import { verifySource } from './verify.ts';
 
 /** The rows of tables, and then their changes from the binlog on. */
 export const mysqlCdcSource = defineSource({
@@ -33,9 +38,13 @@ export const mysqlCdcSource = defineSource({
   offset: MysqlCdcOffset,
   replay: 'exact',
   topics: topicsOf,
+  tells: tellsOf,
   /** All of them read rows, the first one changes. */
   tasks: (config, maxTasks) => Array.from({ length: config.snapshotMode === 'initial' ? maxTasks : 1 }, () => config),
+  hold: false,
   check: checkSource,
+  lag: measureLag,
+  verify: verifySource,
   open: async (context) => createTask(context, await openServer(context)),
 });
 
@@ -60,8 +69,6 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
   const opened = new Map<string, SnapshotTable>();
   let view: View | undefined;
   let stream: Stream | undefined;
-  /** How far the last poll has read. */
-  let reached: StreamOffset | undefined;
 
   const begin = async (): Promise<Poll<MysqlCdcOffset>> => {
     const offset = await (config.snapshotMode === 'never' ? server.start() : server.visible());
@@ -71,8 +78,11 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
   const told = (table: string, control: Control): RecordInput | undefined =>
     config.runs ? controlRecord(topicOf(config, table), control) : undefined;
 
-  const stepAfter = (offsets: Offsets<MysqlCdcOffset>): Step<BinlogPlace> =>
-    config.snapshotMode === 'initial' ? nextStep(scope, offsets) : { kind: 'done' };
+  const stepAfter = (offsets: Offsets<MysqlCdcOffset>, { record }: StreamOffset): Step<BinlogPlace> => {
+    // Rows of a table that is new are ended as a transaction: not inside of one.
+    const isInside = config.transactions && record > 0;
+    return config.snapshotMode === 'initial' && !isInside ? nextStep(scope, offsets) : { kind: 'done' };
+  };
 
   const openTable = async (table: string): Promise<SnapshotTable> => {
     const known = opened.get(table);
@@ -94,8 +104,29 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
   const read = async (range: Range<BinlogPlace>, budget: Budget) => {
     if (range.server !== server.identity)
       throw lostPosition(`the rows of ${range.table} are of server ${range.server}, and this is ${server.identity}`);
-    view ??= await server.openView();
-    return pollRange(await openTable(range.table), view, range, budget);
+    if (view === undefined) {
+      view = await server.openView();
+      // Their columns are looked up behind the view: of a column that came before it, its changes are passed over as seen by the rows.
+      opened.clear();
+    }
+    const poll = await pollRange(await openTable(range.table), view, range, budget);
+    return config.transactions ? endingAsTransaction(poll) : poll;
+  };
+
+  const repairNext = (offsets: Offsets<MysqlCdcOffset>): Repair<BinlogPlace> | undefined =>
+    taskId === 0 ? nextRepair(streamPartition, offsets, (table) => config.tables.includes(table)) : undefined;
+
+  /** Rows that are sent again; what the changes behind them have of these rows is another question then. */
+  const repair = async (order: Repair<BinlogPlace>, from: StreamOffset, budget: Budget) => {
+    stream?.close();
+    stream = undefined;
+    const repairView = await server.openViewBehind(from);
+    try {
+      const poll = await pollRepair(await openTable(order.table), repairView, order, budget);
+      return config.transactions ? endingAsTransaction(poll) : poll;
+    } finally {
+      repairView.connection.destroy();
+    }
   };
 
   const readChanges = async (offsets: Offsets<MysqlCdcOffset>, from: StreamOffset, budget: Budget) => {
@@ -104,18 +135,19 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
     stream ??= createStream(context, {
       server,
       partition: streamPartition,
-      handOver: createHandOver((table) => viewsOf(scope, table, offsets)),
+      handOver: createHandOver(
+        (table) => viewsOf(scope, table, offsets),
+        (table) => repairedIn(streamPartition, table, offsets),
+      ),
     });
-    const poll = await stream.poll(from, budget);
-    reached = poll.offsets[0]?.offset ?? from;
-    return poll;
+    return stream.poll(from, budget);
   };
 
   return {
     async poll(offsets, budget) {
       const from = offsets.get(streamPartition) as StreamOffset | undefined;
       if (from === undefined) return taskId === 0 ? begin() : waiting;
-      const step = stepAfter(offsets);
+      const step = stepAfter(offsets, from);
       switch (step.kind) {
         case 'plan': {
           const { partition, plan } = step;
@@ -134,24 +166,25 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
           return read(step.range, budget);
         case 'wait':
           return waiting;
-        case 'done':
-          return taskId === 0 ? readChanges(offsets, from, budget) : waiting;
+        case 'done': {
+          if (taskId > 0) return waiting;
+          const order = repairNext(offsets);
+          // Of a transaction that is half sent it is not known whether the view has it.
+          const isBetween = order !== undefined && from.record === 0;
+          return isBetween ? repair(order, from, budget) : readChanges(offsets, from, budget);
+        }
       }
     },
     async more(offsets) {
       const from = offsets.get(streamPartition) as StreamOffset | undefined;
       if (from === undefined) return taskId === 0 || 'waits';
-      const { kind } = stepAfter(offsets);
+      const { kind } = stepAfter(offsets, from);
       if (kind === 'wait') return 'waits';
-      if (kind !== 'done' || from.record > 0) return true;
+      if (kind !== 'done' || from.record > 0 || repairNext(offsets) !== undefined) return true;
       if (taskId > 0) return false;
       return !samePlace(from, await server.end());
     },
-    async wait(waitMs, signal) {
-      const untilMs = performance.now() + waitMs;
-      while (performance.now() < untilMs && samePlace(reached, await server.end()))
-        await delay(lookMs, undefined, { signal });
-    },
+    wait: async (waitMs, signal) => stream?.wait(waitMs, signal),
     async close() {
       stream?.close();
       view?.connection.destroy();
@@ -160,10 +193,7 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
   };
 };
 
-/** Between two looks at the end of the log, of a run that waits for it to grow. */
-const lookMs = 10;
-
-const samePlace = (a: BinlogPlace | undefined, b: BinlogPlace): boolean => a?.file === b.file && a.pos === b.pos;
+const samePlace = (a: BinlogPlace, b: BinlogPlace): boolean => a.file === b.file && a.pos === b.pos;
 
 /** An offset that is to be committed at once, with a record or with none. */
 const committing = (position: Position<MysqlCdcOffset>, record?: RecordInput): Poll<MysqlCdcOffset> =>

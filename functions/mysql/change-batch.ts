@@ -1,9 +1,11 @@
-import { batchOfGroups, freeGroup } from '../../shared/connect/batch.ts';
+import { batchBytes, batchOfGroups, freeGroup, type RecordGroup } from '../../shared/connect/batch.ts';
 import { freeBuffer } from '../../shared/connect/buffers.ts';
 import type { Budget, Partition, Poll, RejectedSourceRecord } from '../../shared/connect/connector.ts';
+import { commitGroups } from '../../shared/connect/control.ts';
+import type { TransactionOrder } from '../../shared/connect/envelope.ts';
 import { rowError } from '../../shared/connect/errors.ts';
 import type { StreamOffset } from './cdc-offset.ts';
-import { createGroup, type GroupBuilder, type Row, type RowGroup, type RowOrigin } from './row-columns.ts';
+import { createGroup, type GroupBuilder, type Row, type RowOrigin } from './row-columns.ts';
 import type { RowSchema, TableDefinition } from './row-schema.ts';
 import type { TableLayout } from './table-layout.ts';
 import { truncateGroup } from './truncate-record.ts';
@@ -21,12 +23,40 @@ export interface ChangeBatch {
   readonly isFull: boolean;
   /** Copies row images, and answers where they are now. */
   copy(data: Buffer, start: number, end: number): number;
-  /** Takes a record whose values lie from `base` on; `bytes` it weighs at most. */
-  take(layout: TableLayout, row: Row, base: number, origin: Origin, record: number, bytes: number): void;
+  /** Takes a record whose values lie from `base` on; `bytes` it weighs at most. `order`: where transactions are told. */
+  take(
+    layout: TableLayout,
+    row: Row,
+    base: number,
+    origin: Origin,
+    record: number,
+    bytes: number,
+    order: TransactionOrder | undefined,
+  ): void;
   /** Takes the record of a table that was emptied. */
-  takeTruncate(schema: RowSchema, table: TableDefinition, origin: Origin, record: number): void;
+  takeTruncate(
+    schema: RowSchema,
+    table: TableDefinition,
+    origin: Origin,
+    record: number,
+    order: TransactionOrder | undefined,
+  ): void;
+  /** The end of a transaction that changed tables of these topics, behind which reading goes on at `offset`. */
+  end(topics: ReadonlySet<string>, transaction: string, offset: StreamOffset): void;
   finish(): Pick<Poll<StreamOffset>, 'batch' | 'position' | 'rejected' | 'release'>;
 }
+
+/** Records that are no rows, and share a place: the end of a transaction in the topic of one table, a table that was emptied. */
+interface MadeGroup {
+  readonly layout: undefined;
+  readonly group: RecordGroup;
+  readonly offset: StreamOffset;
+}
+
+const finishedMade = ({ group, offset }: MadeGroup) => {
+  const place = { origin: { offsetAt: () => offset }, record: 0 };
+  return { topic: group.topic, group, bad: [], placeOf: () => place };
+};
 
 const firstBytes = 64 * 1024;
 
@@ -35,8 +65,7 @@ export const createBatch = (
   partition: Partition,
   read: ReadValues,
 ): ChangeBatch => {
-  const groups: { readonly topic: string; finish(data: Buffer): RowGroup<Origin> }[] = [];
-  let open: GroupBuilder<Origin> | undefined;
+  const groups: (GroupBuilder<Origin> | MadeGroup)[] = [];
   let data = Buffer.allocUnsafeSlow(firstBytes);
   let length = 0;
   let count = 0;
@@ -63,24 +92,34 @@ export const createBatch = (
       length += source.copy(data, at, start, end);
       return at;
     },
-    take(layout, row, base, origin, record, size) {
-      if (open?.layout !== layout) {
-        open = createGroup(layout, read);
-        groups.push({ topic: layout.schema.topic, finish: open.finish });
+    take(layout, row, base, origin, record, size, order) {
+      let group = groups.at(-1);
+      if (group?.layout !== layout) {
+        group = createGroup(layout, read);
+        groups.push(group);
       }
-      open.add(row, base, origin, record);
+      group.add(row, base, origin, record, order);
       count++;
       bytes += size;
     },
-    takeTruncate(schema, table, origin, record) {
-      open = undefined;
-      groups.push({ topic: schema.topic, finish: () => truncateGroup(schema, table, origin, record) });
+    takeTruncate(schema, table, origin, record, order) {
+      const group = truncateGroup(schema, table, origin, order);
+      groups.push({ layout: undefined, group, offset: origin.offsetAt(record) });
       count++;
+      bytes += batchBytes(batchOfGroups([group]));
+    },
+    end(topics, transaction, offset) {
+      const ends = commitGroups(topics, transaction);
+      for (const group of ends) groups.push({ layout: undefined, group, offset });
+      count += topics.size;
+      bytes += batchBytes(batchOfGroups(ends));
     },
     finish() {
-      const finished = groups.map(({ topic, finish }) => ({ topic, ...finish(data) }));
+      const finished = groups.map((group) =>
+        group.layout === undefined ? finishedMade(group) : { topic: group.layout.schema.topic, ...group.finish(data) },
+      );
       const filled = finished.flatMap(({ group, placeOf }) => (group === undefined ? [] : [{ group, placeOf }]));
-      const at = ({ origin, record }: { readonly origin: Origin; readonly record: number }) => ({
+      const at = ({ origin, record }: { readonly origin: Pick<Origin, 'offsetAt'>; readonly record: number }) => ({
         partition,
         offset: origin.offsetAt(record),
       });

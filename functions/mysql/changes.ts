@@ -1,9 +1,10 @@
+import { createTransactionCount } from '../../shared/sql/transactions.ts';
 import type { BinlogPart, BinlogTable, Truncate } from './binlog.ts';
 import type { MysqlCdcConfig } from './cdc-config.ts';
 import type { StreamOffset } from './cdc-offset.ts';
 import type { ChangeBatch, Origin } from './change-batch.ts';
 import type { HandOver } from './hand-over.ts';
-import { opCode, type Row, TOMBSTONE } from './row-columns.ts';
+import { opCode, type Row, TOMBSTONE, transactionId } from './row-columns.ts';
 import { presentColumns, readImage, type Slots, UNTOLD } from './row-image.ts';
 import { rowSchemaOf } from './row-schema.ts';
 import { layoutOf, type TableLayout } from './table-layout.ts';
@@ -19,6 +20,8 @@ export interface Changes {
   give(rows: Rows, place: StreamOffset): void;
   /** The same for a table that was emptied. */
   giveTruncate(truncate: Truncate, place: StreamOffset): void;
+  /** What ends where the transaction does of which rows were given; undefined: there were none, or ends are not told. */
+  end(): { readonly transaction: string; readonly topics: ReadonlySet<string> } | undefined;
   /** Takes their records until the batch is full or none is left; answers where the last one taken stands. */
   take(batch: ChangeBatch): StreamOffset | undefined;
 }
@@ -36,6 +39,7 @@ interface ChangesOptions {
 interface Current {
   readonly rows: Rows;
   readonly layout: TableLayout;
+  readonly table: string;
   readonly origin: Origin;
   readonly before: readonly number[];
   readonly after: readonly number[];
@@ -57,6 +61,8 @@ export const createChanges = (config: MysqlCdcConfig, { skip, counted, handOver,
   let left = skip;
   /** Records of the transaction that are passed, before the hand-over sees them. */
   let made = 0;
+  const orders = config.transactions ? createTransactionCount() : undefined;
+  let id = '';
   let current: Current | undefined;
   let truncate: { readonly of: Truncate; readonly origin: Origin } | undefined;
   const skipped = new Set<number>(config.skippedOperations.map((op) => (op === 't' ? -1 : opCode[op])));
@@ -70,6 +76,7 @@ export const createChanges = (config: MysqlCdcConfig, { skip, counted, handOver,
     if (transaction !== undefined) left = 0;
     transaction = place;
     made = 0;
+    orders?.begin();
   };
 
   const originOf = (place: StreamOffset, { timestampMs, gtid }: Pick<Rows, 'timestampMs' | 'gtid'>): Origin => {
@@ -78,10 +85,14 @@ export const createChanges = (config: MysqlCdcConfig, { skip, counted, handOver,
   };
 
   const takeTruncate = (batch: ChangeBatch, { of: { table, gtid }, origin }: NonNullable<typeof truncate>) => {
+    const name = `${table.database}.${table.name}`;
+    const schema = rowSchemaOf(table, config);
+    const order = orders?.placeOf(name, 1);
+    orders?.pass(name, schema.topic, 1);
     made++;
     if (made <= left || config.skippedOperations.includes('t')) return undefined;
-    if (handOver.isTruncateSeen(`${table.database}.${table.name}`, gtid)) return undefined;
-    batch.takeTruncate(rowSchemaOf(table, config), table, origin, made);
+    if (handOver.isTruncateSeen(name, gtid)) return undefined;
+    batch.takeTruncate(schema, table, origin, made, order);
     return origin.offsetAt(made);
   };
 
@@ -122,23 +133,33 @@ export const createChanges = (config: MysqlCdcConfig, { skip, counted, handOver,
     },
     giveTruncate(of, place) {
       enter(place);
+      if (orders !== undefined) id = transactionId({ ...place, gtid: of.gtid });
       truncate = { of, origin: originOf(place, of) };
     },
     give(rows, place) {
       enter(place);
       const { table, gtid, start } = rows;
       const layout = layoutOnce(table);
+      const name = `${table.database}.${table.name}`;
+      if (orders !== undefined) id = transactionId({ ...place, gtid });
       current = {
         rows,
         layout,
+        table: name,
         origin: originOf(place, rows),
         before: presentColumns(rows.present, layout.all),
         after: presentColumns(rows.presentAfter, layout.all),
         fixedBytes: layout.fixedBytes + place.file.length + (gtid?.length ?? 0),
-        seen: handOver.seenOf(`${table.database}.${table.name}`, gtid),
+        seen: handOver.seenOf(name, gtid),
         at: start,
         passed: 0,
       };
+    },
+    end() {
+      if (orders === undefined || orders.topics.size === 0) return undefined;
+      const topics = new Set(orders.topics);
+      orders.begin();
+      return { transaction: id, topics };
     },
     take(batch) {
       if (truncate !== undefined && !batch.isFull) {
@@ -149,16 +170,19 @@ export const createChanges = (config: MysqlCdcConfig, { skip, counted, handOver,
       let from: Origin | undefined;
       let record = 0;
       while (current !== undefined && !batch.isFull) {
-        const { rows, layout, origin, fixedBytes, seen } = current;
+        const { rows, layout, table, origin, fixedBytes, seen } = current;
         const [records, to] = next(current);
         const bytes = to - current.at + fixedBytes;
         let base: number | undefined;
         for (; current.passed < records.length && !batch.isFull; current.passed++) {
           const row = records[current.passed]!;
           made++;
+          const isChange = row.op !== TOMBSTONE;
+          const order = orders?.placeOf(table, isChange ? 1 : 0);
+          if (isChange) orders?.pass(table, layout.schema.topic, 1);
           if (made <= left || skipped.has(row.op) || seen?.(firstOfKey(layout, rows.data, row.key, read))) continue;
           base ??= batch.copy(rows.data, current.at, to) - current.at;
-          batch.take(layout, row, base, origin, made, bytes);
+          batch.take(layout, row, base, origin, made, bytes, order);
           record = made;
           from = origin;
         }

@@ -21,6 +21,11 @@ export interface Connection extends SqlConnection {
   ): Promise<void>;
   /** The columns that a SELECT would give. It is not run. */
   describe(text: string): Promise<readonly ResultColumn[]>;
+  /**
+   * When the first event of the binlog at a place or behind it was written; undefined: there is none. The server goes on sending: the
+   * connection is to be destroyed.
+   */
+  eventTimeMs(file: string, pos: number): Promise<number | undefined>;
   /** Runs statements that are UTF-8 already. They are copied at once: the memory may be used again when this returns. */
   send(statements: Uint8Array): Promise<void>;
 }
@@ -181,6 +186,7 @@ const wrap = (client: mysql.Connection, login: ConnectionOptions, server: Server
       }),
     rows: (text, values, onRow) => guarded(() => askRows(client, text, values, onRow)),
     describe: (text) => guarded(() => prepare(client, text)),
+    eventTimeMs: (file, pos) => guarded(() => askEventTime(client, file, pos)),
     send: (statements) => guarded(() => sendBytes(client, statements)),
     destroy() {
       alive = false;
@@ -228,24 +234,26 @@ const cut = (client: mysql.Connection): void => {
   (client as unknown as Internals).stream.destroy(error);
 };
 
+/** What mysql2 sends: room for a header, and a command. */
+const packetOf = (buffer: Buffer) => ({
+  buffer,
+  length: () => buffer.length - HEADER_BYTES,
+  writeHeader(sequence: number) {
+    buffer.writeUIntLE(buffer.length - HEADER_BYTES, 0, 3);
+    buffer[3] = sequence;
+  },
+});
+
 /** mysql2 takes statements as strings only: this is its query but for the packet. */
 const sendBytes = (client: mysql.Connection, statements: Uint8Array): Promise<void> => {
   const buffer = Buffer.allocUnsafe(HEADER_BYTES + 1 + statements.length);
   buffer[HEADER_BYTES] = COM_QUERY;
   buffer.set(statements, HEADER_BYTES + 1);
-  const packet = {
-    buffer,
-    length: () => buffer.length - HEADER_BYTES,
-    writeHeader(sequence: number) {
-      buffer.writeUIntLE(buffer.length - HEADER_BYTES, 0, 3);
-      buffer[3] = sequence;
-    },
-  };
   return new Promise((resolve, reject) => {
     const { createQuery } = mysql as unknown as Internals;
     const command = createQuery({ sql: '' }, (error) => (error ? reject(error) : resolve()), undefined, {});
     command.start = (_packet, session) => {
-      session.writePacket(packet);
+      session.writePacket(packetOf(buffer));
       return command.resultsetHeader;
     };
     (client as unknown as Internals).addCommand(command);
@@ -279,6 +287,42 @@ const askRows = (
     };
     (client as unknown as Internals).addCommand(command);
   });
+
+const COM_BINLOG_DUMP = 0x12;
+/** The server ends at the end of its log, and takes whoever has no id for none of its replicas. */
+const DUMP_NON_BLOCK = 1;
+const NO_SERVER_ID = 0;
+
+/** mysql2's own dump has nobody to tell of an error. An event that the server made for this stream alone has no place in the log. */
+const askEventTime = async (client: mysql.Connection, file: string, pos: number): Promise<number | undefined> => {
+  await ask(client, 'SET @master_binlog_checksum = @@GLOBAL.binlog_checksum');
+  const name = Buffer.from(file);
+  const buffer = Buffer.alloc(HEADER_BYTES + 11 + name.length);
+  buffer[HEADER_BYTES] = COM_BINLOG_DUMP;
+  buffer.writeUInt32LE(pos, HEADER_BYTES + 1);
+  buffer.writeUInt16LE(DUMP_NON_BLOCK, HEADER_BYTES + 5);
+  buffer.writeUInt32LE(NO_SERVER_ID, HEADER_BYTES + 7);
+  buffer.set(name, HEADER_BYTES + 11);
+  return new Promise((resolve, reject) => {
+    const { createQuery } = mysql as unknown as Internals;
+    const command = createQuery({ sql: '' }, (error) => (error ? reject(error) : resolve(undefined)), undefined, {});
+    const onEvent = (packet: RowPacket): unknown => {
+      if (packet.isEOF()) {
+        resolve(undefined);
+        return null;
+      }
+      const header = packet.offset + 1;
+      const seconds = packet.buffer.readUInt32LE(header);
+      if (seconds > 0 && packet.buffer.readUInt32LE(header + 13) > 0) resolve(seconds * 1000);
+      return onEvent;
+    };
+    command.start = (_packet, session) => {
+      session.writePacket(packetOf(buffer));
+      return onEvent;
+    };
+    (client as unknown as Internals).addCommand(command);
+  });
+};
 
 /** A name as an SQL identifier. */
 export const quote = (name: string): string => mysql.escapeId(name, true);

@@ -9,7 +9,8 @@ export const MysqlSinkConfig = z
   .refine(...databaseRules.iamHasNoSecret)
   .refine(...databaseRules.iamIsEncrypted)
   .refine(...databaseRules.keyFieldsNeedUpsert)
-  .refine(...databaseRules.wholeRunsOrTransactions);
+  .refine(...databaseRules.wholeRunsOrTransactions)
+  .refine(...databaseRules.runsByTopic);
 
 export type MysqlSinkConfig = z.output<typeof MysqlSinkConfig>;
 

@@ -14,24 +14,40 @@ export interface HandOver {
 
 type Views = RangeOffset<BinlogPlace>['views'];
 
-/** `viewsOf` a table does not change any more. */
-export const createHandOver = (viewsOf: (table: string) => Views): HandOver => {
+/** In which view the row of an integer key was sent again. */
+type Repaired = ((key: number | bigint) => BinlogPlace | undefined) | undefined;
+
+/** What `viewsOf` and `repairedIn` say of a table does not change any more. */
+export const createHandOver = (
+  viewsOf: (table: string) => Views,
+  repairedIn: (table: string) => Repaired = () => undefined,
+): HandOver => {
   const known = new Map<string, Views>();
   const viewsOnce = (table: string): Views => {
     const views = known.get(table) ?? viewsOf(table);
     known.set(table, views);
     return views;
   };
-  const seenBy = (views: Views, gtid: string) =>
-    views.map(({ view }) => view.gtids !== undefined && gtidSetOf(view.gtids).has(gtid));
+  const hasSeen = ({ gtids }: BinlogPlace, gtid: string) => gtids !== undefined && gtidSetOf(gtids).has(gtid);
+  const seenBy = (table: string, gtid: string) => viewsOnce(table).map(({ view }) => hasSeen(view, gtid));
+  const repairs = new Map<string, Repaired>();
+  const repairedOnce = (table: string): Repaired => {
+    if (!repairs.has(table)) repairs.set(table, repairedIn(table));
+    return repairs.get(table);
+  };
   return {
-    isTruncateSeen: (table, gtid) => gtid !== undefined && isTruncateSeen(table, seenBy(viewsOnce(table), gtid)),
+    isTruncateSeen: (table, gtid) => gtid !== undefined && isTruncateSeen(table, seenBy(table, gtid)),
     seenOf(table, gtid) {
+      if (gtid === undefined) return undefined;
       const views = viewsOnce(table);
-      if (views.length === 0 || gtid === undefined) return undefined;
-      const seen = seenBy(views, gtid);
-      if (seen.every((one) => !one)) return undefined;
-      return (firstOfKey) => isSeen(views, seen, firstOfKey);
+      const seen = seenBy(table, gtid);
+      const repaired = repairedOnce(table);
+      const isRepaired = (key: number | bigint | undefined) => {
+        const view = key === undefined ? undefined : repaired?.(key);
+        return view !== undefined && hasSeen(view, gtid);
+      };
+      if (!seen.includes(true)) return repaired === undefined ? undefined : isRepaired;
+      return (firstOfKey) => isSeen(views, seen, firstOfKey) || isRepaired(firstOfKey);
     },
   };
 };

@@ -1,5 +1,5 @@
 import { defineSource } from '../../shared/connect/connector.ts';
-import { QueryOffset, queryTasks, queryTopics } from '../../shared/connect/query-config.ts';
+import { QueryOffset, queryTasks, queryTells, queryTopics } from '../../shared/connect/query-config.ts';
 import { createQueryTask } from '../../shared/sql/query-task.ts';
 import { connect } from './client.ts';
 import { checkQuery } from './query-check.ts';
@@ -14,12 +14,13 @@ export const mysqlQuerySource = defineSource({
   // In each mode: a row that was read may have changed, or be gone, when it is read again behind the same offset.
   replay: 'shifting',
   topics: queryTopics,
+  tells: queryTells,
   tasks: queryTasks,
   check: checkQuery,
-  async open({ config, connector, signal }) {
+  async open({ config, connector, incarnation, signal }) {
     const connection = await connect(config, `sluice ${connector}`, signal);
     // What waits longest is a batch that is written before more is read.
     await connection.run('SET SESSION wait_timeout = 1000');
-    return createQueryTask(config, createReader(connection, config), signal);
+    return createQueryTask(config, createReader(connection, config), { incarnation, signal });
   },
 });

@@ -10,6 +10,7 @@ import {
 } from '../../shared/connect/batch.ts';
 import { freeBuffer } from '../../shared/connect/buffers.ts';
 import { constantColumn, nullColumn } from '../../shared/connect/constant-columns.ts';
+import { type TransactionOrder, transactionColumn } from '../../shared/connect/envelope.ts';
 import { canonicalJson } from '../../shared/connect/json.ts';
 import type { Field, StructSchema, Value } from '../../shared/connect/schema.ts';
 import { NULL_VALUE, type Slots, UNTOLD } from './row-image.ts';
@@ -29,6 +30,10 @@ export interface RowOrigin {
   readonly file: string;
   readonly pos: number;
 }
+
+/** As Debezium has it. */
+export const transactionId = ({ gtid, file, pos }: Pick<RowOrigin, 'gtid' | 'file' | 'pos'>): string =>
+  gtid ?? `${file}:${pos}`;
 
 export interface BadRow<Origin> {
   /** Good rows of the group before it. */
@@ -59,7 +64,8 @@ export interface Row {
 
 export interface GroupBuilder<Origin> {
   readonly layout: TableLayout;
-  add(row: Row, base: number, origin: Origin, record: number): void;
+  /** `order`: where transactions are told. */
+  add(row: Row, base: number, origin: Origin, record: number, order?: TransactionOrder): void;
   finish(data: Buffer): RowGroup<Origin>;
 }
 
@@ -69,6 +75,7 @@ export const createGroup = <Origin extends RowOrigin>(layout: TableLayout, read:
   const keys = createRows(layout.key);
   const runs: { readonly origin: Origin; readonly from: number }[] = [];
   const bad = new Map<number, string>();
+  const orders: TransactionOrder[] = [];
   let rowOps = new Uint8Array(64);
   let records = new Uint32Array(64);
   let count = 0;
@@ -85,7 +92,7 @@ export const createGroup = <Origin extends RowOrigin>(layout: TableLayout, read:
 
   return {
     layout,
-    add(row, base, origin, record) {
+    add(row, base, origin, record, order) {
       if (count === rowOps.length) {
         rowOps = grown(rowOps, 2 * count);
         records = grown(records, 2 * count);
@@ -95,12 +102,13 @@ export const createGroup = <Origin extends RowOrigin>(layout: TableLayout, read:
       before.set(count, row.before, base);
       after.set(count, row.after, base);
       keys.set(count, row.key, base);
+      if (order !== undefined) orders.push(order);
       rowOps[count] = row.op;
       records[count++] = record;
     },
     finish(data) {
       const spans = runs.map(({ origin, from }, i) => ({ origin, from, to: runs[i + 1]?.from ?? count }));
-      const content = { before, after, keys, ops: rowOps, spans, count };
+      const content = { before, after, keys, ops: rowOps, spans, orders, count };
       const group = groupOf(layout, data, content, read, bad);
       const good = Uint32Array.from({ length: count }, (_, row) => row).filter((row) => !bad.has(row));
       const refused = [...bad].sort(([a], [b]) => a - b);
@@ -185,6 +193,8 @@ interface Content {
   readonly ops: Uint8Array;
   /** The rows of each origin. */
   readonly spans: readonly { readonly origin: RowOrigin; readonly from: number; readonly to: number }[];
+  /** Of each row, or of none. */
+  readonly orders: readonly TransactionOrder[];
   readonly count: number;
 }
 
@@ -207,7 +217,9 @@ const groupOf = (
     rowColumn(before!, layout, data, content.before, count, read, () => {}),
     rowColumn(after!, layout, data, content.after, count, read, refuse),
     { name: 'source', schema: source!.schema as StructSchema, kind: 'struct', columns: sourceColumns(layout, content) },
-    nullColumn(transaction!, count),
+    content.orders.length === 0
+      ? nullColumn(transaction!, count)
+      : transactionColumn(content.spans.flatMap(transactionIds), content.orders),
     {
       name: 'op',
       schema: op!.schema,
@@ -229,6 +241,9 @@ const groupOf = (
     timestampsMs,
   };
 };
+
+const transactionIds = ({ origin, from, to }: Content['spans'][number]): readonly string[] =>
+  new Array<string>(to - from).fill(transactionId(origin));
 
 const keySide = (
   layout: TableLayout,

@@ -1,6 +1,6 @@
 import { envelopeSchema } from '../../shared/connect/envelope.ts';
 import type { Field, StructSchema } from '../../shared/connect/schema.ts';
-import type { MysqlCdcConfig } from './cdc-config.ts';
+import { type MysqlCdcConfig, topicOf } from './cdc-config.ts';
 import { type ColumnType, columnTypeOf } from './column-type.ts';
 
 export interface SourceColumn {
@@ -47,9 +47,11 @@ const sourceSchema: StructSchema = {
 
 export const rowSchemaOf = (
   table: TableDefinition,
-  { topicPrefix, zeroDates }: Pick<MysqlCdcConfig, 'topicPrefix' | 'zeroDates'>,
+  config: Pick<MysqlCdcConfig, 'topic' | 'topicPrefix' | 'zeroDates'>,
 ): RowSchema => {
-  const topic = `${topicPrefix}.${table.database}.${table.name}`;
+  const { topicPrefix, zeroDates } = config;
+  const qualified = `${table.database}.${table.name}`;
+  const name = `${topicPrefix}.${qualified}`;
   const columns = table.columns.map(({ name, type }) => ({ name, type: columnTypeOf(type, zeroDates) }));
   const keyColumns = table.keyColumns.map((name) => columns.find((column) => column.name === name)!);
   const keyFields = keyColumns.map(({ name, type }): Field => ({ name, schema: type.schema }));
@@ -62,10 +64,10 @@ export const rowSchemaOf = (
   );
   return {
     topicPrefix,
-    topic,
+    topic: topicOf(config, qualified),
     columns,
     keyColumns,
-    key: keyFields.length === 0 ? undefined : { type: 'struct', name: `${topic}.Key`, fields: keyFields },
-    envelope: envelopeSchema(topic, fields, sourceSchema),
+    key: keyFields.length === 0 ? undefined : { type: 'struct', name: `${name}.Key`, fields: keyFields },
+    envelope: envelopeSchema(name, fields, sourceSchema),
   };
 };

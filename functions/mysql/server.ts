@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { OpenContext } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import type { PlanOffset } from '../../shared/sql/snapshot.ts';
@@ -23,6 +24,8 @@ export interface Server {
   visible(): Promise<StreamOffset>;
   /** A connection of its own to the tables as they are at one place of the binlog. */
   openView(): Promise<View>;
+  /** The same, of a view in which all is visible before `from`. */
+  openViewBehind(from: BinlogPlace): Promise<View>;
   /** Throws LOST_POSITION where the place is not to be read from this server. */
   requirePlace(offset: StreamOffset): Promise<void>;
   /** Parts the rows of a table. */
@@ -38,14 +41,12 @@ export interface View {
 }
 
 /** Behind the magic number. */
-const startOfFile = 4;
+export const startOfFile = 4;
 
 export const openServer = async ({ config, connector, signal }: OpenContext<MysqlCdcConfig>): Promise<Server> => {
   const connection = await connect(config, `sluice ${connector}`, signal);
-  const [variables] = await connection.query<{ version: string; folds: number | string }>(
-    'SELECT VERSION() AS version, @@GLOBAL.lower_case_table_names AS folds',
-  );
-  const isMariaDb = /mariadb/i.test(variables!.version);
+  const isMariaDb = await askIsMariaDb(connection);
+  const [names] = await connection.query<{ folds: number | string }>('SELECT @@GLOBAL.lower_case_table_names AS folds');
   const identity = await identityOf(connection, isMariaDb);
   const openView = async (): Promise<View> => {
     const view = await connect(config, `sluice ${connector}`, signal);
@@ -60,7 +61,7 @@ export const openServer = async ({ config, connector, signal }: OpenContext<Mysq
   return {
     identity,
     login: connection.login,
-    foldsNames: Number(variables!.folds) !== 0,
+    foldsNames: Number(names!.folds) !== 0,
     async start() {
       const [first] = await connection.query<{ Log_name: string }>('SHOW BINARY LOGS');
       return { server: identity, file: first!.Log_name, pos: startOfFile, record: 0 };
@@ -81,6 +82,15 @@ export const openServer = async ({ config, connector, signal }: OpenContext<Mysq
       if (Number(purged) === 1) throw lostPosition(`the server has purged transactions after ${gtids} from its binlog`);
     },
     openView,
+    async openViewBehind(from) {
+      for (;;) {
+        const view = await openView();
+        if (await isBehind(view, from, isMariaDb)) return view;
+        view.connection.destroy();
+        // A commit is in the binlog before it is visible.
+        await delay(lookMs, undefined, { signal });
+      }
+    },
     async visible() {
       const { place, connection: view } = await openView();
       view.destroy();
@@ -130,16 +140,41 @@ const viewOfMysql = async (connection: Connection): Promise<BinlogPlace> => {
   return { ...place, gtids: executed!.gtids.replace(/\s/g, '') };
 };
 
+/** Between two looks whether a commit is visible. */
+const lookMs = 10;
+
+/** The place of a MySQL view is before it; what is visible in it is told by its GTIDs. */
+const isBehind = async ({ place, connection }: View, from: BinlogPlace, isMariaDb: boolean): Promise<boolean> => {
+  if (isMariaDb || from.gtids === undefined) return !isBefore(place, from);
+  const [row] = await connection.query<{ behind: number | string }>('SELECT GTID_SUBSET(?, ?) AS behind', [
+    from.gtids,
+    place.gtids ?? '',
+  ]);
+  return Number(row!.behind) === 1;
+};
+
+/** The last digits of a binlog's name count its files. */
+const numberOf = (file: string): number => Number(/\d+$/.exec(file)?.[0] ?? 0);
+
+/** Of two places of one server. */
+export const isBefore = (a: BinlogPlace, b: BinlogPlace): boolean =>
+  numberOf(a.file) === numberOf(b.file) ? a.pos < b.pos : numberOf(a.file) < numberOf(b.file);
+
 const noBinlog = () =>
   new ConnectError('CONFIG_INVALID', 'the server keeps no binlog: start it with log_bin and binlog_format=ROW');
 
-const identityOf = async (connection: Connection, isMariaDb: boolean): Promise<string> => {
+export const askIsMariaDb = async (connection: Connection): Promise<boolean> => {
+  const [variables] = await connection.query<{ version: string }>('SELECT VERSION() AS version');
+  return /mariadb/i.test(variables!.version);
+};
+
+export const identityOf = async (connection: Connection, isMariaDb: boolean): Promise<string> => {
   const variable = isMariaDb ? '@@GLOBAL.server_id' : '@@GLOBAL.server_uuid';
   const [row] = await connection.query<{ id: string | number }>(`SELECT ${variable} AS id`);
   return String(row!.id);
 };
 
-const endOf = async (connection: Connection, isMariaDb: boolean): Promise<BinlogPlace> => {
+export const endOf = async (connection: Connection, isMariaDb: boolean): Promise<BinlogPlace> => {
   const [status] = await connection
     .query<{ File: string; Position: number | string; Executed_Gtid_Set?: string }>('SHOW MASTER STATUS')
     // Its name since MySQL 8.4.

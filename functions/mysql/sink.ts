@@ -11,6 +11,7 @@ import { createOffsetTable } from './offsets.ts';
 import { createMysqlRuns, createMysqlStaged, createStagingTables } from './staging.ts';
 import { nameProblem } from './table.ts';
 import { createTargets, type MysqlTarget } from './target.ts';
+import { verifySink } from './verify.ts';
 import { createWriter } from './write.ts';
 
 /** Rows and offsets go into MySQL or MariaDB in one transaction, so every record arrives exactly once. */
@@ -20,6 +21,7 @@ export const mysqlSink = defineSink({
   delivery: 'exactly-once',
   order: orderOf,
   check: checkSink,
+  verify: verifySink,
   async open(context) {
     const { config, connector } = context;
     const sessions = createSessions('MySQL', async (signal) => {

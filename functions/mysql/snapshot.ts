@@ -15,6 +15,7 @@ import {
 import type { BinlogPlace } from './binlog.ts';
 import type { MysqlCdcOffset } from './cdc-offset.ts';
 import { type Connection, quote } from './client.ts';
+import { errnoOf } from './errors.ts';
 import { createPacketRows, type PacketRows } from './packet-rows.ts';
 import type { RowSchema } from './row-schema.ts';
 import type { View } from './server.ts';
@@ -45,11 +46,12 @@ export const pollRange = async (
   const rows = createPacketRows(schema.columns, limit);
   const { sql, values } = pageQuery(table, schema.columns, { after: from.after, to, limit });
   let isWhole = true;
-  await connection.rows(sql, values, (buffer, start, end) => {
+  const onRow = (buffer: Buffer, start: number, end: number) => {
     // Rows may be larger than those before them: what is over the budget is read again.
     if (rows.bytes < budget.maxBytes) rows.add(buffer, start, end);
     else isWhole = false;
-  });
+  };
+  await connection.rows(sql, values, onRow).catch((error: unknown) => throwAltered(error, table));
   const all = batchOfGroups([groupOf(rows, table)]);
   const kept = fitting(all, budget.maxBytes);
   const done = isWhole && rows.count < limit && kept === rows.count;
@@ -96,17 +98,31 @@ export const pollRange = async (
   };
 };
 
+/** Unknown column, no such table, table definition has changed: for what was altered since, the server has no view. */
+const alteredErrnos: readonly (number | undefined)[] = [1054, 1146, 1412];
+
+const throwAltered = (error: unknown, { database, name }: SnapshotTable): never => {
+  if (!alteredErrnos.includes(errnoOf(error))) throw error;
+  throw new ConnectError(
+    'UNAVAILABLE',
+    `${database}.${name} was altered after this run had begun to read rows, and the next run will read it as it is then: ${(error as Error).message}`,
+    { retriable: true, cause: error },
+  );
+};
+
 interface Page {
   readonly after: Key;
   readonly to: Key;
   readonly limit: number;
   readonly skip?: number;
+  /** One of these conditions holds. */
+  readonly where?: readonly string[];
 }
 
-const pageQuery = (
+export const pageQuery = (
   { database, name, schema }: SnapshotTable,
   columns: RowSchema['columns'],
-  { after, to, limit, skip = 0 }: Page,
+  { after, to, limit, skip = 0, where: any }: Page,
 ) => {
   // The text of a float has six digits; as a double it has all.
   const selected = columns.map(({ name, type }) =>
@@ -130,6 +146,7 @@ const pageQuery = (
   const conditions = [
     ...(after === null ? [] : [compared(after, ['>', '>'])]),
     ...(to === null ? [] : [compared(to, ['<', '<='])]),
+    ...(any === undefined ? [] : [`(${any.join(' OR ')})`]),
   ];
   const where = conditions.length === 0 ? '' : ` WHERE ${conditions.join(' AND ')}`;
   const order = keys.length === 0 ? '' : ` ORDER BY ${keys.join(', ')}`;
@@ -187,11 +204,11 @@ const sampledBounds = async (
   return bounds;
 };
 
-const keyTexts = (rows: PacketRows, { columns, keyColumns }: RowSchema, row: number): string[] =>
+export const keyTexts = (rows: PacketRows, { columns, keyColumns }: RowSchema, row: number): string[] =>
   keyColumns.map((column) => rows.text(row, columns.indexOf(column))!);
 
 /** The rows as changes that made them. */
-const groupOf = (rows: PacketRows, { database, name, schema }: SnapshotTable): RecordGroup => {
+export const groupOf = (rows: PacketRows, { database, name, schema }: SnapshotTable): RecordGroup => {
   const { count } = rows;
   const [before, after, source, transaction, op, ts] = schema.envelope.fields as readonly Field[];
   const rowColumns = rows.columns();

@@ -6,7 +6,7 @@ import {
   type Poll,
 } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
-import { type BinlogReader, openBinlog } from './binlog.ts';
+import { type BinlogPlace, type BinlogReader, openBinlog } from './binlog.ts';
 import type { MysqlCdcConfig } from './cdc-config.ts';
 import type { StreamOffset } from './cdc-offset.ts';
 import { type ChangeBatch, createBatch } from './change-batch.ts';
@@ -17,12 +17,15 @@ import type { Server } from './server.ts';
 /** The changes of a run, one poll after the other. */
 export interface Stream {
   poll(from: StreamOffset, budget: Budget): Promise<Poll<StreamOffset>>;
+  /** Resolves when there may be more than the last poll has read, at the latest after `waitMs`. */
+  wait(waitMs: number, signal: AbortSignal): Promise<void>;
   close(): void;
 }
 
 interface Cursor {
   readonly reader: BinlogReader;
   readonly changes: Changes;
+  readonly follows: boolean;
   /** After what was taken. */
   offset: StreamOffset;
 }
@@ -38,6 +41,8 @@ export const createStream = (
   const { config, signal } = context;
   const counted = [...config.tables].sort().join();
   let cursor: Cursor | undefined;
+  /** Where the last poll ended. */
+  let left: StreamOffset | undefined;
 
   /** A server whose file system tells no cases apart keeps names in lower case, or as they were first written. */
   const folded = new Map(config.tables.map((table) => [server.foldsNames ? table.toLowerCase() : table, table]));
@@ -48,7 +53,7 @@ export const createStream = (
     cursor = undefined;
   };
 
-  const open = async (offset: StreamOffset): Promise<Cursor> => {
+  const open = async (offset: StreamOffset, follows: boolean): Promise<Cursor> => {
     close();
     await server.requirePlace(offset);
     if (offset.record > 0 && offset.tables !== counted)
@@ -58,15 +63,16 @@ export const createStream = (
       );
     const reader = openBinlog({
       login: server.login,
-      serverId: config.serverId ?? serverIdOf(context),
+      serverId: config.serverId,
       place: offset,
+      follows,
       tables: byDatabase(config.tables),
       tableNamed,
       catalog: await server.catalog(),
       signal,
     });
     const changes = createChanges(config, { skip: offset.record, counted, handOver, read: reader.values });
-    return { reader, changes, offset };
+    return { reader, changes, follows, offset };
   };
 
   /** Takes records until the batch is full; false at the end of the log. */
@@ -77,8 +83,12 @@ export const createStream = (
       if (batch.isFull) break;
       const part = await at.reader.next();
       if (part === undefined) return false;
-      if (part.kind === 'end') at.offset = { server: server.identity, ...part.place, record: 0 };
-      else if (part.kind === 'truncate') at.changes.giveTruncate(part, at.offset);
+      if (part.kind === 'end') {
+        at.offset = { server: server.identity, ...part.place, record: 0 };
+        // Room for it there is: a full batch does not get here.
+        const ended = at.changes.end();
+        if (ended !== undefined) batch.end(ended.topics, ended.transaction, at.offset);
+      } else if (part.kind === 'truncate') at.changes.giveTruncate(part, at.offset);
       else at.changes.give(part, at.offset);
     }
     return true;
@@ -86,18 +96,27 @@ export const createStream = (
 
   return {
     async poll(from, budget) {
-      if (cursor === undefined || !samePlace(cursor.offset, from)) cursor = await open(from);
+      if (cursor === undefined || !samePlace(cursor.offset, from)) cursor = await open(from, false);
       const batch = createBatch(budget, partition, cursor.reader.values);
       const caughtUp = !(await fill(cursor, batch, budget.signal));
       const { offset } = cursor;
-      if (caughtUp) close();
+      left = offset;
+      if (caughtUp && !cursor.follows) close();
       // A place in another file is to be committed, even where nothing of it is a record.
       const moved = offset.file === from.file ? Math.max(offset.pos - from.pos, 0) : movedBytes;
       return { ...batch.finish(), offsets: [{ partition, offset }], caughtUp, moved };
     },
+    async wait(waitMs, signal) {
+      if (left === undefined) return;
+      cursor ??= await open(left, true);
+      // What a transaction is not part of, and whatever a connection that died in silence would have told, is read by a reader that ends.
+      if (!(await cursor.reader.arrived(waitMs, signal)) && !isAt(await server.end(), left)) close();
+    },
     close,
   };
 };
+
+const isAt = (end: BinlogPlace, { file, pos }: BinlogPlace): boolean => end.file === file && end.pos === pos;
 
 const samePlace = (a: StreamOffset, b: StreamOffset): boolean =>
   a.file === b.file && a.pos === b.pos && a.gtids === b.gtids && a.record === b.record && a.server === b.server;
@@ -107,11 +126,4 @@ const byDatabase = (tables: readonly string[]): Record<string, string[]> => {
   return Object.fromEntries(
     names.map(([database]) => [database, names.filter(([one]) => one === database).map(([, name]) => name)]),
   );
-};
-
-/** An id that no replica of the server is likely to have: FNV-1a over whose task it is, in the upper half of the range. */
-const serverIdOf = ({ deployment, connector, taskId }: OpenContext<MysqlCdcConfig>): number => {
-  let hash = 0x811c9dc5;
-  for (const byte of Buffer.from(`${deployment}#${connector}#${taskId}`)) hash = Math.imul(hash ^ byte, 0x01000193);
-  return (hash >>> 1) + 0x80000000;
 };

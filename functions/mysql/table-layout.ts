@@ -27,7 +27,7 @@ const envelopeBytes = 48;
 
 export const layoutOf = (
   table: BinlogTable,
-  config: Pick<MysqlCdcConfig, 'topicPrefix' | 'zeroDates'>,
+  config: Pick<MysqlCdcConfig, 'topic' | 'topicPrefix' | 'zeroDates'>,
 ): TableLayout => {
   const schema = rowSchemaOf(table, config);
   const columns = table.columns.map((logged, i) => imageColumnOf(logged, schema.columns[i]!.type));

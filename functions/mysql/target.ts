@@ -28,8 +28,12 @@ const namesOf = (columns: readonly LaidColumn[]) => columns.map(({ name }) => na
 export const createTargets = (connection: Connection, config: MysqlSinkConfig): Targets<MysqlTarget> => {
   const tables = new Map<string, Table>();
 
-  const tableFor = async ({ topic }: RecordGroup, { columns, key }: Layout, staging?: string): Promise<Table> => {
-    const name = tableOf(topic, config, connection.server.database);
+  const tableFor = async (
+    { topic }: RecordGroup,
+    { columns, key, table: template = config.table }: Layout,
+    staging?: string,
+  ): Promise<Table> => {
+    const name = tableOf(topic, { ...config, table: template }, connection.server.database);
     const sql = sqlName(name);
     const table = await prepareTable(connection, config, name, columns, key, tables.get(sql));
     tables.set(sql, table);

@@ -25,7 +25,7 @@ export const checkCdc = async (context: OpenContext<PostgresCdcConfig>): Promise
     const tables = await includedTables(connection, config, names.publication);
     return [
       ...serverProblems(server!, state, names),
-      ...slotProblems(server!, state, names),
+      ...slotProblems(state, names),
       ...publicationProblems(server!, tables, names),
       ...missingTables(config, tables).map((table) => `there is no table ${table}: make it, or mend tables`),
       ...tables.flatMap((table) => tableProblems(server!, table)),
@@ -45,8 +45,6 @@ interface Server {
   readonly walLevel: string;
   readonly maxSlots: number;
   readonly slots: number;
-  /** Bytes; null: no limit. */
-  readonly maxKept: number | null;
   readonly mayReplicate: boolean;
   readonly mayCreate: boolean;
   readonly hasPublication: boolean;
@@ -56,7 +54,6 @@ interface Server {
 const serverQuery = `SELECT current_user AS role, current_database() AS database, pg_is_in_recovery() AS "isStandby",
   current_setting('server_version_num')::int AS version, current_setting('wal_level') AS "walLevel",
   current_setting('max_replication_slots')::int AS "maxSlots", (SELECT count(*)::int FROM pg_replication_slots) AS slots,
-  (SELECT CASE WHEN setting::float8 < 0 THEN NULL ELSE setting::float8 * 1048576 END FROM pg_settings WHERE name = 'max_slot_wal_keep_size') AS "maxKept",
   rolreplication OR rolsuper OR EXISTS (SELECT FROM pg_roles r WHERE r.rolname = 'rds_replication' AND pg_has_role(r.oid, 'USAGE')) AS "mayReplicate",
   has_database_privilege(current_database(), 'CREATE') AS "mayCreate",
   EXISTS (SELECT FROM pg_publication WHERE pubname = $1) AS "hasPublication"
@@ -81,7 +78,7 @@ const serverProblems = (server: Server, state: SlotState, { slot }: SlotNames): 
   return problems;
 };
 
-const slotProblems = ({ maxKept }: Server, state: SlotState, names: SlotNames): Problem[] => {
+const slotProblems = (state: SlotState, names: SlotNames): Problem[] => {
   if (state.slot === undefined) return [];
   try {
     requirePosition(state, names, undefined);
@@ -89,12 +86,7 @@ const slotProblems = ({ maxKept }: Server, state: SlotState, names: SlotNames): 
     if (isCode(error, 'CONFIG_INVALID') || isCode(error, 'LOST_POSITION')) return [error.message];
     throw error;
   }
-  const { retained } = state.slot;
-  if (maxKept === null || retained < maxKept / 2) return [];
-  const mb = (bytes: number) => `${Math.round(bytes / 1_048_576)} MB`;
-  return [
-    `the server keeps ${mb(retained)} of WAL for replication slot ${names.slot}, and gives it up at ${mb(maxKept)}: have the connector run more often, or ALTER SYSTEM SET max_slot_wal_keep_size = '${mb(4 * maxKept).replace(' ', '')}'`,
-  ];
+  return [];
 };
 
 const publicationProblems = (

@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import { connectionKeys, databaseRules } from '../../shared/connect/database-config.ts';
-import { topicOf } from '../../shared/connect/table-names.ts';
+import { runsNeedTopics, topicOf } from '../../shared/connect/table-names.ts';
 import { postgresServer } from './config.ts';
 
 const tableName = z.string().regex(/^[^.]+\..+$/, 'a table is schema.table; * stands for any characters');
@@ -57,6 +57,12 @@ export const PostgresCdcConfig = z
       .describe(
         'the rows of a table that were there travel as one run, between two control records: a sink with `visibility: batch` shows them together',
       ),
+    transactions: z
+      .boolean()
+      .default(false)
+      .describe(
+        'the end of each transaction is told by a control record, and each change has its place in it (`transaction`): a sink with `transactions: atomic` writes them whole',
+      ),
     tombstonesOnDelete: z
       .boolean()
       .default(true)
@@ -65,13 +71,8 @@ export const PostgresCdcConfig = z
   .refine(...databaseRules.address)
   .refine(...databaseRules.iamHasNoSecret)
   .refine(...databaseRules.iamIsEncrypted)
-  .superRefine(({ tables, topic, runs }, ctx) => {
-    if (runs && topic !== undefined)
-      ctx.addIssue({
-        code: 'custom',
-        path: ['runs'],
-        message: 'a run is told in the topic of its table, and all tables go to one topic: leave out topic or runs',
-      });
+  .refine(...runsNeedTopics)
+  .superRefine(({ tables, topic }, ctx) => {
     const pattern = tables.find((table) => table.includes('*'));
     if (pattern !== undefined && topic === undefined)
       ctx.addIssue({

@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import { repairOffset } from '../../shared/sql/repair.ts';
 import { PlanOffset, rangeOffset } from '../../shared/sql/snapshot.ts';
 
 const count = z.int().nonnegative();
@@ -36,5 +37,7 @@ export type View = z.output<typeof View>;
 const RangeOffset = rangeOffset(View);
 export type RangeOffset = z.output<typeof RangeOffset>;
 
-export const PostgresCdcOffset = z.union([PlanOffset, RangeOffset, StreamOffset]);
+const RepairOffset = repairOffset(View);
+
+export const PostgresCdcOffset = z.union([PlanOffset, RangeOffset, RepairOffset, StreamOffset]);
 export type PostgresCdcOffset = z.output<typeof PostgresCdcOffset>;

@@ -1,13 +1,16 @@
 import { type Offsets, type OpenContext, pollOf, type SourceTask } from '../../shared/connect/connector.ts';
 import { tableFilter } from '../../shared/connect/table-names.ts';
+import { nextRepair, repairedIn, repairsOf } from '../../shared/sql/repair.ts';
 import { nextStep, type SnapshotScope, type Step, viewsOf } from '../../shared/sql/snapshot.ts';
+import { endingAsTransaction } from '../../shared/sql/transactions.ts';
 import type { PostgresCdcConfig } from './cdc-config.ts';
 import type { PostgresCdcOffset, StreamOffset, View } from './cdc-offset.ts';
 import { createLayouts, createSession } from './cdc-session.ts';
 import type { Connection } from './client.ts';
 import { createHandOver, passedAt, type ReadTable, requireOneHistory, type SeenIn } from './hand-over.ts';
-import { publishedTables } from './publication.ts';
-import { type SlotState, slotNames } from './slot.ts';
+import { makeUpstream, publishedTables } from './publication.ts';
+import { pollRepair } from './repair.ts';
+import { readSlot, type SlotState, slotNames } from './slot.ts';
 import { committing, createSnapshot } from './snapshot.ts';
 import { firstKeyColumns } from './snapshot-table.ts';
 import { createStream } from './stream.ts';
@@ -26,12 +29,8 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
   const session = createSession(config, connector);
   // Rows are read through another connection than changes: a COPY of one does not stand in the way of the other.
   const rowSession = createSession(config, `${connector} snapshot`);
-  const snapshot = createSnapshot(config, {
-    names,
-    session: rowSession,
-    layouts: createLayouts(config, rowSession),
-    incarnation: context.incarnation,
-  });
+  const rows = { names, session: rowSession, layouts: createLayouts(config, rowSession) };
+  const snapshot = createSnapshot(config, { ...rows, incarnation: context.incarnation });
   let latest: Offsets<PostgresCdcOffset> = { get: () => undefined, all: () => [] };
   let tables: readonly string[] | undefined;
 
@@ -43,29 +42,49 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
     runs: config.runs,
   });
 
+  const streamOffset = (offsets: Offsets<PostgresCdcOffset>) => offsets.get(partition) as StreamOffset | undefined;
+
   const stepAt = async (offsets: Offsets<PostgresCdcOffset>, signal: AbortSignal): Promise<Step<View>> => {
     latest = offsets;
     if (!hasSnapshot) return { kind: 'done' };
     tables ??= await tablesOf(config, (isIncluded) =>
       session.use(signal, (connection) => publishedTables(connection, names.publication, isIncluded)),
     );
+    // Rows of a table that is new are ended as a transaction: not inside of one.
+    if (config.transactions && isInside(offsets)) return { kind: 'done' };
     return nextStep<View>(scope(), offsets);
   };
 
-  const streamOffset = (offsets: Offsets<PostgresCdcOffset>) => offsets.get(partition) as StreamOffset | undefined;
+  /** A transaction is half sent. */
+  const isInside = (offsets: Offsets<PostgresCdcOffset>): boolean => {
+    const { row, record } = streamOffset(offsets) ?? {};
+    return (row ?? record) !== undefined;
+  };
+
+  const isIncluded = tableFilter(config);
+  const repairNext = (offsets: Offsets<PostgresCdcOffset>) => nextRepair<View>(partition, offsets, isIncluded);
+
+  /** What `created` makes is missing where the server, or its function, was gone at the moment of the deployment. */
+  const requireSlot = async (connection: Connection): Promise<void> => {
+    if ((await readSlot(connection, names.slot)).slot === undefined) await makeUpstream(connection, context);
+  };
 
   /** What of the changes from a place on may be in rows already. */
   const seenIn = async (connection: Connection, { timeline }: SlotState, from: bigint): Promise<SeenIn | undefined> => {
     const read = new Map<string, ReadTable>();
-    for (const table of tables ?? []) {
-      const views = viewsOf<View>(scope(), table, latest);
-      if (passedAt(views) <= from) continue;
-      requireOneHistory(table, views, timeline);
-      read.set(table, { views, firstOfKey: undefined });
+    const repairs = repairsOf<View>(partition, latest);
+    for (const table of new Set([...(tables ?? []), ...repairs.keys()])) {
+      const views = tables === undefined ? [] : viewsOf<View>(scope(), table, latest);
+      const again = (repairs.get(table)?.views ?? []).map(({ view }) => ({ after: null, view }));
+      const repairedTo = passedAt(again);
+      if (passedAt(views) <= from && repairedTo <= from) continue;
+      requireOneHistory(table, [...views, ...again], timeline);
+      const repaired = repairedIn<View>(partition, table, latest);
+      read.set(table, { views, firstOfKey: undefined, repaired, repairedTo });
     }
     if (read.size === 0) return undefined;
     const columns = await firstKeyColumns(connection, [...read.keys()]);
-    for (const [table, { views }] of read) read.set(table, { views, firstOfKey: columns.get(table) });
+    for (const [table, known] of read) read.set(table, { ...known, firstOfKey: columns.get(table) });
     return createHandOver(read);
   };
 
@@ -75,6 +94,7 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
     async poll(offsets, budget) {
       const stored = streamOffset(offsets);
       if (isFirst && hasSnapshot && stored === undefined) {
+        if (isNew(offsets)) await session.use(budget.signal, requireSlot);
         return committing({ partition, offset: await stream.begin(budget.signal) });
       }
       const step = await stepAt(offsets, budget.signal);
@@ -89,13 +109,20 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
         case 'read': {
           const { range } = step;
           const views = viewsOf<View>(scope(), range.table, offsets);
-          const poll = await snapshot.read({ range, views, stream: isFirst ? stored : undefined }, budget);
+          const read = await snapshot.read({ range, views, stream: isFirst ? stored : undefined }, budget);
+          const poll = config.transactions ? endingAsTransaction(read) : read;
           // The first task waits for the last range of the others.
           return isFirst || poll.moved === undefined ? poll : { ...poll, wakes: true };
         }
         default:
           await snapshot.end();
-          if (step.kind === 'done' && isFirst) return stream.poll(stored, budget);
+          if (step.kind === 'done' && isFirst) {
+            const order = isInside(offsets) ? undefined : repairNext(offsets);
+            if (order === undefined) return stream.poll(stored, budget);
+            stream.forget();
+            const poll = await pollRepair(rows, config.topicPrefix, order, stored, budget);
+            return config.transactions ? endingAsTransaction(poll) : poll;
+          }
           return pollOf<PostgresCdcOffset>([], { caughtUp: true, waits: true });
       }
     },
@@ -108,8 +135,9 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
       const { kind } = await stepAt(offsets, context.signal);
       if (kind === 'wait') return 'waits';
       if (kind !== 'done') return true;
-      return isFirst && stream.more(streamOffset(offsets));
+      return isFirst && (repairNext(offsets) !== undefined || stream.more(streamOffset(offsets)));
     },
+    wait: (waitMs, signal) => stream.wait(waitMs, signal),
     async close() {
       try {
         await stream.close();
@@ -121,6 +149,9 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
     },
   };
 };
+
+/** Nothing was read yet: rows that are read behind a slot have all changes before it. */
+const isNew = (offsets: Offsets<PostgresCdcOffset>): boolean => offsets.all()[Symbol.iterator]().next().done === true;
 
 /** The tables to read, in one order for all tasks: of a pattern those that are published, because no others' changes come. */
 const tablesOf = async (

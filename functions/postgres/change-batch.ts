@@ -1,9 +1,11 @@
-import { batchOfGroups } from '../../shared/connect/batch.ts';
+import { batchBytes, batchOfGroups } from '../../shared/connect/batch.ts';
 import { freeBuffer } from '../../shared/connect/buffers.ts';
 import type { Budget, Poll, RejectedSourceRecord } from '../../shared/connect/connector.ts';
+import { commitGroups } from '../../shared/connect/control.ts';
 import { rowError } from '../../shared/connect/errors.ts';
 import type { PostgresCdcOffset, StreamOffset } from './cdc-offset.ts';
 import type { Place, Taker } from './changes.ts';
+import { transactionId } from './pgoutput.ts';
 import { createGroup, type GroupBuilder, type RowGroup, type RowPlace, type SourceNames } from './row-columns.ts';
 
 /** One poll's records in the making. */
@@ -29,6 +31,8 @@ export const createBatch = (
   let count = 0;
   let bytes = 0;
 
+  const isFull = () => count >= maxRecords || (count > 0 && bytes >= maxBytes);
+
   const settle = () => {
     if (current !== undefined) finished.push({ rows: current.finish(), topic: current.layout.topic });
     current = undefined;
@@ -39,7 +43,7 @@ export const createBatch = (
       return count;
     },
     take(layout, page, row, place, size) {
-      if (count >= maxRecords || (count > 0 && bytes >= maxBytes)) return false;
+      if (isFull()) return false;
       if (current?.layout !== layout || current.page !== page) {
         settle();
         current = createGroup(layout, page, names);
@@ -47,6 +51,17 @@ export const createBatch = (
       current.add(row, place);
       count++;
       bytes += size;
+      return true;
+    },
+    end(topics, transaction, lsn) {
+      if (isFull()) return false;
+      settle();
+      const place = { transaction: { ...transaction, lsn }, row: 0, record: 0 };
+      const ends = commitGroups(topics, transactionId(transaction));
+      for (const group of ends)
+        finished.push({ rows: { group, placeOf: () => place, bad: [], free: () => {} }, topic: group.topic });
+      count += topics.size;
+      bytes += batchBytes(batchOfGroups(ends));
       return true;
     },
     leave(page) {

@@ -1,4 +1,5 @@
 import type { Op } from '../../shared/connect/envelope.ts';
+import { createTransactionCount } from '../../shared/sql/transactions.ts';
 import type { Pages } from './copy-out.ts';
 import type { Seen, SeenIn } from './hand-over.ts';
 import {
@@ -34,6 +35,8 @@ export interface Place {
 /** Where records go. `take` answers false where there is no room for the record. */
 export interface Taker {
   take(layout: TableLayout, page: Buffer, row: Row, place: RowPlace, bytes: number): boolean;
+  /** The end of a transaction that changed tables of these topics; it goes on at `lsn`. False where there is no room to tell it. */
+  end(topics: ReadonlySet<string>, transaction: Transaction, lsn: bigint): boolean;
   /** Nothing of this page comes any more. */
   leave(page: Buffer): void;
 }
@@ -43,6 +46,8 @@ export interface ChangesOptions {
   readonly from: Place;
   readonly skipped: ReadonlySet<Op>;
   readonly tombstones: boolean;
+  /** Whether the ends of transactions are told, and where in them each change stands. */
+  readonly transactions: boolean;
   /** Undefined: the table is not one to read. Null: the catalog has to be asked first. */
   layoutOf(relation: Relation): TableLayout | undefined | null;
   /** Changes that the rows of a snapshot hold already are passed over. */
@@ -77,6 +82,7 @@ export const createChanges = (pages: Pages, options: ChangesOptions): Changes =>
   let row = 0;
   let record = 0;
   let place = from;
+  const counted = options.transactions ? createTransactionCount() : undefined;
   let old: Slots = new Int32Array(0);
   let now: Slots = new Int32Array(0);
 
@@ -90,16 +96,21 @@ export const createChanges = (pages: Pages, options: ChangesOptions): Changes =>
       if (seen?.(layout, page!, part.after ?? part.before) === true) continue;
       const isLast = record + 1 === parts.length;
       const behind = isLast ? { row: row + 1, record: 0 } : { row, record: record + 1 };
-      if (!taker.take(layout, page!, part, { transaction: transaction!, ...behind }, bytes)) {
+      const order = counted?.placeOf(tableOf(layout), changesIn(parts.slice(0, record + 1)));
+      if (!taker.take(layout, page!, part, { transaction: transaction!, ...behind, order }, bytes)) {
         place = { lsn: transaction!.lsn, row, record };
         return false;
       }
     }
+    counted?.pass(tableOf(layout), layout.topic, changesIn(parts));
     return true;
   };
 
   /** Before a table filter sees it, a change is counted; what the offset has passed already is passed again. */
   const isPassed = (): boolean => transaction!.lsn < from.lsn || (transaction!.lsn === from.lsn && row < from.row);
+
+  /** Where changes are counted, those of the transaction in whose middle the offset is are read again. */
+  const isCounted = (): boolean => counted !== undefined && transaction!.lsn === from.lsn;
 
   const passed = () => {
     row++;
@@ -109,11 +120,8 @@ export const createChanges = (pages: Pages, options: ChangesOptions): Changes =>
 
   const change = (taker: Taker, kind: number, start: number, end: number, lsnAt: number): boolean => {
     const layout = layouts.get(page!.readUInt32BE(start + 1));
-    if (isPassed()) {
-      passed();
-      return true;
-    }
-    if (layout !== undefined) {
+    const isDone = isPassed();
+    if (layout !== undefined && (!isDone || isCounted())) {
       const width = 2 * layout.relation.columns.length;
       if (old.length !== width) {
         old = new Int32Array(width);
@@ -128,29 +136,38 @@ export const createChanges = (pages: Pages, options: ChangesOptions): Changes =>
         page!.readBigInt64BE(lsnAt),
         options.tombstones,
       );
-      if (!takeAll(taker, layout, parts, end - start + layout.fixedBytes)) return false;
+      if (isDone) counted!.pass(tableOf(layout), layout.topic, changesIn(parts));
+      else if (!takeAll(taker, layout, parts, end - start + layout.fixedBytes)) return false;
     }
     passed();
     return true;
   };
 
   const truncate = (taker: Taker, start: number, lsnAt: number): boolean => {
-    if (!isPassed()) {
+    const isDone = isPassed();
+    if (!isDone || isCounted()) {
       // Those that CASCADE brought come last, and go first: no foreign key of them keeps the others from being emptied.
       const tables = readTruncate(page!, start)
         .toReversed()
         .flatMap((oid) => layouts.get(oid) ?? []);
+      if (isDone) record = tables.length;
       for (; record < tables.length; record++) {
         if (skipped.has('t')) continue;
         const layout = tables[record]!;
         if (seen?.(layout, page!, undefined) === true) continue;
         const behind = { row, record: record + 1 };
         const lsn = page!.readBigInt64BE(lsnAt);
-        if (!taker.take(layout, page!, { op: 't', lsn }, { transaction: transaction!, ...behind }, layout.fixedBytes)) {
+        const order = counted && {
+          ...counted.placeOf(tableOf(layout), 1),
+          total: counted.placeOf('', record + 1).total,
+        };
+        const at = { transaction: transaction!, ...behind, order };
+        if (!taker.take(layout, page!, { op: 't', lsn }, at, layout.fixedBytes)) {
           place = { lsn: transaction!.lsn, row, record };
           return false;
         }
       }
+      for (const layout of tables) counted?.pass(tableOf(layout), layout.topic, 1);
     }
     passed();
     return true;
@@ -161,14 +178,17 @@ export const createChanges = (pages: Pages, options: ChangesOptions): Changes =>
     seen = options.seenIn?.(transaction);
     row = 0;
     record = 0;
+    counted?.begin();
     // The place of a transaction that is begun is that of its first change: nothing has been passed that was not before it.
     if (transaction.lsn > place.lsn) place = { lsn: transaction.lsn, row: 0, record: 0 };
   };
 
-  const commit = (start: number) => {
+  const commit = (taker: Taker, start: number): boolean => {
     const end = readCommit(page!, start);
+    if (counted !== undefined && counted.topics.size > 0 && !taker.end(counted.topics, transaction!, end)) return false;
     transaction = undefined;
     if (end > place.lsn) place = { lsn: end, row: 0, record: 0 };
+    return true;
   };
 
   /** One row of the COPY. A relation that has to be learned first stops it, as does a record that there is no room for. */
@@ -186,8 +206,9 @@ export const createChanges = (pages: Pages, options: ChangesOptions): Changes =>
       if (row === from.row && record === 0 && transaction!.lsn === from.lsn) ({ record } = from);
       if (!change(taker, kind, start, end, lsnAt)) return 'full';
     } else if (kind === BEGIN) begin(start);
-    else if (kind === COMMIT) commit(start);
-    else if (kind === RELATION) {
+    else if (kind === COMMIT) {
+      if (!commit(taker, start)) return 'full';
+    } else if (kind === RELATION) {
       const relation = readRelation(page!, start);
       const layout = options.layoutOf(relation);
       if (layout === null) return relation;
@@ -227,6 +248,10 @@ export const createChanges = (pages: Pages, options: ChangesOptions): Changes =>
     },
   };
 };
+
+const changesIn = (parts: readonly Row[]): number => parts.filter(({ op }) => op !== undefined).length;
+
+const tableOf = ({ relation }: TableLayout): string => `${relation.schema}.${relation.table}`;
 
 interface Scratch {
   readonly old: Slots;

@@ -18,6 +18,7 @@ export const PostgresSinkConfig = z
   .refine(...databaseRules.iamHasNoSecret)
   .refine(...databaseRules.iamIsEncrypted)
   .refine(...databaseRules.keyFieldsNeedUpsert)
-  .refine(...databaseRules.wholeRunsOrTransactions);
+  .refine(...databaseRules.wholeRunsOrTransactions)
+  .refine(...databaseRules.runsByTopic);
 
 export type PostgresSinkConfig = z.output<typeof PostgresSinkConfig>;

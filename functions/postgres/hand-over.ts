@@ -19,9 +19,13 @@ export interface ReadTable {
   readonly views: TableViews;
   /** Name of the first column of the key in whose order they were. */
   readonly firstOfKey: string | undefined;
+  /** In which view the row of an integer key was sent again. */
+  readonly repaired?: ((key: bigint) => View | undefined) | undefined;
+  /** Behind the last of those views. */
+  readonly repairedTo?: bigint;
 }
 
-const latest = (lsns: readonly bigint[]): bigint => lsns.toSorted((a, b) => (a < b ? 1 : -1))[0] ?? 0n;
+export const latest = (lsns: readonly bigint[]): bigint => lsns.toSorted((a, b) => (a < b ? 1 : -1))[0] ?? 0n;
 
 /** From here on no change is one that rows were read with. */
 export const passedAt = (views: TableViews): bigint => latest(views.map(({ view }) => parseLsn(view.lsn)));
@@ -46,20 +50,27 @@ export const createHandOver = (tables: ReadonlyMap<string, ReadTable>): SeenIn =
       { ...table, visible: table.views.map(({ view }) => parseXids(view.xids)) },
     ]),
   );
-  const passed = latest(Array.from(tables.values(), ({ views }) => passedAt(views)));
+  const passed = latest(
+    Array.from(tables.values(), ({ views, repairedTo = 0n }) => latest([passedAt(views), repairedTo])),
+  );
   return ({ lsn, xid }) => {
     if (lsn >= passed) return undefined;
     const seenOf = new Map<TableLayout, readonly boolean[]>();
     return (layout, page, tuple) => {
-      const table = parsed.get(`${layout.relation.schema}.${layout.relation.table}`);
-      if (table === undefined || table.views.length === 0) return false;
+      const name = `${layout.relation.schema}.${layout.relation.table}`;
+      const table = parsed.get(name);
+      if (table === undefined) return false;
+      const key = integerOf(layout, page, tuple, table.firstOfKey);
+      const again = key === undefined ? undefined : table.repaired?.(key);
+      if (again !== undefined && isVisible(parseXids(again.xids), xid)) return true;
+      if (table.views.length === 0) return false;
       let seen = seenOf.get(layout);
       if (seen === undefined) {
         seen = table.visible.map((visible) => isVisible(visible, xid));
         seenOf.set(layout, seen);
       }
-      if (tuple === undefined) return isTruncateSeen(`${layout.relation.schema}.${layout.relation.table}`, seen);
-      return isSeen(table.views, seen, integerOf(layout, page, tuple, table.firstOfKey));
+      if (tuple === undefined) return isTruncateSeen(name, seen);
+      return isSeen(table.views, seen, key);
     };
   };
 };
@@ -68,11 +79,11 @@ export const createHandOver = (tables: ReadonlyMap<string, ReadTable>): SeenIn =
 const integerOf = (
   { fields }: TableLayout,
   page: Buffer,
-  tuple: Slots,
+  tuple: Slots | undefined,
   name: string | undefined,
 ): bigint | undefined => {
   const field = fields.find((one) => one.name === name);
-  if (field === undefined) return undefined;
+  if (field === undefined || tuple === undefined) return undefined;
   const start = tuple[2 * field.index]!;
   const { reading } = field.type;
   if (start < 0 || (reading !== 'integer' && reading !== 'int64')) return undefined;

@@ -24,6 +24,9 @@ export interface Transaction {
   readonly timestampMs: number;
 }
 
+/** As Debezium has it. */
+export const transactionId = ({ xid, lsn }: Transaction): string => `${xid}:${lsn}`;
+
 /** A table as it was when a change was made. */
 export interface Relation {
   readonly oid: number;

@@ -1,5 +1,5 @@
 import { defineSource } from '../../shared/connect/connector.ts';
-import { QueryOffset, queryTasks, queryTopics } from '../../shared/connect/query-config.ts';
+import { QueryOffset, queryTasks, queryTells, queryTopics } from '../../shared/connect/query-config.ts';
 import { createQueryTask } from '../../shared/sql/query-task.ts';
 import { connect } from './client.ts';
 import { outputSettings } from './output-settings.ts';
@@ -15,11 +15,12 @@ export const postgresQuerySource = defineSource({
   // In each mode: a row that was read may have changed, or be gone, when it is read again behind the same offset.
   replay: 'shifting',
   topics: queryTopics,
+  tells: queryTells,
   tasks: queryTasks,
   check: checkQuery,
-  async open({ config, connector, signal }) {
+  async open({ config, connector, incarnation, signal }) {
     const connection = await connect(config, `sluice ${connector}`, signal);
     await connection.run(outputSettings);
-    return createQueryTask(config, createReader(connection, config), signal);
+    return createQueryTask(config, createReader(connection, config), { incarnation, signal });
   },
 });

@@ -10,10 +10,10 @@ import {
 } from '../../shared/connect/batch.ts';
 import { freeBuffer } from '../../shared/connect/buffers.ts';
 import { constantColumn, nullColumn } from '../../shared/connect/constant-columns.ts';
-import type { Op } from '../../shared/connect/envelope.ts';
+import { type Op, type TransactionOrder, transactionColumn } from '../../shared/connect/envelope.ts';
 import type { Schema, StructSchema } from '../../shared/connect/schema.ts';
 import { freeColumns, longColumn, structColumn } from './columns.ts';
-import { NULL_VALUE, type Slots, type Transaction, UNTOLD } from './pgoutput.ts';
+import { NULL_VALUE, type Slots, type Transaction, transactionId, UNTOLD } from './pgoutput.ts';
 import type { RowField, TableLayout } from './table-layout.ts';
 import { valueColumn } from './value-column.ts';
 
@@ -22,6 +22,8 @@ export interface RowPlace {
   readonly transaction: Transaction;
   readonly row: number;
   readonly record: number;
+  /** Where transactions are told. */
+  readonly order?: TransactionOrder | undefined;
 }
 
 /** One record to be. A tombstone has no op. */
@@ -157,7 +159,12 @@ const groupOf = (
     rowOf('before'),
     rowOf('after'),
     structColumn('source', at('source'), sourceColumns(layout, names, rows, places, timesMs)),
-    nullColumn({ name: 'transaction', schema: at('transaction') }, count),
+    places[0]?.order === undefined
+      ? nullColumn({ name: 'transaction', schema: at('transaction') }, count)
+      : transactionColumn(
+          places.map(({ transaction }) => transactionId(transaction)),
+          places.map(({ order }) => order!),
+        ),
     opColumn(rows),
     longColumn('ts_ms', { type: 'int64', optional: true }, count, (row) => BigInt(timesMs[row]!)),
   ];

@@ -11,6 +11,7 @@ import { createPostgresRuns, createPostgresStaged, createStagingTables } from '.
 import { nameProblem } from './table.ts';
 import { createTargets, type PostgresTarget } from './target.ts';
 import { silentChange } from './types.ts';
+import { verifySink } from './verify.ts';
 import { createWriter } from './write.ts';
 
 /** Rows and offsets go into PostgreSQL in one transaction, so every record arrives exactly once. */
@@ -20,6 +21,7 @@ export const postgresSink = defineSink({
   delivery: 'exactly-once',
   order: orderOf,
   check: checkSink,
+  verify: verifySink,
   async open(context) {
     const { config, connector } = context;
     const sessions = createSessions('PostgreSQL', async (signal) => {

@@ -33,6 +33,8 @@ export interface SlotState {
   readonly database: string;
   /** What the server has written durably: decoding goes so far. */
   readonly end: bigint;
+  /** Bytes of WAL that the server keeps for a slot at most, where max_slot_wal_keep_size says so. */
+  readonly keptAtMost?: number;
   readonly slot?: {
     readonly confirmed: bigint;
     /** Bytes of WAL that the server keeps for it. */
@@ -46,9 +48,16 @@ export interface SlotState {
   };
 }
 
+/** What the server has written durably. */
+export const flushedTo = async (connection: Connection): Promise<bigint> => {
+  const [row] = await connection.query<{ end: string }>('SELECT pg_current_wal_flush_lsn()::text AS "end"');
+  return parseLsn(row!.end);
+};
+
 const stateQuery = `SELECT c.system_identifier::text AS system, current_database() AS database,
   ('x' || substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8))::bit(32)::int AS timeline,
   current_setting('server_version') AS version, pg_current_wal_flush_lsn()::text AS "end",
+  (SELECT setting::float8 * 1048576 FROM pg_settings WHERE name = 'max_slot_wal_keep_size' AND setting::int >= 0) AS "keptAtMost",
   s.confirmed_flush_lsn::text AS confirmed, pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn)::float8 AS retained,
   s.plugin, s.database AS "slotDatabase", s.wal_status = 'lost' AS "isLost",
   to_jsonb(s)->>'failover' = 'true' AS "isFailover", s.slot_name AS slot
@@ -60,6 +69,7 @@ interface StateRow {
   readonly timeline: number;
   readonly version: string;
   readonly end: string;
+  readonly keptAtMost: number | null;
   readonly slot: string | null;
   readonly confirmed: string | null;
   readonly retained: number | null;
@@ -71,8 +81,11 @@ interface StateRow {
 
 export const readSlot = async (connection: Connection, name: string): Promise<SlotState> => {
   const [row] = await connection.query<StateRow>(stateQuery, [name]);
-  const { system, database, timeline, version, slot, confirmed, plugin } = row!;
-  const state = { system, database, timeline, version, end: parseLsn(row!.end) };
+  const { system, database, timeline, version, slot, confirmed, plugin, keptAtMost } = row!;
+  const state = {
+    ...{ system, database, timeline, version, end: parseLsn(row!.end) },
+    ...(keptAtMost === null ? {} : { keptAtMost }),
+  };
   if (slot === null) return state;
   return {
     ...state,

@@ -22,7 +22,7 @@ export const planTable = async (
  * Waits for the transactions that have written to the table and not ended. What they wrote before the table was published is not told as
  * changes, and a view that is opened before they end doesn't see it either (hazard H7). Those that come later write what is published.
  */
-const writersEnded = async (connection: Connection, { name }: SnapshotTable): Promise<void> => {
+export const writersEnded = async (connection: Connection, { name }: Pick<SnapshotTable, 'name'>): Promise<void> => {
   const writers = await connection.query<{ transaction: string }>(
     `SELECT DISTINCT virtualtransaction AS transaction FROM pg_locks
      WHERE database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND granted

@@ -66,17 +66,27 @@ export const readTable = async (
   name: string,
   publication: string,
 ): Promise<SnapshotTable> => {
-  const [row] = await connection.query<TableRow>(tableQuery, [name, publication]);
-  const [schema, table] = partsOf(name);
-  const sqlName = sqlNameOf(name);
-  if (row === undefined)
-    throw new ConnectError('CONFIG_INVALID', `there is no table ${name}: make it, or take it out of tables`);
+  const { isPublished, ...table } = await findTable(connection, layouts, name, publication);
   // Its changes would be lost from the reading of its rows on.
-  if (!row.isPublished)
+  if (!isPublished)
     throw new ConnectError(
       'CONFIG_INVALID',
-      `publication ${publication} lacks ${name}: deploy the connector again, or ALTER PUBLICATION ${quote(publication)} ADD TABLE ${sqlName}`,
+      `publication ${publication} lacks ${name}: deploy the connector again, or ALTER PUBLICATION ${quote(publication)} ADD TABLE ${sqlNameOf(name)}`,
     );
+  return table;
+};
+
+/** A table of a source as its publication has it, or, where it is in none, as it is. */
+export const findTable = async (
+  connection: Connection,
+  layouts: Layouts,
+  name: string,
+  publication: string,
+): Promise<SnapshotTable & { readonly isPublished: boolean }> => {
+  const [row] = await connection.query<TableRow>(tableQuery, [name, publication]);
+  const [schema, table] = partsOf(name);
+  if (row === undefined)
+    throw new ConnectError('CONFIG_INVALID', `there is no table ${name}: make it, or take it out of tables`);
   const relation = { oid: row.oid, schema, table, identity: row.identity, columns: row.columns ?? [] };
   let layout = layouts.layoutOf(relation);
   if (layout === null) {
@@ -88,11 +98,12 @@ export const readTable = async (
   const key = (row.key ?? []).flatMap((column) => fields.find((field) => field.name === column) ?? []);
   return {
     name,
-    from: `${row.isPartitioned ? '' : 'ONLY '}${sqlName}`,
+    from: `${row.isPartitioned ? '' : 'ONLY '}${sqlNameOf(name)}`,
     layout,
     key: key.length === row.key?.length ? key : [],
     bytes: row.bytes,
     rowFilter: row.rowFilter,
+    isPublished: row.isPublished,
   };
 };
 
@@ -120,17 +131,14 @@ const compared = (table: SnapshotTable, operator: string, key: Key): readonly st
   key === null ? [] : [`(${keyList(table)}) ${operator} (${key.map((text) => literal(text)).join(', ')})`];
 
 /** The rows after a key, up to and with another, in the key's order. */
-export const rowsQuery = (table: SnapshotTable, after: Key, to: Key): string => {
-  const { from, layout, key, rowFilter } = table;
-  const where = [
-    ...compared(table, '>', after),
-    ...compared(table, '<=', to),
-    ...(rowFilter === null ? [] : [`(${rowFilter})`]),
-  ];
+export const rowsQuery = (table: SnapshotTable, after: Key, to: Key): string =>
+  `${selectRows(table, [...compared(table, '>', after), ...compared(table, '<=', to)])}${orderOf(table)}`;
+
+/** Rows that hold these conditions, and that the publication has. */
+export const selectRows = ({ from, layout, rowFilter }: SnapshotTable, conditions: readonly string[]): string => {
+  const where = [...conditions, ...(rowFilter === null ? [] : [`(${rowFilter})`])];
   const columns = layout.fields.map(({ name }) => quote(name)).join(', ');
-  return [
-    `SELECT ${columns} FROM ${from}`,
-    ...(where.length === 0 ? [] : [`WHERE ${where.join(' AND ')}`]),
-    ...(key.length === 0 ? [] : [`ORDER BY ${keyList(table)}`]),
-  ].join(' ');
+  return `SELECT ${columns} FROM ${from}${where.length === 0 ? '' : ` WHERE ${where.join(' AND ')}`}`;
 };
+
+const orderOf = (table: SnapshotTable): string => (table.key.length === 0 ? '' : ` ORDER BY ${keyList(table)}`);

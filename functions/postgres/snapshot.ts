@@ -170,7 +170,7 @@ const leftOf = ({ partition, offset }: Pick<Range<View>, 'partition' | 'offset'>
  * An index gives the rows in order: sorting a large table would take its server's disk. A batch is put while the view is there, which
  * takes no longer than a function runs. A policy that hides rows is to be told and not followed.
  */
-const openView = async (connection: Connection, table: string): Promise<Pick<View, 'xids' | 'lsn'>> => {
+export const openView = async (connection: Connection, table: string): Promise<Pick<View, 'xids' | 'lsn'>> => {
   await connection.run(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
     SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off; SET LOCAL row_security = off;
     SET LOCAL idle_in_transaction_session_timeout = '15min';

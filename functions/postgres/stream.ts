@@ -1,3 +1,4 @@
+import { setTimeout as delay } from 'node:timers/promises';
 import type { Budget, OpenContext, Poll } from '../../shared/connect/connector.ts';
 import { isCode } from '../../shared/connect/errors.ts';
 import type { PostgresCdcConfig } from './cdc-config.ts';
@@ -10,6 +11,7 @@ import type { SeenIn } from './hand-over.ts';
 import { lsnText, parseLsn } from './pgoutput.ts';
 import {
   advanceSlot,
+  flushedTo,
   hasChanges,
   peekStatement,
   readSlot,
@@ -30,6 +32,12 @@ const bytesPerPeek = 256n * 1024n * 1024n;
 const quietBytes = 1024n * 1024n;
 /** So much is worth a run, and its offset a commit: the server keeps all of it until then (hazard C5). */
 const dueBytes = 64n * 1024n * 1024n;
+
+/**
+ * Between two looks whether the log has grown. Each that finds changes of others only has cost the server their decoding: the next comes
+ * later.
+ */
+const lookMs = { first: 10, longest: 160 };
 
 /** A COPY of changes under way. */
 interface Peek {
@@ -72,6 +80,8 @@ export interface Stream {
   /** Where reading begins that has no position yet. */
   begin(signal: AbortSignal): Promise<StreamOffset>;
   isDurable(offset: StreamOffset): void;
+  /** Resolves when the server has written more than the last poll has read, at the latest after `waitMs`. */
+  wait(waitMs: number, signal: AbortSignal): Promise<void>;
   /** The connection is wanted for something else. */
   forget(): void;
   close(): Promise<void>;
@@ -84,6 +94,9 @@ export const createStream = (context: OpenContext<PostgresCdcConfig>, options: S
   let peek: Peek | undefined;
   /** What the runner gives as the offset, if it goes on where the last poll left off. */
   let left: string | undefined;
+  /** The last poll has read so far. */
+  let reached = 0n;
+  let nextLookMs = lookMs.first;
 
   const forget = () => {
     if (peek !== undefined) session.drop();
@@ -109,6 +122,7 @@ export const createStream = (context: OpenContext<PostgresCdcConfig>, options: S
       from,
       skipped: new Set(config.skippedOperations),
       tombstones: config.tombstonesOnDelete,
+      transactions: config.transactions,
       ...(seenIn === undefined ? {} : { seenIn }),
       ...layouts,
     });
@@ -149,6 +163,8 @@ export const createStream = (context: OpenContext<PostgresCdcConfig>, options: S
     const moved = isEmpty && place !== undefined ? movedOf(from!, place, isHandOver) : 0;
     const offsets = place === undefined || (isEmpty && moved === 0) ? [] : [{ partition, offset: offsetOf(place) }];
     left = JSON.stringify(offsets[0]?.offset ?? stored);
+    reached = place?.lsn ?? 0n;
+    nextLookMs = isEmpty ? Math.min(nextLookMs * 2, lookMs.longest) : lookMs.first;
     return {
       ...finished,
       offsets,
@@ -178,6 +194,11 @@ export const createStream = (context: OpenContext<PostgresCdcConfig>, options: S
         const { confirmed } = requirePosition(state, names, undefined);
         return offsetAt({ lsn: confirmed, row: 0, record: 0 }, state, names);
       }),
+    async wait(waitMs, signal) {
+      const untilMs = performance.now() + waitMs;
+      do await delay(nextLookMs, undefined, { signal });
+      while (performance.now() < untilMs && (await session.use(signal, flushedTo)) <= reached);
+    },
     isDurable: ({ lsn }) => slot.isDurable(parseLsn(lsn)),
     forget,
     more(stored) {

@@ -63,7 +63,7 @@ const fixedBytesOf = (fields: readonly RowField[], key: readonly RowField[], tex
 export const layoutOf = (
   relation: Relation,
   { types, primaryKey }: TableFacts,
-  config: PostgresCdcConfig,
+  config: Pick<PostgresCdcConfig, 'topicPrefix' | 'topic' | 'excludeColumns'>,
 ): TableLayout => {
   const table = `${relation.schema}.${relation.table}`;
   const isKey = ({ name, isIdentity }: RelationColumn) =>

@@ -34,8 +34,12 @@ export const createTargets = (connection: Connection, config: PostgresSinkConfig
     return staging;
   };
 
-  const tableFor = async ({ topic }: RecordGroup, { columns, key }: Layout, staging?: string): Promise<Table> => {
-    const name = tableOf(topic, config);
+  const tableFor = async (
+    { topic }: RecordGroup,
+    { columns, key, table: template = config.table }: Layout,
+    staging?: string,
+  ): Promise<Table> => {
+    const name = tableOf(topic, { ...config, table: template });
     const sql = sqlName(name);
     const table = await prepareTable(connection, config, name, columns, key, tables.get(sql));
     tables.set(sql, table);

@@ -43,6 +43,10 @@ const measured = {
   sweepMs: 60,
   sweepReads: 0.5,
   sweepReadsPerConnector: 2.5,
+  /** A source of changes that is asked how far it is behind: three connections to its database, its row and offsets, its answer. */
+  lagMs: 200,
+  lagReads: 2,
+  lagsPerMonth: 30 * 24 * 6,
   dispatchMs: 30,
   dispatchReadsPerReader: 3,
   compression: 5,
@@ -184,12 +188,24 @@ const connectorUsage = (
       writeUnits: runs * measured.leaseWrites,
       logGb: ((idle + runs) * measured.invocationLogBytes + runs * measured.runLogBytes) / 1e9,
     },
+    spec.lag === true ? lagUsage(memoryMb) : {},
     listsObjects(spec) ? { objectWrites: idle + runs, objectReads: runs } : {},
     spec.from === undefined ? {} : readingUsage(rows, commits, rowBytes),
     spec.to === undefined
       ? { writeUnits: commits * measured.sinkCommitWrites }
       : writingUsage(spec, rows, commits, rowBytes),
   );
+};
+
+const lagUsage = (memoryMb: number): Usage => {
+  const { lagsPerMonth: times, lagMs, lagReads, invocationLogBytes, runLogBytes } = measured;
+  return {
+    invocations: times,
+    gbSeconds: gbSeconds(times, lagMs, memoryMb),
+    readUnits: times * lagReads,
+    writeUnits: times,
+    logGb: (times * (invocationLogBytes + runLogBytes)) / 1e9,
+  };
 };
 
 /** A source of objects lists them in every run, which S3 bills as a write. */

@@ -9,6 +9,7 @@ export const main = async (argv: readonly string[]): Promise<void> => {
     .exitOverride((error) => process.exit(error.exitCode === 0 ? 0 : 2));
   addRun(program);
   addLook(program);
+  addVerify(program);
   addOffsets(program.command('offsets').description('where a connector stands'));
   addTopics(program.command('topics').description('the topic log'));
   addConnectors(program.command('connectors').description('pause, resume, stop, restart'));
@@ -77,6 +78,16 @@ const addLook = (program: Command): void => {
   command(program, 'status', 'every connector and its tasks').action((options: Options) =>
     answerWith('status', options, async () => (await import('./connectors.ts')).status(options.state)),
   );
+};
+
+const addVerify = (program: Command): void => {
+  command(program, 'verify <file>', 'compare the rows of a pipeline’s sources and sinks, while it runs')
+    .option('--table <table>', 'only this table of the source')
+    .option('--values', 'show the values that differ')
+    .option('--repair', 'have the source send the rows that differ again')
+    .action((file: string, options: Options & { table?: string; values?: boolean; repair?: boolean }) =>
+      interruptible('verify', options, async (signal) => (await import('./verify.ts')).verify(file, options, signal)),
+    );
 };
 
 const addTopics = (topics: Command): void => {

@@ -1,4 +1,4 @@
-import type { IMetric, MetricOptions } from 'aws-cdk-lib/aws-cloudwatch';
+import type { IMetric, Metric, MetricOptions } from 'aws-cdk-lib/aws-cloudwatch';
 import type { Connections, IConnectable } from 'aws-cdk-lib/aws-ec2';
 import { type IGrantable, type IPrincipal, PolicyStatement } from 'aws-cdk-lib/aws-iam';
 import type { Function as LambdaFunction } from 'aws-cdk-lib/aws-lambda';
@@ -12,7 +12,7 @@ import { allow, getObjects, putObjects, tableAccess } from './access.ts';
 import { explainNotifications } from './acknowledged.ts';
 import { bundledFunction } from './bundled-function.ts';
 import { wakeByMessages, wakeByObjects, warnOfOtherObjects } from './events.ts';
-import { type FigureOfRuns, lagMetric, runMetric } from './metrics.ts';
+import { type FigureOfLag, type FigureOfRuns, lagMetric, runMetric } from './metrics.ts';
 import { type NetworkProps, warnOfMissingEndpoints } from './network.ts';
 import type { IPlatform } from './platform-use.ts';
 import { waitForSystems } from './readiness.ts';
@@ -51,6 +51,7 @@ export class Connector<Kind extends ConnectorKind = ConnectorKind>
   /** The topics it writes. */
   readonly topics: readonly string[];
   readonly platform: IPlatform;
+  private readonly readsTopics: boolean;
   readonly function: LambdaFunction;
   readonly grantPrincipal: IPrincipal;
 
@@ -61,6 +62,7 @@ export class Connector<Kind extends ConnectorKind = ConnectorKind>
     this.kind = spec.kind;
     this.connectorName = spec.name;
     this.platform = platform;
+    this.readsTopics = spec.from !== undefined;
     this.topics = (spec.to ?? []).map(({ name }) => name);
     const directory = platform._use.directoryOf(props.entry);
     this.function = bundledFunction(this, {
@@ -138,9 +140,13 @@ export class Connector<Kind extends ConnectorKind = ConnectorKind>
     return runMetric(this, this.function.logGroup, this.connectorName, figure, options);
   }
 
-  /** Records that it has yet to read of its topics, every minute. A custom metric, $0.30 a month, made by the first call. */
-  metricLagRecords(options?: MetricOptions): IMetric {
-    return lagMetric(this, this.platform._use.coordinatorLogs, this.connectorName, options);
+  /**
+   * How far it is behind: who reads topics, every minute in which it is; a source of changes, every ten minutes. A custom metric, $0.30 a
+   * month, made by the first call. Without one the platform's alarm rings where half of what an upstream keeps is used.
+   */
+  metricOfLag(figure: FigureOfLag, options?: MetricOptions): Metric {
+    const logs = this.readsTopics ? this.platform._use.coordinatorLogs : this.function.logGroup;
+    return lagMetric(this, logs, this.connectorName, figure, options);
   }
 
   /** What its systems and their secrets ask of its role. */

@@ -1,4 +1,4 @@
-import { type IMetric, Metric, type MetricOptions } from 'aws-cdk-lib/aws-cloudwatch';
+import { Metric, type MetricOptions } from 'aws-cdk-lib/aws-cloudwatch';
 import { FilterPattern, type ILogGroup, MetricFilter } from 'aws-cdk-lib/aws-logs';
 import type { Construct } from 'constructs';
 
@@ -28,7 +28,7 @@ const logMetric = (
   scope: Construct,
   { id, logGroup, message, field, metricName, connector, statistic }: LogMetric,
   options?: MetricOptions,
-): IMetric => {
+): Metric => {
   if (scope.node.tryFindChild(id) === undefined)
     new MetricFilter(scope, id, {
       logGroup,
@@ -50,18 +50,30 @@ export const runMetric = (
   connector: string,
   figure: FigureOfRuns,
   options?: MetricOptions,
-): IMetric => {
+): Metric => {
   const metricName = figures[figure];
   const metric = { id: `Metric${metricName}`, message: 'run', field: figure, metricName, statistic: 'Sum' };
   return logMetric(scope, { ...metric, logGroup, connector }, options);
 };
 
+/** How far a connector is behind, in the line that says so. */
+const figuresOfLag = {
+  records: 'LagRecords',
+  bytes: 'LagBytes',
+  behindMs: 'LagMilliseconds',
+  retainedBytes: 'RetainedBytes',
+  retainedShare: 'RetainedShare',
+} as const;
+export type FigureOfLag = keyof typeof figuresOfLag;
+
 export const lagMetric = (
   scope: Construct,
   logGroup: ILogGroup,
   connector: string,
+  figure: FigureOfLag,
   options?: MetricOptions,
-): IMetric => {
-  const metric = { id: 'MetricLagRecords', message: 'lag', field: 'records', metricName: 'LagRecords' };
-  return logMetric(scope, { ...metric, statistic: 'Maximum', logGroup, connector }, options);
+): Metric => {
+  const metricName = figuresOfLag[figure];
+  const metric = { id: `Metric${metricName}`, message: 'lag', field: figure, metricName, statistic: 'Maximum' };
+  return logMetric(scope, { ...metric, logGroup, connector }, options);
 };

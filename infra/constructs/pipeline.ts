@@ -1,5 +1,6 @@
 import { Duration, RemovalPolicy } from 'aws-cdk-lib/core';
 import { Construct } from 'constructs';
+import { untoldProblem } from '../../shared/connect/control.ts';
 import { namePattern } from '../../shared/connect/name.ts';
 import { ConnectorSpec, deliveryProblem, TopicSpec } from '../../shared/connect/spec.ts';
 import { type BundleEntry, connectorEntry, directEntry, processorEntry } from '../bundle-entries.ts';
@@ -27,7 +28,9 @@ import { Trigger } from './trigger.ts';
 
 /** The kind of a connector and what only its kind has. */
 type Part = Pick<ConnectorSpec, 'kind'> &
-  Partial<Pick<ConnectorSpec, 'plugin' | 'sinkPlugin' | 'config' | 'sinkConfig' | 'from' | 'to' | 'delivery'>>;
+  Partial<
+    Pick<ConnectorSpec, 'plugin' | 'sinkPlugin' | 'config' | 'sinkConfig' | 'from' | 'to' | 'delivery' | 'hold' | 'lag'>
+  >;
 
 /**
  * Sources, processors and sinks, joined by topics. What can't run is refused when it is added, with every problem at once; what only
@@ -57,7 +60,15 @@ export class Pipeline extends Construct {
     const { connector, trigger } = props;
     const { data, problems } = this.checkConfig(connector, 'config');
     const to = data === undefined ? [] : this.topicSpecs(connector.topics(data));
-    const part = { kind: 'source', plugin: connector.plugin, config: connector.config, to } as const;
+    const names = to.map((topic) => topic.name);
+    this.platform._use.graph.addSource(names, `${this.node.path}/${name}`, connector.told);
+    const part = {
+      kind: 'source',
+      plugin: connector.plugin,
+      config: connector.config,
+      to,
+      ...upstreamOf(connector),
+    } as const;
     return this.add(
       name,
       part,
@@ -106,10 +117,12 @@ export class Pipeline extends Construct {
   addDirect(name: string, props: DirectProps): DirectNode {
     const { source, sink, delivery, trigger } = props;
     const refused = delivery && deliveryProblem(delivery, source.replay, sink.delivery);
+    const untold = sink.wantedOrder && untoldProblem(sink.wantedOrder, `source ${source.plugin}`, source.told);
     const part = {
       kind: 'direct',
       plugin: source.plugin,
       config: source.config,
+      ...upstreamOf(source),
       sinkPlugin: sink.plugin,
       sinkConfig: sink.config,
       delivery,
@@ -125,6 +138,7 @@ export class Pipeline extends Construct {
         ...this.checkConfig(sink, 'sink').problems,
         ...upstreamProblems(trigger),
         ...(refused ? [{ path: ['delivery'], message: refused }] : []),
+        ...(untold ? [{ path: ['sink'], message: untold }] : []),
       ],
     );
   }
@@ -261,6 +275,12 @@ const pathProblems = ({ paths = [], config }: Source | Sink, at: string): readon
           },
         ];
   });
+
+/** What the coordinator must know of a source's upstream. */
+const upstreamOf = ({ hold, lag }: Source): Pick<ConnectorSpec, 'hold' | 'lag'> => ({
+  ...(hold === undefined ? {} : { hold }),
+  ...(lag === undefined ? {} : { lag }),
+});
 
 const upstreamProblems = ({ _parts: { ofLog } }: Trigger): readonly Problem[] =>
   ofLog

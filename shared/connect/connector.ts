@@ -1,11 +1,12 @@
 import type * as z from 'zod';
 import type { RecordBatch } from './batch.ts';
 import { batchOf, type RecordInput } from './build.ts';
-import type { WantedOrder } from './control.ts';
+import type { Tells, WantedOrder } from './control.ts';
 import { type ConnectError, toConnectError } from './errors.ts';
 import { isPlainObject } from './fit.ts';
 import { canonicalJson } from './json.ts';
 import type { Value } from './schema.ts';
+import type { Verification } from './verify.ts';
 
 /**
  * What one poll may take, and when it must stop. `maxRecords` holds exactly. `maxBytes` is soft: a single larger record still passes,
@@ -217,9 +218,23 @@ export interface OpenContext<Config> extends Identity {
 /** A problem that `check` found, in the operator's words: what is wrong and the statement or setting that mends it. */
 export type Problem = string;
 
+/** How far a connector is behind. What nobody can tell is left out. */
 export interface Lag {
   readonly records?: number;
+  /** Of the upstream's log, to its end. */
   readonly bytes?: number;
+  /** The age of the oldest of what is not committed; 0 where all is. */
+  readonly behindMs?: number;
+  readonly retained?: Retained;
+}
+
+/** What an upstream keeps until it is read, though not for ever. */
+export interface Retained {
+  readonly bytes?: number;
+  /** Of the most that it keeps, by size or by time: at 1 it may be gone. An alarm tells from a half on. Left out: it has no limit but its disk. */
+  readonly share?: number;
+  /** In the operator's words: what is kept until when, and what to change. */
+  readonly text: string;
 }
 
 interface ConnectorCommon<Schema extends z.ZodType> {
@@ -228,9 +243,13 @@ interface ConnectorCommon<Schema extends z.ZodType> {
   readonly config: Schema;
   /** Every problem at once; [] is healthy. Runs in the connector's own function: it has the network and the secrets. */
   check?(context: OpenContext<z.output<Schema>>): Promise<readonly Problem[]>;
+  /** What is not wrong, but may become so: asked where there is no problem, told, and fails no deploy. */
+  warnings?(context: OpenContext<z.output<Schema>>): Promise<readonly Problem[]>;
   /** Upstream leftovers (slots, publications, queues) are made and removed here. */
   created?(context: OpenContext<z.output<Schema>>): Promise<void>;
   deleted?(context: OpenContext<z.output<Schema>>): Promise<void>;
+  /** Its tables as they are now, for `sluice verify`. Without it they can't be compared. */
+  verify?(context: OpenContext<z.output<Schema>>): Promise<Verification>;
 }
 
 export interface SourceConnector<Schema extends z.ZodType = z.ZodType, Offset = unknown>
@@ -239,9 +258,14 @@ export interface SourceConnector<Schema extends z.ZodType = z.ZodType, Offset = 
   readonly replay: Replay;
   /** The topics it writes to, known from its config. */
   topics(config: z.output<Schema>): readonly string[];
+  /** What it tells of by control records with this config. A sink that waits for something else of it is refused. */
+  tells?(config: z.output<Schema>): Tells;
   /** One config per task, at most `maxTasks`. Absent: one task. Must be deterministic. */
   tasks?(config: z.output<Schema>, maxTasks: number): readonly z.output<Schema>[];
   open(context: OpenContext<z.output<Schema>>): Promise<SourceTask<Offset>>;
+  /** False: the upstream keeps what is not read, and would fill up or lose it. Such a source is never held (`maxBacklog`). */
+  readonly hold?: false;
+  /** Asked every ten minutes, also while a run is under way or the connector is paused: it must disturb neither it nor the upstream. */
   lag?(context: OpenContext<z.output<Schema>>, offsets: Offsets<Offset>): Promise<Lag>;
 }
 

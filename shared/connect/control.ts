@@ -1,5 +1,5 @@
 import { batchOfGroups, type RecordGroup } from './batch.ts';
-import type { RecordInput } from './build.ts';
+import { batchOf, type RecordInput } from './build.ts';
 import { isStruct, type Schema, type Struct, type StructSchema } from './schema.ts';
 
 /*
@@ -43,6 +43,14 @@ export const controlRecord = (topic: string, control: Control): RecordInput => (
   valueSchema: controlSchema,
 });
 
+/** Whether a group tells of runs; else of transactions. */
+export const tellsRuns = (group: RecordGroup): boolean =>
+  isControl(group.value.schema) && controlsOf(group).some(({ event }) => event !== 'commit');
+
+/** The end of a transaction, for each topic that has changes of it. */
+export const commitGroups = (topics: Iterable<string>, transaction: string): readonly RecordGroup[] =>
+  batchOf(Array.from(topics, (topic) => controlRecord(topic, { event: 'commit', transaction }))).groups;
+
 /** What the records of a group of control records say. */
 export const controlsOf = (group: RecordGroup): readonly Control[] =>
   Array.from(batchOfGroups([group]), ({ value }) => {
@@ -61,7 +69,23 @@ export interface WantedOrder {
   readonly of: 'a topic' | 'all records';
   /** The setting that asks for it. */
   readonly setting: string;
+  /** What its source must tell of: without it nothing would be written, or nothing whole. */
+  readonly waitsFor?: Told;
 }
+
+/** What a source may tell of by control records. */
+export type Told = 'runs' | 'transactions';
+
+/** What a source tells of with its config: true, or the setting that makes it. Left out: it never does. */
+export type Tells = { readonly [told in Told]?: true | string };
+
+/** Why a reader would wait for ever for what a source tells of; undefined where it is told. `source` is its name, for messages. */
+export const untoldProblem = ({ waitsFor, setting }: WantedOrder, source: string, tells: Tells): string | undefined => {
+  const told = waitsFor === undefined || tells[waitsFor];
+  if (told === true) return undefined;
+  const mend = told === undefined ? `it has no setting for it, so leave out ${setting}` : `set ${told} in its config`;
+  return `${setting} waits for the end of ${waitsFor}, and ${source} tells of none: ${mend}`;
+};
 
 /** Why topics of so many queues do not have it; undefined where they have. */
 export const orderProblem = (

@@ -1,5 +1,5 @@
 import * as z from 'zod';
-import type { WantedOrder } from './control.ts';
+import type { Tells, WantedOrder } from './control.ts';
 
 /** What stands for the topic's name in `table`. */
 const topicReference = `\${topic}`;
@@ -12,9 +12,27 @@ export const tableNameOf = (template: string, topic: string): string =>
     .replaceAll(topicReference, () => topic)
     .replaceAll(tableReference, () => topic.slice(topic.lastIndexOf('.') + 1));
 
+/** What stands for a name that a change's `source` says. */
+export const sourceNames = ['db', 'schema', 'table'] as const;
+const sourceReference = (name: string) => `\${source.${name}}`;
+
+/** Whether the names of tables are made of what each change says of its source. */
+export const isOfSource = (template: string): boolean =>
+  sourceNames.some((name) => template.includes(sourceReference(name)));
+
+/** The template with the names that a change's source says; undefined where it does not say one of them. */
+export const withSource = (
+  template: string,
+  source: { readonly [name: string]: string | undefined },
+): string | undefined => {
+  const used = sourceNames.filter((name) => template.includes(sourceReference(name)));
+  if (used.some((name) => source[name] === undefined)) return undefined;
+  return used.reduce((text, name) => text.replaceAll(sourceReference(name), () => source[name]!), template);
+};
+
 /** Whether records of all topics go to one table. */
 export const isOneTable = (template: string): boolean =>
-  !template.includes(topicReference) && !template.includes(tableReference);
+  !template.includes(topicReference) && !template.includes(tableReference) && !isOfSource(template);
 
 export const sslModes = ['disable', 'prefer', 'require', 'verify-ca', 'verify-full'] as const;
 
@@ -70,10 +88,13 @@ export const rowKeys = (qualified: string) => ({
   table: z
     .string()
     .min(1)
-    .regex(/^([^$]|\$(?!\{)|\$\{(topic|table)\})*$/, `the only references are ${topicReference} and ${tableReference}`)
+    .regex(
+      /^([^$]|\$(?!\{)|\$\{(topic|table|source\.(db|schema|table))\})*$/,
+      `the only references are ${[topicReference, tableReference, ...sourceNames.map(sourceReference)].join(', ')}`,
+    )
     .default(topicReference)
     .describe(
-      `table that records go to, as table or ${qualified}; ${topicReference} stands for the topic's name, ${tableReference} for what is behind its last dot`,
+      `table that records go to, as table or ${qualified}; ${topicReference} stands for the topic's name, ${tableReference} for what is behind its last dot, ${sourceReference('table')}, .schema and .db for the names in a change's source`,
     ),
   mode: z
     .enum(['insert', 'upsert'])
@@ -123,9 +144,15 @@ export const orderOf = ({
   readonly visibility: string;
   readonly transactions: string;
 }): WantedOrder | undefined => {
-  if (transactions === 'atomic') return { of: 'all records', setting: 'transactions atomic' };
-  return visibility === 'batch' ? { of: 'a topic', setting: 'visibility batch' } : undefined;
+  if (transactions === 'atomic') return { of: 'all records', setting: 'transactions atomic', waitsFor: 'transactions' };
+  return visibility === 'batch' ? { of: 'a topic', setting: 'visibility batch', waitsFor: 'runs' } : undefined;
 };
+
+/** What a source of changes tells of. */
+export const tellsOf = ({ runs, transactions }: { readonly runs: boolean; readonly transactions: boolean }): Tells => ({
+  runs: runs || 'runs: true',
+  transactions: transactions || 'transactions: true',
+});
 
 /** What a config of these keys must hold, each with what to say where it does not. */
 export const databaseRules = {
@@ -168,6 +195,15 @@ export const databaseRules = {
       path: ['transactions'] as string[],
       message:
         'a run is shown whole at its end, and a transaction at its own: set visibility to batch or transactions to atomic',
+    },
+  ],
+  runsByTopic: [
+    ({ visibility, table }: { readonly visibility: string; readonly table: string }) =>
+      visibility === 'record' || !isOfSource(table),
+    {
+      path: ['table'] as string[],
+      message:
+        'a run is of a topic and goes to one table, which a name of the source does not tell: use the topic in it',
     },
   ],
   keyFieldsNeedUpsert: [

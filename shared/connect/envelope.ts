@@ -18,7 +18,13 @@ const suffix = '.Envelope';
 export const isEnvelope = (schema: Schema): schema is StructSchema =>
   isStruct(schema) && schema.name?.endsWith(suffix) === true;
 
-export const transactionSchema: StructSchema = {
+/** Where a change stands in its transaction: among all of them, and among those of its table. The first is 1. */
+export interface TransactionOrder {
+  readonly total: number;
+  readonly collection: number;
+}
+
+const transactionSchema: StructSchema = {
   type: 'struct',
   optional: true,
   fields: [
@@ -41,6 +47,23 @@ export const envelopeSchema = (name: string, fields: readonly Field[], source: S
       { name: 'transaction', schema: transactionSchema },
       { name: 'op', schema: { type: 'string' } },
       { name: 'ts_ms', schema: { type: 'int64', optional: true } },
+    ],
+  };
+};
+
+/** The place of each change in its transaction. */
+export const transactionColumn = (ids: readonly string[], orders: ArrayLike<TransactionOrder>): StructColumn => {
+  const [id, total, collection] = transactionSchema.fields as readonly Field[];
+  const longs = ({ name, schema }: Field, placeOf: (order: TransactionOrder) => number): Column => ({
+    ...{ name, schema, kind: 'int64' },
+    values: BigInt64Array.from(orders, (order) => BigInt(placeOf(order))),
+  });
+  return {
+    ...{ name: 'transaction', schema: transactionSchema, kind: 'struct' },
+    columns: [
+      columnOf(id!.name, id!.schema, ids),
+      longs(total!, (order) => order.total),
+      longs(collection!, (order) => order.collection),
     ],
   };
 };

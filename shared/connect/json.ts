@@ -13,7 +13,7 @@ const roundTrips = (number: number, source: string): boolean => {
 };
 
 /** The digits and exponent of a decimal number, without leading and trailing zeros: equal for equal values. */
-const normalizeDecimal = (text: string): string => {
+export const normalizeDecimal = (text: string): string => {
   const match = /^(-?)(\d+)(?:\.(\d+))?(?:[eE]([+-]?\d+))?$/.exec(text);
   if (!match) return text;
   const [, sign = '', whole = '', fraction = '', exponent = '0'] = match;

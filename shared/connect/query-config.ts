@@ -1,4 +1,5 @@
 import * as z from 'zod';
+import type { Tells } from './control.ts';
 import { isPattern, topicOf } from './table-names.ts';
 
 export const queryModes = ['bulk', 'incrementing', 'timestamp', 'timestamp+incrementing'] as const;
@@ -78,6 +79,12 @@ export const queryKeys = (qualified: string) => {
       .optional()
       .describe(`columns to read, as column or ${qualified}.column; those of the key are always read. Default: all`),
     excludeColumns: columns.optional().describe(`columns to leave out, as column or ${qualified}.column`),
+    runs: z
+      .boolean()
+      .default(false)
+      .describe(
+        'bulk only: each reading of a table travels as one run, between two control records: a sink with `visibility: batch` shows it whole, and what the table has no more is gone',
+      ),
     keyFields: columns
       .optional()
       .describe('columns that are the key of records, and unique. Default: those of the primary key'),
@@ -88,7 +95,7 @@ export type QueryConfig = z.output<z.ZodObject<ReturnType<typeof queryKeys>>>;
 
 type Given = Pick<
   QueryConfig,
-  'mode' | 'tables' | 'query' | 'topic' | 'incrementingColumn' | 'timestampColumns' | 'timestampInitialMs'
+  'mode' | 'tables' | 'query' | 'topic' | 'runs' | 'incrementingColumn' | 'timestampColumns' | 'timestampInitialMs'
 >;
 
 /** What must hold, and what to say where it does not. */
@@ -126,6 +133,17 @@ const rules: readonly (readonly [
     },
   ],
   [
+    ({ mode, runs }) => !runs || mode === 'bulk',
+    { path: ['runs'], message: 'a run is all rows of a table: it belongs to mode bulk' },
+  ],
+  [
+    ({ runs, topic, tables = [] }) => !runs || topic === undefined || (tables.length < 2 && !tables.some(isPattern)),
+    {
+      path: ['runs'],
+      message: 'a run is told in the topic of its table, and all tables go to one topic: leave out topic or runs',
+    },
+  ],
+  [
     ({ mode, timestampInitialMs }) => mode.includes('timestamp') || timestampInitialMs === undefined,
     { path: ['timestampInitialMs'], message: 'it belongs to the modes timestamp and timestamp+incrementing' },
   ],
@@ -139,6 +157,12 @@ export const refineQuery = (config: Given, ctx: z.RefinementCtx<unknown>): void 
 export const queryTopics = (config: Pick<QueryConfig, 'tables' | 'topic' | 'topicPrefix'>): readonly string[] => [
   ...new Set((config.tables ?? ['']).map((table) => topicOf(config, table))),
 ];
+
+/** All records are of runs, so that the end of one ends all that is to be written whole. */
+export const queryTells = ({ runs }: Pick<QueryConfig, 'runs'>): Tells => ({
+  runs: runs || 'runs: true',
+  transactions: runs || 'runs: true',
+});
 
 /** A share of the tables for each task. What a pattern matches is known to a run only, so that it is one task. */
 export const queryTasks = <C extends QueryConfig>(config: C, maxTasks: number): readonly C[] => {

@@ -83,6 +83,8 @@ export const ConnectorSpec = z.strictObject({
   continuous: z.literal(true).optional(),
   /** False: its upstream keeps what it has not read, and would fill up (change capture). It is never held; an alarm tells instead. */
   hold: z.boolean().optional(),
+  /** Its source can tell how far behind it is: the coordinator has its function ask. */
+  lag: z.literal(true).optional(),
   managedBy: z.enum(['deploy', 'rest']),
   maxRecords: z.number().int().min(1).default(20_000).describe('records of one batch'),
   maxBytes: z

@@ -23,3 +23,11 @@ export const tableFilter = ({
   const excluded = excludeTables.length === 0 ? undefined : matcherOf(excludeTables);
   return (table) => included.test(table) && excluded?.test(table) !== true;
 };
+
+export const runsNeedTopics = [
+  ({ topic, runs }: { readonly topic?: string | undefined; readonly runs: boolean }) => !runs || topic === undefined,
+  {
+    path: ['runs'] as string[],
+    message: 'a run is told in the topic of its table, and all tables go to one topic: leave out topic or runs',
+  },
+] as const;

@@ -11,7 +11,7 @@ import { ConnectError, isCode } from '../connect/errors.ts';
 import { logSink } from '../log/append.ts';
 import { logSource } from '../log/read.ts';
 import { requireOrder } from '../log/topics.ts';
-import { openChecked } from '../runtime/checked-source.ts';
+import { checkedOffsets, openChecked } from '../runtime/checked-source.ts';
 import type { ConnectorRow } from '../state/connectors.ts';
 import { forgetSecrets, resolveSecrets } from './secrets.ts';
 import type { End } from './task-handler.ts';
@@ -44,6 +44,16 @@ export const fromSystem = (connector: SourceConnector): End<SourceTask<unknown>>
       return share === undefined ? undefined : openChecked(connector, { ...context, config: share });
     }),
   lifecycle: lifecycleOf(connector, (row) => row.config),
+  ...(connector.lag === undefined
+    ? {}
+    : {
+        lag: (row, context, offsets) =>
+          withFreshSecrets(async () => {
+            const config = await readConfig(connector.config, row.config, row.name);
+            return connector.lag!({ ...context, config }, checkedOffsets(connector, offsets));
+          }),
+      }),
+  verify: verificationOf(connector, (row) => row.config),
 });
 
 /** A sink connector. In a direct connector its config stands beside the source's. */
@@ -58,6 +68,7 @@ export const toSystem = (connector: SinkConnector): End<SinkTask> => {
         return connector.open({ ...context, config });
       }),
     lifecycle: lifecycleOf(connector, configOf),
+    verify: verificationOf(connector, configOf),
   };
 };
 
@@ -85,6 +96,7 @@ const lifecycleOf = (
     };
   return {
     check: step(async (context) => (await connector.check?.(context)) ?? []),
+    warnings: step(async (context) => (await connector.warnings?.(context)) ?? []),
     created: step(async (context) => {
       await connector.created?.(context);
       return [];
@@ -95,6 +107,16 @@ const lifecycleOf = (
     }),
   };
 };
+
+const verificationOf =
+  (
+    connector: SourceConnector | SinkConnector,
+    configOf: (row: ConnectorRow) => unknown,
+  ): NonNullable<End<never>['verify']> =>
+  (row, context) =>
+    withFreshSecrets(async () =>
+      connector.verify?.({ ...context, config: await readConfig(connector.config, configOf(row), row.name) }),
+    );
 
 /** Every problem at once, by the path of its key; values are not shown, because some are secrets. */
 const readConfig = async (schema: z.ZodType, config: unknown, name: string): Promise<unknown> => {

@@ -1,27 +1,37 @@
 import { randomUUID } from 'node:crypto';
 import { setFlagsFromString } from 'node:v8';
-import type { OpenContext, Problem, SinkTask, SourceTask } from '../connect/connector.ts';
-import { toConnectError } from '../connect/errors.ts';
+import type { Lag, Offsets, OpenContext, Problem, SinkTask, SourceTask } from '../connect/connector.ts';
+import { ConnectError, toConnectError } from '../connect/errors.ts';
 import type { ConnectorSpec } from '../connect/spec.ts';
 import type { Transform } from '../connect/transform.ts';
+import type { Verification } from '../connect/verify.ts';
 import { logAppender } from '../log/append.ts';
+import { lagFigures } from '../management/lag.ts';
 import type {
   ConnectorAnswer,
   ConnectorEvent,
   LifecycleEvent,
   RunEvent,
   S3TestEvent,
+  VerifyAnswer,
+  VerifyEvent,
   WakeEvent,
 } from '../management/ports.ts';
 import { jsonLog } from '../observe/log.ts';
 import { systemClock } from '../runtime/clock.ts';
+import { createLedger } from '../runtime/ledger.ts';
 import { type RunResult, runTask } from '../runtime/run.ts';
 import { type ConnectorRow, isCurrent, readConnector, requireConnector } from '../state/connectors.ts';
 import { wakeKey } from '../state/keys.ts';
+import { type MeasuredLag, writeLag } from '../state/lag.ts';
+import { loadProgress } from '../state/offsets.ts';
 import type { Table } from '../state/table.ts';
+import { answerTo } from '../verify/answer.ts';
 import { deadlineOf, type LambdaContext } from './deadline.ts';
 import { type Environment, readEnvironment, required, takeUsed } from './environment.ts';
 import { forgetSecrets } from './secrets.ts';
+
+type Step = Exclude<LifecycleEvent['lifecycle'], 'lag'>;
 
 /** One end of a connector's function: a system, or the topic log. */
 export interface End<Task> {
@@ -32,11 +42,15 @@ export interface End<Task> {
     environment: Environment,
   ): Promise<Task | undefined>;
   readonly lifecycle?: {
-    readonly [step in LifecycleEvent['lifecycle']]?: (
+    readonly [step in Step | 'warnings']?: (
       row: ConnectorRow,
       context: Omit<OpenContext<never>, 'config'>,
     ) => Promise<readonly Problem[]>;
   };
+  /** How far a source is behind these offsets, where it can tell. */
+  lag?(row: ConnectorRow, context: Omit<OpenContext<never>, 'config'>, offsets: Offsets<unknown>): Promise<Lag>;
+  /** Undefined: the rows of this system can't be compared. */
+  verify?(row: ConnectorRow, context: Omit<OpenContext<never>, 'config'>): Promise<Verification | undefined>;
 }
 
 export interface TaskEnds {
@@ -74,14 +88,19 @@ export const taskHandler =
       tasks: row.tasks,
     };
     // Awaited here: the deadline's timers go when this block is left.
-    if ('lifecycle' in event) return await lifecycle(ends, row, { ...base, taskId: 0 }, event.lifecycle);
+    if ('verify' in event) return await verify(ends, row, { ...base, taskId: 0 }, event, deadline.stop);
+    if ('lifecycle' in event)
+      return event.lifecycle === 'lag'
+        ? await measureLag(ends.source, row, { ...base, taskId: 0 }, environment.table)
+        : await lifecycle(ends, row, { ...base, taskId: 0 }, event.lifecycle);
     if ('Records' in given && isCurrent(row, row, 0)) await wakeOthers(environment.table, row, 0);
     return await run(ends, row, { ...base, taskId: event.task }, environment, deadline, lambda.awsRequestId, event);
   };
 
 /** Undefined: a trigger of a connector that is no more. */
 const rowOf = async (table: Table, event: ConnectorEvent): Promise<ConnectorRow | undefined> => {
-  if (!('lifecycle' in event)) return readConnector(table, event.connector);
+  if ('verify' in event) return requireConnector(table, event.connector);
+  if (!('lifecycle' in event) || event.lifecycle === 'lag') return readConnector(table, event.connector);
   return event.spec === undefined ? requireConnector(table, event.connector) : candidateOf(event.spec);
 };
 
@@ -176,18 +195,72 @@ const summary = (result: RunResult, { reason }: RunEvent, log: ReturnType<typeof
   return { ...figures, ...failure };
 };
 
+/** Asks the system itself: the runs of the connector go on meanwhile. */
+const verify = async (
+  ends: TaskEnds,
+  row: ConnectorRow,
+  context: Omit<OpenContext<never>, 'config'>,
+  { verify: question, side }: VerifyEvent,
+  stop: AbortSignal,
+): Promise<VerifyAnswer> => {
+  try {
+    const verification = await ends[side].verify?.(row, context);
+    if (verification === undefined)
+      throw new ConnectError(
+        'CONFIG_INVALID',
+        `the rows of ${(side === 'sink' ? row.sinkPlugin : undefined) ?? row.plugin ?? 'a processor'} can't be compared`,
+      );
+    try {
+      return { answer: await answerTo(question, verification, stop) };
+    } finally {
+      await verification.close();
+    }
+  } catch (thrown) {
+    const { code, message } = toConnectError(thrown);
+    return { refused: { code, message } };
+  }
+};
+
 const lifecycle = async (
   ends: TaskEnds,
   row: ConnectorRow,
   context: Omit<OpenContext<never>, 'config'>,
-  step: LifecycleEvent['lifecycle'],
+  step: Step,
 ): Promise<ConnectorAnswer> => {
-  const asked = [ends.source, ends.sink].map(async (end) => {
-    try {
-      return (await end.lifecycle?.[step]?.(row, context)) ?? [];
-    } catch (thrown) {
-      return [toConnectError(thrown).message];
-    }
-  });
-  return { problems: (await Promise.all(asked)).flat() };
+  const ask = async (asked: Step | 'warnings'): Promise<readonly Problem[]> => {
+    const answers = [ends.source, ends.sink].map(async (end) => {
+      try {
+        return (await end.lifecycle?.[asked]?.(row, context)) ?? [];
+      } catch (thrown) {
+        return [toConnectError(thrown).message];
+      }
+    });
+    return (await Promise.all(answers)).flat();
+  };
+  const problems = await ask(step);
+  return { problems, warnings: step === 'check' && problems.length === 0 ? await ask('warnings') : [] };
+};
+
+/**
+ * Asks the source how far behind it is, and keeps its answer where status and the coordinator read it; also why it has none, so that it is
+ * not asked again at once. The line that it logs is what metrics are made of.
+ */
+const measureLag = async (
+  { lag: measure }: End<SourceTask<unknown>>,
+  row: ConnectorRow,
+  context: Omit<OpenContext<never>, 'config'>,
+  table: Table,
+): Promise<ConnectorAnswer> => {
+  if (measure === undefined) return { outcome: 'idle' };
+  const { offsets } = await loadProgress(table, context);
+  const measured = await measure(row, context, createLedger(offsets).polled).then(
+    (lag): MeasuredLag => ({ atMs: Date.now(), lag }),
+    (thrown): MeasuredLag => ({ atMs: Date.now(), error: toConnectError(thrown).message }),
+  );
+  await writeLag(table, context, measured);
+  const log = jsonLog({ connector: row.name });
+  if (measured.error !== undefined) log('warn', `lag could not be measured: ${measured.error}`);
+  else log('info', 'lag', lagFigures(measured.lag));
+  log('debug', 'units', takeUsed());
+  return { outcome: 'idle' };
 };

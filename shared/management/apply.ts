@@ -32,11 +32,11 @@ export const applyConnector = async (
   spec: ConnectorSpec,
   { nowMs = Date.now(), check = 'reported', retryAfterMs = [] }: ApplyOptions = {},
 ): Promise<{ row: ConnectorRow; problems: readonly string[] }> => {
-  const found = await checkConnector(functions, spec, retryAfterMs);
+  const { problems: found, warnings } = await checkConnector(functions, spec, retryAfterMs);
   if (check === 'required') requireHealthy(spec, found);
   const before = await readConnector(table, spec.name);
   const row = await writeConnector(table, spec, before, nowMs);
-  const left = await ask(functions, row, { connector: row.name, lifecycle: 'created' });
+  const { problems: left } = await ask(functions, row, { connector: row.name, lifecycle: 'created' });
   if (check === 'required' && left.length > 0) {
     if (before === undefined) await removeConnector(table, functions, spec.name);
     else await writeConnector(table, specOf(before), row, nowMs);
@@ -47,7 +47,7 @@ export const applyConnector = async (
   if (before !== undefined) await askAgain(table, row);
   // Whoever chose `manual`, or the times, chose the moment.
   if (row.trigger !== 'manual' && !row.trigger.startsWith('cron ')) await wakeTasks(functions, row, 'manual');
-  return { row, problems: [...found, ...left] };
+  return { row, problems: [...found, ...left, ...warnings] };
 };
 
 /** Longer than this nothing is tried again: a function that does not answer takes all its time for each try. */
@@ -57,16 +57,16 @@ const checkConnector = async (
   functions: InvokeFunction,
   spec: ConnectorSpec,
   retryAfterMs: readonly number[],
-): Promise<readonly string[]> => {
+): Promise<Found> => {
   const startedMs = Date.now();
   const check = () => ask(functions, spec, { connector: spec.name, lifecycle: 'check', spec });
-  let problems = await check();
+  let found = await check();
   for (const ms of retryAfterMs) {
-    if (problems.length === 0 || Date.now() - startedMs > retryWithinMs) break;
+    if (found.problems.length === 0 || Date.now() - startedMs > retryWithinMs) break;
     await delay(ms);
-    problems = await check();
+    found = await check();
   }
-  return problems;
+  return found;
 };
 
 const requireHealthy = ({ name }: ConnectorSpec, problems: readonly string[]): void => {
@@ -100,7 +100,8 @@ export const removeConnector = async (
   nowMs = Date.now(),
 ): Promise<readonly string[]> => {
   const row = await readConnector(table, name);
-  const problems = row === undefined ? [] : await ask(functions, row, { connector: name, lifecycle: 'deleted' });
+  const { problems } =
+    row === undefined ? nothingFound : await ask(functions, row, { connector: name, lifecycle: 'deleted' });
   for (const topic of row?.from ?? []) await unsubscribe(table, topic, name);
   // The row first: a run in progress finds it gone and stops; what it still commits lies under an incarnation that nobody reads.
   await deleteConnector(table, name);
@@ -113,15 +114,22 @@ export const removeConnector = async (
   return problems;
 };
 
+interface Found {
+  readonly problems: readonly string[];
+  readonly warnings: readonly string[];
+}
+
+const nothingFound: Found = { problems: [], warnings: [] };
+
 const ask = async (
   functions: InvokeFunction,
   { functionName }: Pick<ConnectorSpec, 'functionName'>,
   event: LifecycleEvent,
-): Promise<readonly string[]> => {
+): Promise<Found> => {
   try {
-    const answer = (await functions.request(functionName, event)) as { problems?: readonly string[] };
-    return answer.problems ?? [];
+    // A function of an older release knows no warnings.
+    return { ...nothingFound, ...((await functions.request(functionName, event)) as Partial<Found>) };
   } catch (thrown) {
-    return [`${event.lifecycle} did not run: ${(thrown as Error).message}`];
+    return { ...nothingFound, problems: [`${event.lifecycle} did not run: ${(thrown as Error).message}`] };
   }
 };

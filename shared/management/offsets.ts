@@ -2,6 +2,7 @@ import { randomUUID } from 'node:crypto';
 import { type Partition, partitionKey } from '../connect/connector.ts';
 import { ConnectError } from '../connect/errors.ts';
 import { startOver } from '../log/start.ts';
+import { isRepair } from '../sql/repair.ts';
 import { type ConnectorRow, requireConnector } from '../state/connectors.ts';
 import { connectorPk, historyKey, historyPrefix, offsetKey, offsetPrefix, resetKey } from '../state/keys.ts';
 import { loadProgress, type OffsetOwner, type Progress } from '../state/offsets.ts';
@@ -37,7 +38,8 @@ export const changeOffsets = async (
   nowMs: number,
 ): Promise<'changed' | 'pending'> => {
   const row = await requireConnector(table, name);
-  await requireQuiet(table, row, nowMs);
+  // An order for the source itself is no place that a run moves while it does not know it.
+  if (order === 'all' || !order.every(({ partition }) => isRepair(partition))) await requireQuiet(table, row, nowMs);
   const owner = { connector: name, incarnation: row.incarnation };
   const items = await table.query(connectorPk(name), {
     from: `${offsetPrefix(row.incarnation)}OFFSET#`,

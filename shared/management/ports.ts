@@ -1,6 +1,8 @@
 import type { Problem } from '../connect/connector.ts';
+import type { ErrorCode } from '../connect/errors.ts';
 import type { ConnectorSpec } from '../connect/spec.ts';
 import type { RunResult } from '../runtime/run.ts';
+import type { VerifyAnswers, VerifyQuestion } from '../verify/answer.ts';
 
 /** Why a task is run; only for its log. */
 export type Reason = 'schedule' | 'data' | 'backlog' | 'wake' | 'sweep' | 'manual' | 's3' | 'sqs';
@@ -14,9 +16,16 @@ export interface RunEvent {
 
 export interface LifecycleEvent {
   readonly connector: string;
-  readonly lifecycle: 'check' | 'created' | 'deleted';
+  readonly lifecycle: 'check' | 'created' | 'deleted' | 'lag';
   /** For `check`: what the connector is to be; its row, if there is one, is not asked. */
   readonly spec?: ConnectorSpec;
+}
+
+/** A question about the rows of a connector's tables: of the system that it reads, or of the one that it writes to. */
+export interface VerifyEvent {
+  readonly connector: string;
+  readonly verify: VerifyQuestion;
+  readonly side: 'source' | 'sink';
 }
 
 /** Objects that were written, or messages that came: whatever they say, they only wake the connector of the function. */
@@ -29,7 +38,7 @@ export interface S3TestEvent {
   readonly Event: 's3:TestEvent';
 }
 
-export type ConnectorEvent = RunEvent | LifecycleEvent;
+export type ConnectorEvent = RunEvent | LifecycleEvent | VerifyEvent;
 
 export type ConnectorAnswer =
   | (Partial<Omit<RunResult, 'error' | 'outcome'>> & {
@@ -38,7 +47,12 @@ export type ConnectorAnswer =
       readonly code?: string;
       readonly error?: string;
     })
-  | { readonly problems: readonly Problem[] };
+  | { readonly problems: readonly Problem[]; readonly warnings: readonly Problem[] }
+  | VerifyAnswer;
+
+export type VerifyAnswer =
+  | { readonly answer: VerifyAnswers[VerifyQuestion['step']] }
+  | { readonly refused: { readonly code: ErrorCode; readonly message: string } };
 
 /** How functions are invoked. */
 export interface InvokeFunction {

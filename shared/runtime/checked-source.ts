@@ -8,6 +8,15 @@ export const openChecked = async (
   context: OpenContext<unknown>,
 ): Promise<SourceTask<unknown>> => {
   const task = await connector.open(context);
+  const checked = (offsets: Offsets<unknown>) => checkedOffsets(connector, offsets);
+  return {
+    ...task,
+    poll: (offsets, budget) => task.poll(checked(offsets), budget),
+    ...(task.more === undefined ? {} : { more: (offsets) => task.more!(checked(offsets)) }),
+  };
+};
+
+export const checkedOffsets = (connector: SourceConnector, offsets: Offsets<unknown>): Offsets<unknown> => {
   const parse = (partition: Partition, offset: unknown): unknown => {
     const parsed = connector.offset.safeParse(offset);
     if (parsed.success) return parsed.data;
@@ -16,7 +25,7 @@ export const openChecked = async (
       `the offset of ${partitionKey(partition)} is ${JSON.stringify(offset)}, which this release of ${connector.type} can't read (${parsed.error.issues[0]?.message}): deploy the release that wrote it, or \`sluice offsets reset\``,
     );
   };
-  const checked = (offsets: Offsets<unknown>): Offsets<unknown> => ({
+  return {
     get(partition) {
       const offset = offsets.get(partition);
       return offset === undefined ? undefined : parse(partition, offset);
@@ -24,10 +33,5 @@ export const openChecked = async (
     *all() {
       for (const { partition, offset } of offsets.all()) yield { partition, offset: parse(partition, offset) };
     },
-  });
-  return {
-    ...task,
-    poll: (offsets, budget) => task.poll(checked(offsets), budget),
-    ...(task.more === undefined ? {} : { more: (offsets) => task.more!(checked(offsets)) }),
   };
 };

@@ -4,6 +4,8 @@ import { isStruct, type Schema } from '../connect/schema.ts';
 
 /** What of a sink's config decides how records become rows. */
 export interface RowsConfig {
+  /** The template of table names. */
+  readonly table: string;
   readonly mode?: 'insert' | 'upsert' | undefined;
   readonly keyFields?: readonly string[] | undefined;
   /** Whether a record without value deletes the row of its key. */
@@ -48,6 +50,8 @@ export interface LaidColumn extends WantedColumn {
 /** How the records of a group become rows. */
 export interface Layout {
   readonly mode: 'insert' | 'upsert';
+  /** The template of the table's name, where it is made of what the records say of their source. */
+  readonly table?: string;
   /** The key's columns first. */
   readonly columns: readonly LaidColumn[];
   /** Names of the primary key's columns; [] where rows are inserted. */

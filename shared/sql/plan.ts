@@ -1,5 +1,6 @@
 import { gatherGroup, type RecordBatch, type RecordGroup, sliceGroup } from '../connect/batch.ts';
 import type { Rejected } from '../connect/connector.ts';
+import { isControl } from '../connect/control.ts';
 import { truncatesOf, unwrapped } from '../connect/envelope.ts';
 import { rowError } from '../connect/errors.ts';
 import {
@@ -14,6 +15,7 @@ import {
   type Verdict,
 } from './layout.ts';
 import type { StagedRun } from './runs.ts';
+import { partsByTable, type TablePart } from './source-table.ts';
 import { keyTextOf, runsByKey, runsInOrder, type Untold, type UntoldRun, untoldOf } from './untold.ts';
 
 /** A table that is ready for records of one layout. */
@@ -67,12 +69,11 @@ export type Judged = readonly {
 }[];
 
 export const judgeBatch = ({ groups }: RecordBatch, config: RowsConfig, limits: Limits): Judged =>
-  groups.flatMap(piecesOf).map(({ given, empties }) => {
-    const group = unwrapped(given);
-    if (empties) return judgeTruncate(group, config, limits);
-    const layout = layoutOf(group, config, limits);
-    const verdict = judge(group, layout, config, limits);
-    return { group, layout, verdict, untold: untoldOf(given, group, layout), empties };
+  groups.flatMap((given) => {
+    if (isControl(given.value.schema)) return { ...nothing, group: given };
+    return piecesOf(given).flatMap(({ given: piece, empties }) =>
+      partsByTable(piece, config.table).map((part) => (empties ? judgeTruncate : judgePart)(part, config, limits)),
+    );
   });
 
 /** Each record that empties its table by itself, and what is between. */
@@ -87,15 +88,51 @@ const piecesOf = (group: RecordGroup): readonly { readonly given: RecordGroup; r
 };
 
 /** It has no key, and needs none. */
-const judgeTruncate = (group: RecordGroup, config: RowsConfig, limits: Limits): Judged[number] => {
+const judgeTruncate = (
+  { group: given, table, isUntold }: TablePart,
+  config: RowsConfig,
+  limits: Limits,
+): Judged[number] => {
+  const group = unwrapped(given);
   const { schema, columns } = group.value;
-  const layout = layoutOf({ ...group, value: { schema, columns } }, config, limits);
+  const layout = {
+    ...layoutOf({ ...group, value: { schema, columns } }, config, limits),
+    ...(table === undefined ? {} : { table }),
+    ...(isUntold ? { problem: untoldTable } : {}),
+  };
   const problem =
     config.mode === 'insert' ? 'that its table was emptied is no row, and needs mode upsert' : layout.problem;
   const refused = new Map(config.delete && problem !== undefined ? [[0, problem]] : []);
   const verdict = config.delete && refused.size === 0 ? { refused } : { rows: new Uint32Array(), refused };
   return { group, layout, verdict, untold: undefined, empties: true };
 };
+
+const judgePart = (
+  { group: given, table, isUntold }: TablePart,
+  config: RowsConfig,
+  limits: Limits,
+): Judged[number] => {
+  // Its delete has done it.
+  if (isUntold && given.value.nulls?.[0] === 1) return { ...nothing, group: given };
+  const group = unwrapped(given);
+  const layout = {
+    ...layoutOf(group, config, limits),
+    ...(table === undefined ? {} : { table }),
+    ...(isUntold ? { problem: untoldTable } : {}),
+  };
+  const verdict = judge(group, layout, config, limits);
+  return { group, layout, verdict, untold: untoldOf(given, group, layout), empties: false };
+};
+
+const untoldTable = '`table` takes a name from its source, and it is no change that has one';
+
+/** Of what is no row. */
+const nothing = {
+  layout: { mode: 'insert', columns: [], key: [], unnameable: [] },
+  verdict: { rows: new Uint32Array(0), refused: new Map<number, string>() },
+  untold: undefined,
+  empties: false,
+} as const;
 
 /** Finds what each record becomes; makes and changes tables on the way, so never inside a transaction. */
 export const planOf = async <T extends Target>(

@@ -3,11 +3,14 @@ import {
   type Budget,
   movedBytes,
   type Offsets,
+  type OpenContext,
   type Partition,
   type Poll,
+  pollOf,
   type RejectedSourceRecord,
   type SourceTask,
 } from '../connect/connector.ts';
+import { type Control, controlRecord } from '../connect/control.ts';
 import { ConnectError } from '../connect/errors.ts';
 import { canonicalJson } from '../connect/json.ts';
 import type { QueryConfig, QueryOffset } from '../connect/query-config.ts';
@@ -57,7 +60,7 @@ interface Source<T extends QueryTable> {
 export const createQueryTask = <T extends QueryTable>(
   config: QueryConfig,
   reader: QueryReader<T>,
-  signal: AbortSignal,
+  { incarnation, signal }: Pick<OpenContext<QueryConfig>, 'incarnation' | 'signal'>,
 ): SourceTask<QueryOffset> => {
   let looked: Promise<{ readonly identity: string; readonly sources: readonly Source<T>[] }> | undefined;
 
@@ -92,8 +95,13 @@ export const createQueryTask = <T extends QueryTable>(
 
   const pollSource = async (source: Source<T>, from: QueryOffset, budget: Budget): Promise<Poll<QueryOffset>> => {
     const { table, cursor, topic } = source;
+    const toldPoll = (page: Page | undefined) => {
+      const poll = toPoll(source, from, page, config);
+      const [end] = poll.offsets;
+      return config.runs && end?.offset.endedMs !== undefined ? told(source, end.offset) : poll;
+    };
     // Rows without a key have no place between them: where one was read, all were.
-    if (cursor.parts.length === 0 && from.after !== null) return toPoll(source, from, undefined, config);
+    if (cursor.parts.length === 0 && from.after !== null) return toldPoll(undefined);
     const behind = behindOf(cursor, from.after, reader.dialect);
     const page = await readPage(table, cursor, budget, source.rowBytes, (limits) =>
       reader.rows(table, {
@@ -102,7 +110,19 @@ export const createQueryTask = <T extends QueryTable>(
       }),
     );
     if (page.rows.count > 0) source.rowBytes = Math.max(1, page.rows.bytes / page.rows.count);
-    return toPoll(source, from, page, config);
+    return toldPoll(page);
+  };
+
+  /** The begin of a run, or its end. The run is the same however often it is begun. */
+  const told = ({ topic, partition, table }: Source<T>, offset: QueryOffset): Poll<QueryOffset> => {
+    const run = `${incarnation}/${nameOf(table)}/${offset.run}`;
+    const control: Control =
+      offset.endedMs === undefined
+        ? { event: 'begin', run, scope: 'replace' }
+        : { event: 'end', run, records: undefined };
+    return pollOf([{ ...controlRecord(topic, control), partition, offset }], {
+      caughtUp: offset.endedMs !== undefined,
+    });
   };
 
   const isDone = ({ doneAt, partition }: Source<T>, offsets: Offsets<QueryOffset>): boolean =>
@@ -117,7 +137,9 @@ export const createQueryTask = <T extends QueryTable>(
         for (const source of sources.filter((one) => !isDone(one, offsets))) {
           const stored = offsets.get(source.partition);
           const from = beginning(source, stored, identity, config);
-          const poll = from === undefined ? undefined : await pollSource(source, from, budget);
+          const begins = config.runs && from !== undefined && from !== stored;
+          const poll =
+            from === undefined ? undefined : begins ? told(source, from) : await pollSource(source, from, budget);
           const isEmpty = poll === undefined || poll.offsets.length === 0;
           if (poll === undefined || poll.caughtUp) source.doneAt = textOf(isEmpty ? stored : poll.offsets[0]!.offset);
           if (isEmpty) continue;
@@ -223,13 +245,14 @@ const toPoll = <T extends QueryTable>(
   source: Source<T>,
   from: QueryOffset,
   page: Page | undefined,
-  { mode }: QueryConfig,
+  { mode, runs }: QueryConfig,
 ): Poll<QueryOffset> => {
   const { partition, topic, table, cursor } = source;
   const { rows, count, isLast, batch } = page ?? { rows: undefined, count: 0, isLast: true, batch: emptyBatch };
   const offsetAt = (row: number): QueryOffset => ({ ...from, after: cursorOfRow(rows!, row, cursor, table) });
   const last = count === 0 ? from : offsetAt(count - 1);
-  const isEnd = isLast && mode === 'bulk';
+  // The end of a run is a record by itself.
+  const isEnd = isLast && mode === 'bulk' && !(runs && count > 0);
   if (isEnd) source.isRead = true;
   const refused = [...(rows?.refused ?? [])].filter(([row]) => row < count).sort(([a], [b]) => a - b);
   const bad = new Set(refused.map(([row]) => row));
@@ -244,7 +267,7 @@ const toPoll = <T extends QueryTable>(
     batch: bad.size === 0 ? sliceBatch(batch, 0, count) : gatherBatch(batch, good),
     position: (index) => ({ partition, offset: offsetAt(good[index]!) }),
     offsets: count > 0 || isEnd ? [{ partition, offset: isEnd ? { ...last, endedMs: Date.now() } : last }] : [],
-    caughtUp: isLast,
+    caughtUp: isLast && (isEnd || !runs),
     // That all is read is worth a commit, even where the last page has no row: else it would begin again.
     ...(isEnd ? { moved: movedBytes } : {}),
     ...(rejected.length === 0 ? {} : { rejected }),

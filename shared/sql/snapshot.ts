@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { type Offsets, type Partition, partitionKey } from '../connect/connector.ts';
 import { ConnectError } from '../connect/errors.ts';
+import { isRepair } from './repair.ts';
 
 /*
  * A snapshot of tables: the rows that were there before their changes are read. The first task commits, per table, a plan: the bounds that
@@ -152,7 +153,8 @@ const isOf = ({ stream }: SnapshotScope, partition: Partition): boolean =>
 const forgottenPlan = (scope: SnapshotScope, offsets: Offsets<unknown>) => {
   const known = new Set(scope.tables);
   for (const { partition, offset } of offsets.all()) {
-    if (typeof partition.table !== 'string' || partition.range !== undefined || known.has(partition.table)) continue;
+    if (typeof partition.table !== 'string' || partition.range !== undefined || isRepair(partition)) continue;
+    if (known.has(partition.table)) continue;
     if (!isOf(scope, partition)) continue;
     const plan = offset as PlanOffset;
     if (plan.plan !== null) return { partition, offset: { ...plan, plan: null, bounds: [], rows: 0 } };

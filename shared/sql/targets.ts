@@ -8,6 +8,7 @@ interface Known<T extends Target> {
   readonly value: Schema;
   readonly columnCount: number;
   readonly untold: string;
+  readonly table: string | undefined;
   readonly staging: string | undefined;
   readonly target: T;
 }
@@ -27,13 +28,22 @@ export const rememberTargets = <T extends Target>(
         ({ key, value, ...one }) =>
           one.columnCount === columnCount &&
           one.untold === untold &&
+          one.table === layout.table &&
           one.staging === staging &&
           sameSchema(value, group.value.schema) &&
           sameSchema(key, group.key?.schema),
       );
       if (same !== undefined) return same.target;
       const target = await prepare(group, layout, staging);
-      const made = { key: group.key?.schema, value: group.value.schema, columnCount, untold, staging, target };
+      const made = {
+        key: group.key?.schema,
+        value: group.value.schema,
+        columnCount,
+        untold,
+        table: layout.table,
+        staging,
+        target,
+      };
       known.set(topic, [...candidates, made]);
       return target;
     },

@@ -1,4 +1,4 @@
-import { type Control, controlsOf, isControl } from '../connect/control.ts';
+import { type Control, controlsOf, isControl, tellsRuns } from '../connect/control.ts';
 import { ConnectError } from '../connect/errors.ts';
 import { commitPlan } from './commit.ts';
 import type { OffsetTable } from './offsets.ts';
@@ -24,11 +24,11 @@ export const createVisibility = <C extends Connection, T extends Target>(
   ensure: runs.ensure,
   // Of all topics: which of them a partition holds only its source knows. The end of one that was not meant says that its begin did not come.
   voided: () => [runs.endAll()],
-  /** One control record, or the records before the first one. */
+  /** One control record of a run, or the records before the first one. */
   take({ groups, count }) {
     let before = 0;
     for (const group of groups) {
-      if (isControl(group.value.schema)) return Math.max(before, 1);
+      if (tellsRuns(group)) return Math.max(before, 1);
       before += group.count;
     }
     return count;
@@ -37,7 +37,7 @@ export const createVisibility = <C extends Connection, T extends Target>(
     const { connection, staging } = session;
     // Read before the offsets are compared: who reads what another run has moved is fenced by them.
     const open = await withoutOver();
-    const found = batch.groups.find((group) => isControl(group.value.schema));
+    const found = batch.groups.find(tellsRuns);
     if (found === undefined) return putRows();
     if (batch.count > 1) throw sharedOffset(found.topic);
     await putControl(found.topic, controlsOf(found)[0]!);
@@ -58,7 +58,7 @@ export const createVisibility = <C extends Connection, T extends Target>(
       const runOf = new Map(open.map((run) => [run.topic, run]));
       const plan = await planOf(judged, session.targets, (topic) => runOf.get(topic));
       const counted = open.flatMap((run) => {
-        const groups = judged.filter(({ group }) => group.topic === run.topic);
+        const groups = judged.filter(({ group }) => group.topic === run.topic && !isControl(group.value.schema));
         const records = groups.reduce((sum, { group }) => sum + group.count, 0);
         return records === 0 ? [] : [runs.add(run, records, writtenWith(run, groups, plan))];
       });

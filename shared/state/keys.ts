@@ -19,7 +19,7 @@ export const taskKey = (connector: string, task: number): Key => ({
 /** Touching it wakes the task: the stream carries it to the dispatcher. */
 export const wakeKey = (connector: string, task: number): Key => ({ pk: connectorPk(connector), sk: `WAKE#${task}` });
 
-/** Offsets, prepared rows and resets of an incarnation are neighbours, so that a run reads all three in one query. */
+/** Offsets, prepared rows, resets and the lag of an incarnation are neighbours, so that one query reads all four. */
 export const offsetPrefix = (incarnation: string): string => `AT#${incarnation}#`;
 export const offsetKey = (connector: string, incarnation: string, partition: string): Key => ({
   pk: connectorPk(connector),
@@ -32,6 +32,11 @@ export const preparedKey = (connector: string, incarnation: string, task: number
 export const resetKey = (connector: string, incarnation: string): Key => ({
   pk: connectorPk(connector),
   sk: `${offsetPrefix(incarnation)}RESET`,
+});
+
+export const lagKey = (connector: string, incarnation: string): Key => ({
+  pk: connectorPk(connector),
+  sk: `${offsetPrefix(incarnation)}LAG`,
 });
 
 export const historyPrefix = 'HISTORY#';

@@ -7,6 +7,7 @@ import {
 } from '../connect/connector.ts';
 import { ConnectError } from '../connect/errors.ts';
 import { connectorPk, offsetKey, offsetPrefix, preparedKey, resetKey } from './keys.ts';
+import { type MeasuredLag, measuredLag } from './lag.ts';
 import { checkShape, shapes } from './shape.ts';
 import type { Item, Table, Write, WriteResult } from './table.ts';
 
@@ -35,6 +36,7 @@ export interface Progress {
   readonly cached?: true;
   readonly prepared: readonly PreparedRow[];
   readonly reset?: PendingReset;
+  readonly lag?: MeasuredLag;
 }
 
 export const loadProgress = async (table: Table, owner: OffsetOwner): Promise<Progress> => {
@@ -43,6 +45,7 @@ export const loadProgress = async (table: Table, owner: OffsetOwner): Promise<Pr
   const kind = (name: string) => items.filter((item) => item.sk.startsWith(`${prefix}${name}`));
   const reset = kind('RESET')[0];
   const offsets = kind('OFFSET#');
+  const lag = kind('LAG')[0];
   return {
     offsets: offsets.map(storedOffset),
     ...(offsets.some(({ cache }) => cache === true) ? { cached: true as const } : {}),
@@ -51,6 +54,7 @@ export const loadProgress = async (table: Table, owner: OffsetOwner): Promise<Pr
       return { id: String(item.id), task: Number(item.task), data: JSON.parse(String(item.data)) };
     }),
     ...(reset === undefined ? {} : { reset: pendingReset(reset) }),
+    ...(lag === undefined ? {} : { lag: measuredLag(lag) }),
   };
 };
 

@@ -15,6 +15,7 @@ export const shapes = {
   segment: 1,
   history: 1,
   deployed: 1,
+  lag: 1,
 } as const;
 
 export type Shape = keyof typeof shapes;

@@ -121,6 +121,18 @@ test('an idle source and sink, polled every minute, cost less than ten cents a m
   expect(dollars).toBeLessThan(0.1);
 });
 
+test('a source of changes is asked for its lag every ten minutes, for about a cent a month', () => {
+  const asked = model.map((one) => ({
+    ...one,
+    spec: { ...one.spec, ...(one.spec.kind === 'source' && { lag: true as const }) },
+  }));
+  const usage = (of: readonly ModelledConnector[]) =>
+    usageOf(of, { rowsPerDay: 0, rowBytes: 300 }).byConnector.get('p-rows')!;
+  expect(usage(asked).writeUnits).toBe(30 * 24 * 6);
+  expect(dollarsOf(usage(asked)) - dollarsOf(usage(model))).toBeGreaterThan(0.005);
+  expect(dollarsOf(usage(asked)) - dollarsOf(usage(model))).toBeLessThan(0.015);
+});
+
 test('the command prices idle, low and high; or the volume that it is given', async () => {
   const { lines, result } = await estimate([file], { rowBytes: 300 });
   expect(lines[0]).toMatch(/^\$ a month +idle +10,000 rows\/day +100,000,000 rows\/day$/);

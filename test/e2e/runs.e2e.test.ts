@@ -3,7 +3,9 @@ import mysql from 'mysql2/promise';
 import pg from 'pg';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { mysqlCdcSource } from '../../functions/mysql/cdc-source.ts';
+import { mysqlQuerySource } from '../../functions/mysql/query-source.ts';
 import { postgresCdcSource } from '../../functions/postgres/cdc-source.ts';
+import { postgresQuerySource } from '../../functions/postgres/query-source.ts';
 import { postgresSink } from '../../functions/postgres/sink.ts';
 import type { SinkTask, SourceTask } from '../../shared/connect/connector.ts';
 import type { RunResult } from '../../shared/runtime/run.ts';
@@ -55,6 +57,19 @@ const sources = {
     });
     await postgresCdcSource.created!({ ...context('postgres'), config });
     return { table: 'public.t', open: () => postgresCdcSource.open({ ...context('postgres'), config }) };
+  },
+  async 'mysql-query'() {
+    const { host, port, user, password } = maria;
+    const config = mysqlQuerySource.config.parse({
+      ...{ host, port, user, password, topicPrefix: 'src', tables: ['shop.t'], mode: 'bulk', runs: true },
+    });
+    return { table: 'shop.t', open: () => mysqlQuerySource.open({ ...context('mysql-query'), config }) };
+  },
+  async 'postgres-query'() {
+    const config = postgresQuerySource.config.parse({
+      ...{ url: postgres.url, topicPrefix: 'src', tables: ['public.t'], mode: 'bulk', runs: true },
+    });
+    return { table: 'public.t', open: () => postgresQuerySource.open({ ...context('postgres-query'), config }) };
   },
 };
 

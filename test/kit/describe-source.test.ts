@@ -1,3 +1,4 @@
+import { setImmediate as immediate } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import * as z from 'zod';
 import { batchOfGroups, type RecordGroup } from '../../shared/connect/batch.ts';
@@ -17,6 +18,7 @@ const bugs = {
   'reuses its buffer': 'leaves a batch alone while the next one is polled',
   'never caught up': 'is empty and caught up when nothing is left, and passes nothing to find out',
   'caught up for ever': 'finds what came after it was caught up',
+  'is deaf after it waited': 'is woken by what comes while it waits',
   'ignores the signal': 'stops at once when its signal is aborted, and goes on later',
   'another time': 'replays exactly',
   'takes any upstream': 'is LOST_POSITION when the upstream is another one',
@@ -48,7 +50,7 @@ const memoryFixture = (bug?: Bug): SourceFixture<typeof Config, Offset> => {
     opens++;
     const remembered = new Map<string, number>();
     const shared = Buffer.alloc(4096);
-    let wasCaughtUp = false;
+    let isDeaf = false;
     let polls = 0;
     let closed = false;
     const generation = has('another time') ? opens : 0;
@@ -70,7 +72,7 @@ const memoryFixture = (bug?: Bug): SourceFixture<typeof Config, Offset> => {
             throw new ConnectError('LOST_POSITION', `${stored.upstream} is gone`);
           let from = has('trusts its own memory') ? (remembered.get(`${p}`) ?? stored?.next ?? 0) : (stored?.next ?? 0);
           if (has('resumes at the record') && maxRecords > 1 && from === 5) from--;
-          for (; from < rows.length && room() && !(wasCaughtUp && has('caught up for ever')); from++) {
+          for (; from < rows.length && room() && !isDeaf; from++) {
             if (has('loses one') && p === 1 && from === 4) continue;
             bytes += JSON.stringify(rows[from]!.value).length;
             const next = has('one offset for two batches') ? from + (from % 2 === 0 ? 2 : 1) : from + 1;
@@ -85,8 +87,8 @@ const memoryFixture = (bug?: Bug): SourceFixture<typeof Config, Offset> => {
           remembered.set(`${p}`, from);
           left += rows.length - from;
         }
-        const caughtUp = left === 0 || (has('caught up for ever') && wasCaughtUp);
-        wasCaughtUp ||= caughtUp;
+        const caughtUp = left === 0 || isDeaf;
+        isDeaf ||= caughtUp && has('caught up for ever');
         const poll = pollOf(records, {
           caughtUp: has('never caught up') && records.length === 0 ? polls > 1 : caughtUp,
         });
@@ -102,6 +104,12 @@ const memoryFixture = (bug?: Bug): SourceFixture<typeof Config, Offset> => {
         return has('reuses its buffer')
           ? { ...poll, batch: batchOfGroups(poll.batch.groups.map((g) => into(shared, g))) }
           : poll;
+      },
+      async wait(waitMs, signal) {
+        const before = partitions.flat().length;
+        const untilMs = performance.now() + waitMs;
+        while (partitions.flat().length === before && !signal.aborted && performance.now() < untilMs) await immediate();
+        isDeaf ||= has('is deaf after it waited');
       },
       async close() {
         if (closed && has('closes twice')) throw new Error('closed twice');

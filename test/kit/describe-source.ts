@@ -44,6 +44,9 @@ export const describeSource = <Schema extends z.ZodType, Offset>(
 /** Every cut is tried up to so many records; of more, so many spread evenly. */
 const maxCuts = 200;
 
+/** More waits than any source needs for what is there already. */
+const maxWaits = 50;
+
 const samePosition = (a: Delivered, b: Delivered | undefined): boolean =>
   b !== undefined &&
   partitionKey(a.partition) === partitionKey(b.partition) &&
@@ -224,6 +227,31 @@ export const sourceRules: readonly SourceRule[] = [
           expect(
             await task.more({ get: (p) => offsets.get(partitionKey(p))?.offset, all: () => offsets.values() }),
           ).toBe(true);
+      });
+    },
+  },
+  {
+    title: 'is woken by what comes while it waits',
+    async run(fixture) {
+      const { withTask, readAll } = createRunner(fixture);
+      return withTask(async (task) => {
+        if (fixture.more === undefined || task.wait === undefined) return 'n/a';
+        let { offsets } = await readAll(task);
+        const end = new AbortController();
+        // Long: it has to be woken.
+        let waited = task.wait(3_600_000, end.signal);
+        const added = await fixture.more();
+        const came: Delivered[] = [];
+        for (let waits = 0; came.length < added.length && waits < maxWaits; waits++) {
+          await waited;
+          const reading = await readAll(task, offsets);
+          came.push(...reading.records);
+          offsets = reading.offsets;
+          waited = task.wait(100, end.signal);
+        }
+        end.abort();
+        await waited.catch(() => {});
+        return expectRecords(came, added);
       });
     },
   },

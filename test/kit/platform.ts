@@ -41,9 +41,10 @@ export const recordedFunctions = (answer: () => unknown = () => ({ problems: [] 
   };
   /** The tasks that were invoked since the last look, as `connector#task reason`. */
   const invoked = () =>
-    events
-      .splice(0)
-      .map((event) => ('task' in event ? `${event.connector}#${event.task} ${event.reason}` : event.lifecycle));
+    events.splice(0).map((event) => {
+      if ('task' in event) return `${event.connector}#${event.task} ${event.reason}`;
+      return 'lifecycle' in event ? event.lifecycle : event.verify.step;
+    });
   return { functions, invoked, requests };
 };
 

@@ -1,5 +1,5 @@
 import type fc from 'fast-check';
-import type { Flavour } from '../kit/install-mysql.ts';
+import type { Flavour } from '../kit/mysql-server.ts';
 
 /** A column type of a source and what is written into it. */
 export interface SourceColumn {

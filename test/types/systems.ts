@@ -14,8 +14,7 @@ import { takes as postgresTakes } from '../../functions/postgres/types.ts';
 import type { SinkTask } from '../../shared/connect/connector.ts';
 import type { Schema, Struct } from '../../shared/connect/schema.ts';
 import { contextOf, logical } from '../functions/postgres/cdc-fixture.ts';
-import type { Flavour } from '../kit/install-mysql.ts';
-import { startMysql } from '../kit/mysql-server.ts';
+import { type Flavour, startMysql } from '../kit/mysql-server.ts';
 import { startPostgres } from '../kit/postgres-server.ts';
 import type { SourceFixture } from '../kit/source-runner.ts';
 

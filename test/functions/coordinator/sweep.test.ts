@@ -1,12 +1,13 @@
 import { beforeEach, describe, expect, it } from 'vitest';
 import { restartBackoffMs, sweep } from '../../../functions/coordinator/sweep.ts';
-import type { SinkTask, SourceTask } from '../../../shared/connect/connector.ts';
+import type { Lag, SinkTask, SourceTask } from '../../../shared/connect/connector.ts';
 import { ConnectError, type ErrorCode } from '../../../shared/connect/errors.ts';
 import { applyConnector } from '../../../shared/management/apply.ts';
 import { changeOffsets } from '../../../shared/management/offsets.ts';
 import { readState } from '../../../shared/management/status.ts';
 import { changeTarget } from '../../../shared/management/tasks.ts';
 import { configKey } from '../../../shared/state/keys.ts';
+import { writeLag } from '../../../shared/state/lag.ts';
 import { readTask } from '../../../shared/state/lease.ts';
 import {
   appendingDestination,
@@ -285,4 +286,68 @@ describe('a connector row of a newer release', () => {
     expect(logged).toEqual([expect.stringContaining('shape 99')]);
     expect(invoked(), 'only the others are swept').toEqual(['sink#0 sweep']);
   });
+});
+
+describe('the lag of a source that can tell it', () => {
+  const source = specOf({ name: 'changes', kind: 'source', to: [], lag: true });
+  const lagOf = async (target: 'STARTED' | 'PAUSED' = 'STARTED') => {
+    const { table, clock } = createPlatform();
+    const { functions, invoked } = recordedFunctions();
+    const { row } = await applyConnector(table, functions, source);
+    if (target === 'PAUSED') await changeTarget(table, functions, 'changes', 'pause');
+    invoked();
+    const measured = (lag: Lag) => writeLag(table, { connector: 'changes', ...row }, { atMs: clock.now(), lag });
+    const swept = async () => {
+      const alarms = await sweep(table, functions, clock.now(), () => {});
+      return { alarms, invoked: invoked() };
+    };
+    return { table, clock, row, measured, swept };
+  };
+
+  it.each(['STARTED', 'PAUSED'] as const)('is asked for at once, and then every ten minutes: %s', async (target) => {
+    const { clock, measured, swept } = await lagOf(target);
+    expect((await swept()).invoked).toEqual(['lag']);
+    await measured({ bytes: 1 });
+    expect((await swept()).invoked).toEqual([]);
+    clock.advance(10 * minuteMs - 1);
+    expect((await swept()).invoked).toEqual([]);
+    clock.advance(1);
+    expect((await swept()).invoked).toEqual(['lag']);
+  });
+
+  it('is not asked for again at once where it could not be measured, and of no other connector', async () => {
+    const { table, clock, row, swept } = await lagOf();
+    await writeLag(table, { connector: 'changes', ...row }, { atMs: clock.now(), error: 'refused' });
+    expect(await swept()).toEqual({ alarms: [], invoked: [] });
+    const { swept: other } = await bench();
+    expect(await other()).toEqual(['sink#0 sweep']);
+  });
+
+  it('alarms from half of what its upstream keeps, by its own words, until it is less', async () => {
+    const { measured, swept } = await lagOf('PAUSED');
+    const kept = (share?: number) => measured({ retained: { ...(share === undefined ? {} : { share }), text: 'WAL' } });
+    await kept(0.49);
+    expect((await swept()).alarms).toEqual([]);
+    await kept(0.5);
+    expect((await swept()).alarms).toEqual(['changes: WAL']);
+    expect((await swept()).alarms).toEqual(['changes: WAL']);
+    await kept();
+    expect((await swept()).alarms).toEqual([]);
+  });
+});
+
+it('says how far a reader is behind, in records, bytes and time, and nothing where it has caught up', async () => {
+  const { platform, table, clock, functions } = await bench();
+  clock.advance(minuteMs);
+  const lines: unknown[] = [];
+  const swept = () =>
+    sweep(table, functions, clock.now(), (_, message, fields) => void (message === 'lag' && lines.push(fields)));
+  await swept();
+  expect(lines).toEqual([{ connector: 'sink', records: 7, bytes: expect.any(Number), behindMs: expect.any(Number) }]);
+  const [{ bytes, behindMs }] = lines as [{ bytes: number; behindMs: number }];
+  expect(bytes).toBeGreaterThan(7);
+  expect(behindMs).toBeGreaterThanOrEqual(minuteMs);
+  await platform.invoke('sink', 0);
+  await swept();
+  expect(lines).toHaveLength(1);
 });

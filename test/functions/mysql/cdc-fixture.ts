@@ -1,8 +1,7 @@
 import mysql from 'mysql2/promise';
 import { afterAll, beforeAll } from 'vitest';
 import { mysqlCdcSource } from '../../../functions/mysql/cdc-source.ts';
-import type { Flavour } from '../../kit/install-mysql.ts';
-import { type MysqlServer, startMysql } from '../../kit/mysql-server.ts';
+import { type Flavour, type MysqlServer, startMysql } from '../../kit/mysql-server.ts';
 import type { SourceFixture } from '../../kit/source-runner.ts';
 
 /** A server for a file, and an empty database for whoever asks for one. */

@@ -1,7 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import type { Struct } from '../../../shared/connect/schema.ts';
 import { describeSource } from '../../kit/describe-source.ts';
-import { createRunner, type Delivered, type OffsetMap, type SourceFixture } from '../../kit/source-runner.ts';
+import {
+  createRunner,
+  type Delivered,
+  type OffsetMap,
+  offsetsOf,
+  type SourceFixture,
+} from '../../kit/source-runner.ts';
 import { until } from '../../kit/until.ts';
 import { useMysql } from './cdc-fixture.ts';
 
@@ -73,6 +79,34 @@ describe.each(['mariadb', 'mysql'] as const)('changes of %s', (flavour) => {
     expect(records).toEqual([]);
   });
 
+  test('a run that waits passes what the log says of itself, and a reader that is cut is an error to retry', async () => {
+    const name = await database();
+    await run('CREATE TABLE t (id int PRIMARY KEY)');
+    const of = createRunner({ ...fixture({ tables: [`${name}.t`], snapshotMode: 'never' }), expected: [] });
+    const signal = new AbortController().signal;
+    await of.withTask(async (task) => {
+      const { offsets } = await of.readAll(task);
+      await task.wait!(10, signal);
+      await run('FLUSH BINARY LOGS');
+      await until(async () => {
+        await task.wait!(10, signal);
+        of.advance(offsets, (await of.pollOnce(task, offsets)).offsets);
+        return (await task.more!(offsetsOf(offsets))) === false;
+      });
+      await task.wait!(10, signal);
+      const [readers] = (await run(
+        "SELECT ID AS id FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'",
+      )) as unknown as [readonly { id: number }[]];
+      for (const { id } of readers) await run(`KILL ${id}`);
+      const failed = until(async () => {
+        await task.wait!(10, signal);
+        await of.pollOnce(task, offsets);
+        return false;
+      });
+      await expect(failed).rejects.toMatchObject({ code: 'UNAVAILABLE', retriable: true });
+    });
+  });
+
   const hasCheckpoint = async () => {
     const [[status]] = (await run('SHOW MASTER STATUS')) as unknown as [[{ File: string }]];
     const [events] = (await run(`SHOW BINLOG EVENTS IN '${status.File}'`)) as unknown as [
@@ -81,32 +115,35 @@ describe.each(['mariadb', 'mysql'] as const)('changes of %s', (flavour) => {
     return events.some(({ Event_type, Info }) => Event_type === 'Binlog_checkpoint' && Info === status.File);
   };
 
-  const makeFixture = (snapshotMode: 'initial' | 'never') => async () => {
-    const name = await database();
-    // Without a key a table is read at once, whatever the budget.
-    const key = snapshotMode === 'initial' ? ', PRIMARY KEY (id, n)' : '';
-    await run(`CREATE TABLE t (id int PRIMARY KEY, s text); CREATE TABLE u (id bigint, n decimal(10,2)${key}); CREATE TABLE other (id int);
+  const makeFixture =
+    (snapshotMode: 'initial' | 'never', more: Struct = {}) =>
+    async () => {
+      const name = await database();
+      // Without a key a table is read at once, whatever the budget.
+      const key = snapshotMode === 'initial' ? ', PRIMARY KEY (id, n)' : '';
+      await run(`CREATE TABLE t (id int PRIMARY KEY, s text); CREATE TABLE u (id bigint, n decimal(10,2)${key}); CREATE TABLE other (id int);
       INSERT INTO t VALUES (1, 'a'), (2, 'b'), (6, 'c'), (7, 'd'), (8, 'e'), (9, NULL), (-5, ''); INSERT INTO other VALUES (1);
       INSERT INTO u VALUES (1, 1.5), (1, 2.5), (3, 0);
       BEGIN; UPDATE t SET s = concat(s, '!'); DELETE FROM u WHERE id = 3; INSERT INTO t VALUES (3, 'c'); COMMIT; FLUSH BINARY LOGS;
       INSERT INTO t VALUES (4, 'd'); UPDATE t SET id = id + 10 ORDER BY id DESC`);
-    const of = fixture({ tables: [`${name}.t`, `${name}.u`], snapshotMode });
-    // MariaDB notes in the new file, a moment later, that the old one is not needed any more.
-    if (flavour === 'mariadb') await until(hasCheckpoint);
-    const { records } = await allOf(of);
-    // Rows that change are read as they are now, so those that were there are the same again only while nothing changes.
-    if (snapshotMode === 'initial') return { ...of, expected: records } as SourceFixture as never;
-    let next = 100;
-    return {
-      ...of,
-      expected: records,
-      more: async () => {
-        const before = (await allOf(of)).records.length;
-        await run(`INSERT INTO t VALUES (${next++}, 'more'); DELETE FROM t WHERE id = 11`);
-        return (await allOf(of)).records.slice(before);
-      },
-    } as SourceFixture as never;
-  };
+      const of = fixture({ tables: [`${name}.t`, `${name}.u`], snapshotMode, ...more });
+      // MariaDB notes in the new file, a moment later, that the old one is not needed any more.
+      if (flavour === 'mariadb') await until(hasCheckpoint);
+      const { records } = await allOf(of);
+      // Rows that change are read as they are now, so those that were there are the same again only while nothing changes.
+      if (snapshotMode === 'initial') return { ...of, expected: records } as SourceFixture as never;
+      let next = 100;
+      return {
+        ...of,
+        expected: records,
+        more: async () => {
+          const before = (await allOf(of)).records.length;
+          await run(`INSERT INTO t VALUES (${next++}, 'more'); DELETE FROM t WHERE id = 11`);
+          return (await allOf(of)).records.slice(before);
+        },
+      } as SourceFixture as never;
+    };
   describeSource(`changes of ${flavour}`, makeFixture('never'));
+  describeSource(`transactions of ${flavour}`, makeFixture('never', { transactions: true, topic: 'all' }));
   describeSource(`rows and changes of ${flavour}`, makeFixture('initial'));
 });

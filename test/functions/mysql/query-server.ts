@@ -1,7 +1,7 @@
 import type mysql from 'mysql2/promise';
 import { expect } from 'vitest';
 import { mysqlQuerySource } from '../../../functions/mysql/query-source.ts';
-import type { Flavour } from '../../kit/install-mysql.ts';
+import type { Flavour } from '../../kit/mysql-server.ts';
 import type { QueryServer } from '../../kit/query-server.ts';
 import { until } from '../../kit/until.ts';
 import { useMysql } from './cdc-fixture.ts';

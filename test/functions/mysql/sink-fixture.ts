@@ -3,8 +3,7 @@ import { afterAll, beforeAll, beforeEach } from 'vitest';
 import { mysqlSink } from '../../../functions/mysql/sink.ts';
 import type { SinkTask } from '../../../shared/connect/connector.ts';
 import type { Struct, Value } from '../../../shared/connect/schema.ts';
-import type { Flavour } from '../../kit/install-mysql.ts';
-import { type MysqlServer, startMysql } from '../../kit/mysql-server.ts';
+import { type Flavour, type MysqlServer, startMysql } from '../../kit/mysql-server.ts';
 
 /** A server for the tests around it, and an empty database for each, which is the reader's own. */
 export const useSink = (flavour: Flavour, settings: readonly string[] = []) => {

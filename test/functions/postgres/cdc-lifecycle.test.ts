@@ -7,8 +7,10 @@ import { contextOf, useCdc } from './cdc-fixture.ts';
 const { run, all, config, capture, schema, server } = useCdc(['max_slot_wal_keep_size=64MB']);
 
 const check = (config: Struct) => postgresCdcSource.check!(contextOf(config));
+const warnings = (config: Struct) => postgresCdcSource.warnings!(contextOf(config));
 const created = (config: Struct) => postgresCdcSource.created!(contextOf(config));
 const deleted = (config: Struct) => postgresCdcSource.deleted!(contextOf(config));
+const lag = (config: Struct) => postgresCdcSource.lag!(contextOf(config), { get: () => undefined, all: () => [] });
 const slots = async (name: string) =>
   (await all(`SELECT plugin FROM pg_replication_slots WHERE slot_name = '${name}'`)).flat();
 const published = async (name: string) =>
@@ -145,23 +147,29 @@ describe('check', () => {
     await run('CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE busy (a text)');
     const named = config(['t']);
     await created(named);
-    expect(await check(named)).toEqual([]);
+    expect(await warnings(named)).toEqual([]);
     const write = () => run('INSERT INTO busy SELECT repeat(md5(n::text), 60) FROM generate_series(1, 22000) n');
     await run('ALTER TABLE busy ALTER a SET STORAGE EXTERNAL');
     await write();
-    expect(await check(named)).toEqual([
+    expect(await check(named)).toEqual([]);
+    expect(await warnings(named)).toEqual([
       expect.stringMatching(/keeps \d+ MB of WAL .* gives it up at 64 MB.*ALTER SYSTEM SET max_slot_wal_keep_size/),
     ]);
+    expect((await lag(named)).retained!.share).toBeGreaterThan(0.5);
     await write();
     await write();
     await run('CHECKPOINT');
+    expect((await lag(named)).retained).toMatchObject({ share: 1, text: expect.stringMatching(/given up/) });
     expect(await check(named)).toEqual([expect.stringMatching(/was given up by the server.*pg_drop_replication_slot/)]);
   });
 
-  test('says what a server needs that decodes nothing', async () => {
+  test('says what a server needs that decodes nothing, and that WAL has no limit', async () => {
     const plain = await startPostgres(['max_replication_slots=0', 'max_wal_senders=0']);
     try {
       const problems = await check({ url: plain.url, topicPrefix: 'p', tables: ['public.t'] });
+      expect(await warnings({ url: plain.url, topicPrefix: 'p', tables: ['public.t'] })).toEqual([
+        expect.stringMatching(/^max_slot_wal_keep_size is -1.*ALTER SYSTEM SET max_slot_wal_keep_size/),
+      ]);
       expect(problems).toEqual([
         expect.stringMatching(/wal_level is replica: ALTER SYSTEM SET wal_level = logical/),
         expect.stringMatching(/all 0 replication slots are taken.*max_replication_slots = 5/),

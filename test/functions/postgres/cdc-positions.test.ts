@@ -300,12 +300,36 @@ describe('WAL without a change', () => {
     expect(await withTask((task) => task.more!(offsetsOf(offsets) as never))).toBe(false);
   });
 
-  test('is what the server keeps, as the lag', async () => {
+  test('is the lag: to the end from where is committed, since when, and what the server keeps', async () => {
     await run('CREATE TABLE t (id int PRIMARY KEY); CREATE TABLE busy (a text)');
-    const { config } = await capture(['t']);
+    const { config, withTask, readAll } = await capture(['t']);
+    const lag = (map: OffsetMap, more = {}) =>
+      postgresCdcSource.lag!(contextOf({ ...config, ...more }), offsetsOf(map) as never);
+    const { offsets } = await withTask((task) => readAll(task));
+    await run('SELECT pg_switch_wal()');
+    const sinceMs = Date.now();
     await busy(4);
-    const lag = await postgresCdcSource.lag!(contextOf(config), { get: () => undefined, all: () => [] });
-    expect(lag.bytes).toBeGreaterThan(100_000);
+    const askedMs = Date.now();
+    const { bytes, behindMs, retained } = await lag(offsets);
+    expect(bytes).toBeGreaterThan(100_000);
+    expect(behindMs).toBeGreaterThanOrEqual(askedMs - sinceMs);
+    expect(retained).toEqual({ bytes: expect.any(Number), text: expect.stringMatching(/until its disk is full/) });
+    expect((await lag(new Map())).bytes).toBeGreaterThanOrEqual(bytes!);
+    expect((await lag((await withTask((task) => readAll(task, offsets))).offsets)).bytes).toBeLessThan(bytes!);
+    await run(`CREATE ROLE lag_${schema()} LOGIN REPLICATION PASSWORD 'p'`);
+    const poor = await lag(offsets, { url: server().url.replace(/\/\/[^@]*@/, `//lag_${schema()}:p@`) });
+    expect(poor).toEqual({ bytes: expect.any(Number), retained: expect.anything() });
+  });
+
+  test('turns no run away that reads at the same time', async () => {
+    await run('CREATE TABLE t (id int PRIMARY KEY)');
+    const { config, withTask, readAll } = await capture(['t']);
+    await run('INSERT INTO t VALUES (1)');
+    const none = { get: () => undefined, all: () => [] };
+    const asked = Array.from({ length: 5 }, () => postgresCdcSource.lag!(contextOf(config), none));
+    const { records } = await withTask((task) => readAll(task));
+    expect(idsOf(records)).toEqual([1]);
+    expect((await Promise.all(asked)).every(({ bytes }) => bytes! >= 0)).toBe(true);
   });
 });
 

@@ -281,6 +281,18 @@ describe('a position', () => {
     expect(runs.told).toHaveLength(5);
   });
 
+  test('of a connector that has read nothing is where its slot begins, which it makes where the deployment could not', async () => {
+    await run('CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1)');
+    const runs = createRuns(config(['t'], { snapshotMode: 'initial' }));
+    expect(await runs.run()).toBe('caught up');
+    await run('INSERT INTO t VALUES (2)');
+    expect(await runs.run()).toBe('caught up');
+    expect(runs.told).toEqual(['r 1', 'c 2']);
+    await run(`SELECT pg_drop_replication_slot('s_${schema()}')`);
+    runs.remove({ server: 'shop' });
+    await expect(runs.run()).rejects.toMatchObject({ code: 'NOT_FOUND' });
+  });
+
   test('in a key that has other columns now is lost', async () => {
     const runs = await half();
     await run('ALTER TABLE t DROP CONSTRAINT t_pkey, ADD PRIMARY KEY (id, n)');

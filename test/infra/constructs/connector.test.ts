@@ -8,7 +8,7 @@ import { Queue } from 'aws-cdk-lib/aws-sqs';
 import { App, CfnWaitConditionHandle, Duration, RemovalPolicy, Size, Stack } from 'aws-cdk-lib/core';
 import { AwsSolutionsChecks } from 'cdk-nag';
 import { describe, expect, it } from 'vitest';
-import { fileSink, fileSource, postgresSink } from '../../../infra/connectors.ts';
+import { fileSink, fileSource, postgresCdcSource, postgresSink } from '../../../infra/connectors.ts';
 import { Pipeline } from '../../../infra/constructs/pipeline.ts';
 import { Platform } from '../../../infra/constructs/platform.ts';
 import { Trigger } from '../../../infra/constructs/trigger.ts';
@@ -245,7 +245,7 @@ describe('metrics', () => {
     const sink = pipeline.addSink('lake', { from: [orders], connector: fileSink({ path: 's3://lake/out/' }) });
     const metric = orders.metricOfRuns('records', { period: Duration.minutes(1) });
     orders.metricOfRuns('records');
-    sink.metricLagRecords();
+    sink.metricOfLag('records');
     expect(metric.toMetricConfig().metricStat).toMatchObject({
       namespace: 'Sluice',
       metricName: 'Records',
@@ -271,6 +271,62 @@ describe('metrics', () => {
       LogGroupName: { Ref: Match.stringLikeRegexp('^PlatformCoordinatorLogs') },
       FilterPattern: '{ ($.message = "lag") && ($.connector = "shop-lake") }',
       MetricTransformations: [Match.objectLike({ MetricName: 'LagRecords', MetricValue: '$.records' })],
+    });
+  });
+});
+
+describe('the lag of a source of changes', () => {
+  const deployed = () => {
+    const { stack, pipeline, template } = deployedPipeline();
+    const changes = pipeline.addSource('changes', {
+      connector: postgresCdcSource({ url: 'postgres://u@h/d', topicPrefix: 'shop', tables: ['public.orders'] }),
+      ...manual,
+    });
+    pipeline.addSource('orders', { connector: onS3(), ...manual });
+    return { stack, changes, template };
+  };
+
+  it('is asked for, and it is never held: its row says so', () => {
+    const specs = Object.values(deployed().template().findResources('Custom::SluiceConnector')).map(({ Properties }) =>
+      JSON.stringify(Properties.Spec),
+    );
+    const flags = specs.map((spec) => [/shop-changes/.test(spec), /lag\W+true/.test(spec), /hold\W+false/.test(spec)]);
+    expect(flags).toEqual(
+      expect.arrayContaining([
+        [true, true, true],
+        [false, false, false],
+      ]),
+    );
+  });
+
+  it('is in the log of its own function, of which metrics and alarms of one’s own are made', () => {
+    const { stack, changes, template: make } = deployed();
+    for (const figure of ['bytes', 'behindMs', 'retainedBytes'] as const) changes.metricOfLag(figure);
+    const metric = changes.metricOfLag('retainedShare', { period: Duration.minutes(15) });
+    metric.createAlarm(stack, 'Half', { threshold: 0.5, evaluationPeriods: 1 });
+    const template = make();
+    const filters = Object.values(template.findResources('AWS::Logs::MetricFilter')).map(
+      ({ Properties }) => Properties,
+    );
+    expect(
+      filters.map(({ MetricTransformations: [{ MetricName, MetricValue }] }) => [MetricName, MetricValue]),
+    ).toEqual([
+      ['LagBytes', '$.bytes'],
+      ['LagMilliseconds', '$.behindMs'],
+      ['RetainedBytes', '$.retainedBytes'],
+      ['RetainedShare', '$.retainedShare'],
+    ]);
+    for (const { LogGroupName, FilterPattern } of filters) {
+      expect(LogGroupName).toEqual({ Ref: expect.stringMatching(/^ShopchangesLogs/) });
+      expect(FilterPattern).toBe('{ ($.message = "lag") && ($.connector = "shop-changes") }');
+    }
+    template.hasResourceProperties('AWS::CloudWatch::Alarm', {
+      Namespace: 'Sluice',
+      MetricName: 'RetainedShare',
+      Dimensions: [{ Name: 'Connector', Value: 'shop-changes' }],
+      Statistic: 'Maximum',
+      Period: 900,
+      Threshold: 0.5,
     });
   });
 });
@@ -344,7 +400,7 @@ it('gives cdk-nag’s AwsSolutions nothing to find but what it explains', () => 
     trigger: Trigger.backlog({ bytes: Size.mebibytes(64), atMost: Duration.hours(1) }),
   });
   lake.metricOfRuns('records');
-  lake.metricLagRecords();
+  lake.metricOfLag('records');
   pipeline.addProcessor('copy', { from: [orders], to: 'copied', deadLetter: true });
   pipeline.addSource('secret', {
     connector: fileSource({ path: 's3://orders/${secretsmanager:place}/', topic: 'secret' }),

@@ -18,9 +18,10 @@ it('says of each source what the source says', async () => {
     'mysql-query',
     'postgres-query',
   ]);
-  for (const { plugin, module, exportName, replay, schema, handler } of sourcePlugins) {
+  for (const { plugin, module, exportName, replay, tells, hold, lag, schema, handler } of sourcePlugins) {
     const { [exportName]: source } = await import(join(root, module));
     expect(source).toMatchObject({ type: plugin, replay });
+    expect({ tells: source.tells, hold: source.hold, lag: source.lag && true }).toEqual({ tells, hold, lag });
     expect(source.config).toBe(schema);
     expect(existsSync(join(root, handler!))).toBe(true);
   }

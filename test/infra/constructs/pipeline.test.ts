@@ -2,7 +2,14 @@ import { Match } from 'aws-cdk-lib/assertions';
 import { Duration, Stack } from 'aws-cdk-lib/core';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { fileSink, fileSource, postgresSink, type Sink, type Source } from '../../../infra/connectors.ts';
+import {
+  fileSink,
+  fileSource,
+  mysqlCdcSource,
+  postgresSink,
+  type Sink,
+  type Source,
+} from '../../../infra/connectors.ts';
 import { Pipeline } from '../../../infra/constructs/pipeline.ts';
 import { Platform } from '../../../infra/constructs/platform.ts';
 import { Trigger } from '../../../infra/constructs/trigger.ts';
@@ -263,6 +270,45 @@ describe('what is refused', () => {
       'Stack/Wide/whole: from: topic orders has 2 queues, and visibility batch needs the order of all its records: give it one queue',
     );
     expect(message).not.toContain('Wide/each: from');
+  });
+
+  const login = { host: 'h', user: 'u' };
+  const atomic = postgresSink({ ...login, database: 'd', transactions: 'atomic' });
+  const changes = (more: object) =>
+    mysqlCdcSource({ ...login, topicPrefix: 'shop', tables: ['shop.a', 'shop.b'], topic: 'all', ...more });
+  const untold = 'transactions atomic waits for the end of transactions, and';
+
+  it('a sink that waits for what its source does not tell, also behind processors', () => {
+    const { app, pipeline } = pipelineStack();
+    pipeline.addSource('orders', { connector: orders(), ...manual });
+    pipeline.addSource('silent', { connector: changes({}), ...manual });
+    pipeline.addSource('telling', { connector: changes({ topic: 'told', transactions: true }), ...manual });
+    pipeline.addProcessor('copy', { from: ['all'], to: 'copied' });
+    for (const from of ['orders', 'copied', 'told'])
+      pipeline.addSink(`of-${from}`, { from: [from], connector: atomic });
+    const runs = postgresSink({ ...login, database: 'd', visibility: 'batch' });
+    pipeline.addSink('runs', { from: ['told'], connector: runs });
+    const message = messageOf(() => app.synth());
+    expect(message).toContain(
+      `Stack/Shop/of-orders: from: ${untold} Stack/Shop/orders tells of none: it has no setting for it, so leave out transactions atomic`,
+    );
+    expect(message).toContain(
+      `Stack/Shop/of-copied: from: ${untold} Stack/Shop/silent tells of none: set transactions: true in its config`,
+    );
+    expect(message).toContain(
+      'Stack/Shop/runs: from: visibility batch waits for the end of runs, and Stack/Shop/telling tells of none: set runs: true in its config',
+    );
+    expect(message).not.toContain('of-told');
+  });
+
+  it('the same of a sink that its source writes directly', () => {
+    const { pipeline } = pipelineStack();
+    const direct = (more: object) => () =>
+      pipeline.addDirect('direct', { source: changes(more), sink: atomic, ...manual });
+    expect(messageOf(direct({}))).toBe(
+      `Stack/Shop/direct: sink: ${untold} source mysql-cdc tells of none: set transactions: true in its config`,
+    );
+    expect(direct({ transactions: true })).not.toThrow();
   });
 
   it('processors in a loop', () => {

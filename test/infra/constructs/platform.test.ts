@@ -230,12 +230,13 @@ describe('a platform of another app', () => {
     const made = platformStack({ name: 'production' }).template().findResources('AWS::SSM::Parameter');
     const written = Object.values(made).map(({ Properties }) => Properties.Name);
     const { stack, pipeline } = found();
+    const orders = pipeline.addSource('orders', {
+      connector: fileSource({ path: 's3://orders/in/', topic: 'orders' }),
+      trigger: Trigger.every(Duration.minutes(1)),
+    });
     pipeline
-      .addSource('orders', {
-        connector: fileSource({ path: 's3://orders/in/', topic: 'orders' }),
-        trigger: Trigger.every(Duration.minutes(1)),
-      })
-      .metricLagRecords();
+      .addSink('lake', { from: [orders], connector: fileSink({ path: 's3://lake/out/' }) })
+      .metricOfLag('records');
     const { Parameters } = Template.fromStack(stack).toJSON();
     const read = Object.values(Parameters as Record<string, { Type: string; Default: string }>)
       .filter(({ Type }) => Type === 'AWS::SSM::Parameter::Value<String>')

@@ -1,8 +1,10 @@
 import { afterAll, afterEach, beforeAll, describe, expect, it, vi } from 'vitest';
 import type { SourceTask } from '../../../shared/connect/connector.ts';
 import type { LambdaContext } from '../../../shared/lambda/deadline.ts';
-import { taskHandler } from '../../../shared/lambda/task-handler.ts';
+import { takeUsed } from '../../../shared/lambda/environment.ts';
+import { type End, taskHandler } from '../../../shared/lambda/task-handler.ts';
 import { applyConnector, removeConnector } from '../../../shared/management/apply.ts';
+import { readState } from '../../../shared/management/status.ts';
 import { changeTarget } from '../../../shared/management/tasks.ts';
 import { dynamoTable } from '../../../shared/state/dynamodb/table.ts';
 import { wakeKey } from '../../../shared/state/keys.ts';
@@ -188,5 +190,78 @@ describe('a continuous connector', () => {
     expect(await invoke(event)).toMatchObject({ outcome: 'drained', records: 3 });
     expect(await invoke(event)).toMatchObject({ outcome: 'idle' });
     expect(await wakes(0)).toBe(false);
+  });
+});
+
+describe('a function that is asked for its lag', () => {
+  const asked = async (name: string, lag?: End<SourceTask<unknown>>['lag']) => {
+    await applyConnector(table, functions, specOf({ name, kind: 'direct', trigger: 'manual', tasks: 2 }));
+    const { sink } = appendingDestination();
+    const handler = taskHandler({
+      source: {
+        open: async () => askedSource(upstreamOf({ a: numbered(3) }), 'rows') as SourceTask<unknown>,
+        ...(lag && { lag }),
+      },
+      sink: { open: async () => sink() },
+    });
+    const context = { awsRequestId: 'r', getRemainingTimeInMillis: () => 60_000 };
+    const invoke = (event: object) => handler(event as Parameters<typeof handler>[0], context);
+    const measured = async () => (await readState(table, name, Date.now()))?.progress.lag;
+    return { invoke, measured, ask: () => invoke({ connector: name, lifecycle: 'lag' }) };
+  };
+
+  it('tells the source its offsets, keeps the answer with the connector, and logs it for metrics', async () => {
+    const seen: unknown[] = [];
+    const { invoke, ask, measured } = await asked('lagging', async (_, { taskId }, offsets) => {
+      seen.push([taskId, [...offsets.all()].length]);
+      return { bytes: 5, behindMs: 6, retained: { bytes: 7, share: 0.25, text: 'kept' } };
+    });
+    const written = vi.spyOn(process.stdout, 'write').mockReturnValue(true);
+    try {
+      await ask();
+      await invoke({ connector: 'lagging', task: 0, reason: 'manual' });
+      await ask();
+      const lines = written.mock.calls
+        .map(([line]) => JSON.parse(String(line)))
+        .filter(({ message }) => message === 'lag');
+      const figures = { bytes: 5, behindMs: 6, retainedBytes: 7, retainedShare: 0.25 };
+      expect(lines).toEqual([1, 2].map(() => ({ level: 'info', message: 'lag', connector: 'lagging', ...figures })));
+    } finally {
+      written.mockRestore();
+    }
+    expect(seen).toEqual([
+      [0, 0],
+      [0, 1],
+    ]);
+    expect(await measured()).toMatchObject({ atMs: expect.any(Number), lag: { bytes: 5, retained: { share: 0.25 } } });
+  });
+
+  it('costs what the estimate says: two reads and a write', async () => {
+    const { ask } = await asked('lag-costs', async () => ({ bytes: 1 }));
+    takeUsed();
+    const units: unknown[] = [];
+    vi.stubEnv('SLUICE_LOG_LEVEL', 'debug');
+    const written = vi.spyOn(process.stdout, 'write').mockImplementation((line) => {
+      const { message, read, write } = JSON.parse(String(line));
+      if (message === 'units') units.push({ read, write });
+      return true;
+    });
+    await ask().finally(() => written.mockRestore());
+    vi.stubEnv('SLUICE_LOG_LEVEL', undefined);
+    expect(units).toEqual([{ read: 2, write: 1 }]);
+  });
+
+  it('keeps why it has none, writes nothing where its source can not tell, and nothing of a connector that is gone', async () => {
+    const failing = await asked('lag-fails', async () => {
+      throw new Error('nobody answers');
+    });
+    await failing.ask();
+    expect(await failing.measured()).toEqual({ atMs: expect.any(Number), error: 'nobody answers' });
+    const silent = await asked('lag-untold');
+    await silent.ask();
+    expect(await silent.measured()).toBeUndefined();
+    await removeConnector(table, functions, 'lag-fails');
+    expect(await failing.ask()).toEqual({ outcome: 'idle' });
+    expect(await table.query('connector#lag-fails')).toEqual([]);
   });
 });

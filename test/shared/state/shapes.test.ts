@@ -13,6 +13,7 @@ import { changeQueues, declareTopic } from '../../../shared/log/topics.ts';
 import { changeOffsets, resetOffsets } from '../../../shared/management/offsets.ts';
 import { putConnector, setHeld } from '../../../shared/state/connectors.ts';
 import * as keys from '../../../shared/state/keys.ts';
+import { writeLag } from '../../../shared/state/lag.ts';
 import { acquireLease, updateHeld } from '../../../shared/state/lease.ts';
 import { memoryTable } from '../../../shared/state/memory/table.ts';
 import { commitOffsets, offsetsCache } from '../../../shared/state/offsets.ts';
@@ -40,6 +41,7 @@ test('versions', () => {
     segment: 1,
     history: 1,
     deployed: 1,
+    lag: 1,
   });
 });
 
@@ -53,6 +55,7 @@ test('keys', () => {
     keys.offsetKey('c', 'i', long),
     keys.preparedKey('c', 'i', 12, 'p'),
     keys.resetKey('c', 'i'),
+    keys.lagKey('c', 'i'),
     keys.historyKey('c', 's'),
     keys.metaKey('t'),
     keys.subscriptionKey('t', 'c'),
@@ -68,6 +71,7 @@ test('keys', () => {
     { pk: 'connector#c', sk: 'AT#i#OFFSET#sha256:284d2dc027d29e52b5ce04356ab54229bb1324742e703c7306d4eda627ef1aa3' },
     { pk: 'connector#c', sk: 'AT#i#PREPARED#12#p' },
     { pk: 'connector#c', sk: 'AT#i#RESET' },
+    { pk: 'connector#c', sk: 'AT#i#LAG' },
     { pk: 'connector#c', sk: 'HISTORY#s' },
     { pk: 'topic#t', sk: 'META' },
     { pk: 'topic#t', sk: 'SUB#c' },
@@ -101,6 +105,18 @@ test('offset, prepared row, cache', async () => {
     { pk: 'connector#c', sk: 'AT#i#PREPARED#2#p', v: 1, id: 'p', task: 2, data: '{"stage":"s"}' },
     { ...common, sk: 'AT#j#OFFSET#{"file":"a"}', seq: 7, cache: true },
   ]);
+});
+
+test('lag', async () => {
+  const table = memoryTable();
+  const owner = { connector: 'c', incarnation: 'i' };
+  await writeLag(table, owner, { atMs: 5, lag: { bytes: 1, behindMs: 2, retained: { share: 0.5, text: 'told' } } });
+  const key = { pk: 'connector#c', sk: 'AT#i#LAG', v: 1 };
+  expect(await table.query('connector#c')).toEqual([
+    { ...key, measured: '{"atMs":5,"lag":{"bytes":1,"behindMs":2,"retained":{"share":0.5,"text":"told"}}}' },
+  ]);
+  await writeLag(table, owner, { atMs: 6, error: 'refused' });
+  expect(await table.query('connector#c')).toEqual([{ ...key, measured: '{"atMs":6,"error":"refused"}' }]);
 });
 
 test('task', async () => {

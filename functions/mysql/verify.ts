@@ -1,0 +1,154 @@
+import type { OpenContext, Position } from '../../shared/connect/connector.ts';
+import type { DatabaseConnectionConfig } from '../../shared/connect/database-config.ts';
+import { ConnectError } from '../../shared/connect/errors.ts';
+import type { KeyTexts, TableReader, Verification, VerifiedTable } from '../../shared/connect/verify.ts';
+import {
+  ignoredColumns,
+  keyForm,
+  maxPageBytes,
+  maxPageRows,
+  requireComparable,
+  requireKey,
+} from '../../shared/sql/verify.ts';
+import type { BinlogPlace } from './binlog.ts';
+import { type MysqlCdcConfig, topicOf } from './cdc-config.ts';
+import type { StreamOffset } from './cdc-offset.ts';
+import { type Connection, connect, literal, quote } from './client.ts';
+import type { ZeroDate } from './column-type.ts';
+import type { MysqlSinkConfig } from './config.ts';
+import { createPacketRows } from './packet-rows.ts';
+import { type RowSchema, rowSchemaOf, type SourceColumn } from './row-schema.ts';
+import { catalogOf, endOf, isBefore } from './server.ts';
+import { keyTexts, pageQuery } from './snapshot.ts';
+import { columnKey, tableOf } from './table.ts';
+
+/** The tables of a source. */
+export const verifySource = async (context: OpenContext<MysqlCdcConfig>): Promise<Verification> => {
+  const { config } = context;
+  const connection = await open(context);
+  return {
+    async tables() {
+      const tables: VerifiedTable[] = [];
+      for (const table of config.tables) {
+        const { columns, keyColumns } = await schemaOf(connection, table, config.zeroDates);
+        tables.push({
+          table,
+          topic: topicOf(config, table),
+          key: keyColumns.map(({ name }) => name),
+          columns: columns.map(({ name, type }) => ({ name, type: type.schema.type })),
+        });
+      }
+      return tables;
+    },
+    async open({ table }) {
+      return readerOf(connection, table, await schemaOf(connection, table, config.zeroDates), []);
+    },
+    async position() {
+      const [server] = await connection.query<{ version: string }>('SELECT VERSION() AS version');
+      const { file, pos } = await endOf(connection, /mariadb/i.test(server!.version));
+      return { file, pos };
+    },
+    hasPassed: (position, offsets) => hasPassed(position as BinlogPlace, offsets),
+    close: () => connection.close(),
+  };
+};
+
+/** The tables of a sink. */
+export const verifySink = async (context: OpenContext<MysqlSinkConfig>): Promise<Verification> => {
+  const { config } = context;
+  const connection = await open(context);
+  return {
+    async open(table) {
+      requireComparable(table, config);
+      const { schema, name } = tableOf(table.topic, config, connection.server.database);
+      const full = `${schema}.${name}`;
+      const rows = await schemaOf(connection, full, 'null');
+      const names = new Set(rows.columns.map((column) => columnKey(column.name)));
+      const ignored = ignoredColumns(table, config, (column) => names.has(columnKey(column)), full);
+      return readerOf(connection, full, rows, ignored, table.key);
+    },
+    close: () => connection.close(),
+  };
+};
+
+const open = ({ config, connector, signal }: OpenContext<DatabaseConnectionConfig>): Promise<Connection> =>
+  connect(config, `sluice ${connector} verify`, signal);
+
+const schemaOf = async (connection: Connection, table: string, zeroDates: ZeroDate): Promise<RowSchema> => {
+  const found = (await catalogOf(connection, [table])).get(table);
+  if (found === undefined) throw new ConnectError('NOT_FOUND', `there is no table ${table}, or it may not be read`);
+  requireKey(table, found.key);
+  const [database = '', name = ''] = table.split('.');
+  const columns = found.columns.map(({ COLUMN_NAME, COLUMN_TYPE }) => ({ name: COLUMN_NAME, type: COLUMN_TYPE }));
+  return rowSchemaOf({ database, name, columns, keyColumns: found.key }, { topicPrefix: '', zeroDates });
+};
+
+const readerOf = (
+  connection: Connection,
+  table: string,
+  schema: RowSchema,
+  ignored: readonly string[],
+  key: readonly string[] = schema.keyColumns.map(({ name }) => name),
+): TableReader => {
+  const [database = '', name = ''] = table.split('.');
+  const target = { database, name, schema, rowBytes: 0 };
+  const sought = key.map((one) => schema.columns.find((column) => columnKey(column.name) === columnKey(one))!);
+  // Of the first page nothing is known: a row may be large.
+  let rowBytes = 16 * 1024;
+  return {
+    table,
+    ignored,
+    async page(after) {
+      const limit = Math.max(1, Math.min(maxPageRows, Math.floor(maxPageBytes / rowBytes)));
+      const rows = createPacketRows(schema.columns, limit);
+      const { sql, values } = pageQuery(target, schema.columns, {
+        after: after === undefined ? null : [...after],
+        to: null,
+        limit,
+      });
+      let isWhole = true;
+      await connection.rows(sql, values, (buffer, start, end) => {
+        // What is over is read again with the next page.
+        if (rows.bytes < maxPageBytes) rows.add(buffer, start, end);
+        else isWhole = false;
+      });
+      const { count } = rows;
+      if (count > 0) rowBytes = Math.max(1, rows.bytes / count);
+      const more = !isWhole || count === limit;
+      return {
+        parts: [{ count, columns: rows.columns() }],
+        ...(more ? { next: keyTexts(rows, schema, count - 1) } : {}),
+      };
+    },
+    async lookUp(keys) {
+      const where = keys.flatMap((texts) => conditionOf(sought, texts) ?? []);
+      if (where.length === 0) return [];
+      // Keys that the server takes for one, by their collation, are one row; a key is never that of two.
+      const rows = createPacketRows(schema.columns, where.length);
+      const { sql } = pageQuery(target, schema.columns, { after: null, to: null, limit: where.length, where });
+      await connection.rows(sql, [], rows.add);
+      return [{ count: rows.count, columns: rows.columns() }];
+    },
+  };
+};
+
+/** The condition that finds the row of a key; undefined where none can have it. */
+export const conditionOf = (columns: readonly SourceColumn[], texts: KeyTexts): string | undefined => {
+  const parts: string[] = [];
+  for (const [i, { name, type }] of columns.entries()) {
+    const text = texts[i]!;
+    const form = keyForm(type.schema.type, text);
+    if (form === undefined) return undefined;
+    const value =
+      form === 'number' ? text : form === 'bytes' ? `x'${Buffer.from(text, 'latin1').toString('hex')}'` : literal(text);
+    parts.push(`${quote(name)} = ${value}`);
+  }
+  return `(${parts.join(' AND ')})`;
+};
+
+const hasPassed = (position: BinlogPlace, offsets: readonly Position<unknown>[]): boolean => {
+  const stream = offsets.find(({ offset }) => (offset as StreamOffset).record !== undefined)?.offset as
+    | StreamOffset
+    | undefined;
+  return stream !== undefined && !isBefore(stream, position);
+};

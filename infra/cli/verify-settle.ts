@@ -1,0 +1,118 @@
+import type { KeyTexts } from '../../shared/connect/verify.ts';
+import type { AnsweredRow } from '../../shared/verify/answer.ts';
+import type { Ask, TablePair } from './verify-edges.ts';
+
+/** A row that is not the same on both sides, although nothing of it is on its way. */
+export interface Difference {
+  /** missing: the destination lacks it; extra: the source does. */
+  readonly kind: 'missing' | 'extra' | 'different';
+  readonly key: KeyTexts;
+  /** The columns that differ. */
+  readonly columns: readonly string[];
+  /** With `values`: what both sides have in them. */
+  readonly values?: {
+    readonly [column: string]: { readonly source: string | null; readonly destination: string | null };
+  };
+}
+
+export interface Settle {
+  /** Resolves when the destination has everything that the source had at a position. */
+  readonly passed: (position: unknown) => Promise<void>;
+  readonly values: boolean;
+}
+
+export interface Settled {
+  readonly differences: readonly Difference[];
+  /** So many are equal by now: they were on their way. */
+  readonly equal: number;
+  readonly unsettled: readonly KeyTexts[];
+}
+
+/** Keys that are looked up by one question; of rows with their values fewer fit an answer. */
+const keysPerQuestion = 500;
+const valuesPerQuestion = 50;
+
+/** A row that still changes after so many looks is left as that. */
+const mostRounds = 20;
+
+/**
+ * Looks at the rows of these keys again and again. In each round the source's row comes first, then the destination passes the place of the
+ * source's log behind it, then comes its row: so what differs is no change on its way, unless the row changed in between. It is a
+ * difference where two rounds find the same two rows.
+ */
+export const settleKeys = async (
+  ask: Ask,
+  pair: TablePair,
+  keys: readonly KeyTexts[],
+  { passed, values }: Settle,
+): Promise<Settled> => {
+  const differences: Difference[] = [];
+  let open = keys;
+  let before = new Map<string, string>();
+  for (let round = 0; open.length > 0 && round < mostRounds; round++) {
+    const source = await rowsOf(ask, 'source', pair, open, values);
+    await passed(source.position);
+    const destination = await rowsOf(ask, 'sink', pair, open, values);
+    const seen = new Map<string, string>();
+    open = open.filter((key) => {
+      const id = JSON.stringify(key);
+      const [theirs, ours] = [source.rows.get(id), destination.rows.get(id)];
+      if (theirs?.hash === ours?.hash) return false;
+      const both = `${theirs?.hash} ${ours?.hash}`;
+      seen.set(id, both);
+      if (before.get(id) !== both) return true;
+      differences.push(differenceOf(pair, key, theirs, ours, values));
+      return false;
+    });
+    before = seen;
+  }
+  return { differences, equal: keys.length - differences.length - open.length, unsettled: open };
+};
+
+interface Rows {
+  readonly rows: ReadonlyMap<string, AnsweredRow>;
+  /** Of a source: behind all of them. */
+  readonly position: unknown;
+}
+
+const rowsOf = async (
+  ask: Ask,
+  side: 'source' | 'sink',
+  { table }: TablePair,
+  keys: readonly KeyTexts[],
+  values: boolean,
+): Promise<Rows> => {
+  const rows = new Map<string, AnsweredRow>();
+  let last: unknown;
+  const size = values ? valuesPerQuestion : keysPerQuestion;
+  for (let at = 0; at < keys.length; at += size) {
+    const answer = await ask(side, { step: 'rows', table, keys: keys.slice(at, at + size), values });
+    for (const row of answer.rows) rows.set(JSON.stringify(row.key), row);
+    last = answer.position;
+  }
+  return { rows, position: last };
+};
+
+const differenceOf = (
+  { table }: TablePair,
+  key: KeyTexts,
+  source: AnsweredRow | undefined,
+  destination: AnsweredRow | undefined,
+  withValues: boolean,
+): Difference => {
+  if (source === undefined || destination === undefined)
+    return { kind: source === undefined ? 'extra' : 'missing', key, columns: [] };
+  const columns = table.columns
+    .map(({ name }, index) => ({ name, index }))
+    .filter(({ index }) => source.columns![index] !== destination.columns![index]);
+  const texts = columns.map(({ name, index }) => [
+    name,
+    { source: source.values?.[index] ?? null, destination: destination.values?.[index] ?? null },
+  ]);
+  return {
+    kind: 'different',
+    key,
+    columns: columns.map(({ name }) => name),
+    ...(withValues ? { values: Object.fromEntries(texts) } : {}),
+  };
+};

@@ -1,0 +1,195 @@
+import { ConnectError } from '../../shared/connect/errors.ts';
+import { lambdaInvoker } from '../../shared/lambda/invoke.ts';
+import type { InvokeFunction } from '../../shared/management/ports.ts';
+import { snapshotProgress } from '../../shared/sql/snapshot.ts';
+import { type ConnectorRow, requireConnector } from '../../shared/state/connectors.ts';
+import { dynamoTable } from '../../shared/state/dynamodb/table.ts';
+import type { Table } from '../../shared/state/table.ts';
+import { connectorName } from '../constructs/connector-name.ts';
+import { loadPipelineFile } from '../pipeline-file.ts';
+import { type Answer, count, exitCodes, writeLine } from './output.ts';
+import { clientAt, findTable, lambdaAt, openPlatform } from './platform.ts';
+import { startLocal } from './run.ts';
+import { asker, type Edge, edgesOf, type TablePair, tablesOf } from './verify-edges.ts';
+import { repairKeys } from './verify-repair.ts';
+import { type Difference, type Settle, settleKeys } from './verify-settle.ts';
+import { compareTable, type TableResult } from './verify-table.ts';
+import { passedBy, stateOf, type Waiting } from './verify-wait.ts';
+
+export interface VerifyOptions {
+  readonly state: string;
+  readonly json?: boolean;
+  /** Only this table of the source. */
+  readonly table?: string;
+  /** Show what differs; it may be private. */
+  readonly values?: boolean;
+  /** Have the source send the rows that differ again. */
+  readonly repair?: boolean;
+}
+
+/** 0: equal. 1: different. 2: could not be compared. */
+const verifyCodes = { equal: exitCodes.ok, different: 1, could_not: 2 } as const;
+
+interface Platform extends AsyncDisposable {
+  readonly table: Table;
+  readonly functions: InvokeFunction;
+}
+
+/** Compares the rows of a pipeline's sources with those of its sinks, while it runs. */
+export const verify = async (file: string, options: VerifyOptions, signal: AbortSignal): Promise<Answer> => {
+  try {
+    return await verifyAll(file, options, signal);
+  } catch (thrown) {
+    if (!(thrown instanceof ConnectError)) throw thrown;
+    const { code, message } = thrown;
+    if (!options.json) process.stderr.write(`sluice verify: ${message}\n`);
+    return { lines: [], result: { error: { code, message } }, exitCode: verifyCodes.could_not };
+  }
+};
+
+const verifyAll = async (file: string, options: VerifyOptions, signal: AbortSignal): Promise<Answer> => {
+  const { name, sinks, direct } = loadPipelineFile(file);
+  const names = new Set(Object.keys({ ...sinks, ...direct }).map((node) => connectorName(name, node)));
+  await using platform = await platformOf(file, options);
+  const rows = await rowsOf(platform.table, names);
+  const results: (TablePair & { readonly edge: Edge; readonly result: TableResult })[] = [];
+  for (const edge of edgesOf(rows, names)) {
+    const ask = asker(platform.functions, edge);
+    const waiting = { ...platform, edge, ask, signal };
+    for (const pair of await tablesOf(ask, edge)) {
+      if (options.table !== undefined && pair.table.table !== options.table) continue;
+      await requireRead(platform.table, edge, pair);
+      const settle = { passed: passedBy(waiting), values: options.values === true };
+      const found = await compareTable(ask, pair, settle);
+      if (!options.json) for (const line of linesOf(pair, found)) writeLine(line);
+      const result = options.repair === true ? await repaired(waiting, pair, settle, found, options) : found;
+      results.push({ ...pair, edge, result });
+    }
+  }
+  if (results.length === 0)
+    throw new ConnectError(
+      'NOT_FOUND',
+      options.table === undefined
+        ? `${file} has no table to compare`
+        : `no source of ${file} reads a table ${options.table}`,
+    );
+  return answerOf(results);
+};
+
+/** The one that runs here, or one that runs for as long as this takes. */
+const platformOf = async (file: string, { state, json }: VerifyOptions): Promise<Platform> => {
+  const running = await openPlatform(state);
+  if (running.running) return { ...running, [Symbol.asyncDispose]: () => running.close() };
+  await running.close();
+  await using opened = new AsyncDisposableStack();
+  const { host } = opened.use(await startLocal([file], state, json ? () => {} : writeLine, { drain: true }));
+  const client = opened.adopt(clientAt(host.dynamodb.endpoint), (it) => it.destroy());
+  const lambda = opened.adopt(lambdaAt(host.lambdaEndpoint), (it) => it.destroy());
+  const table = dynamoTable({ client, tableName: await findTable(client) });
+  const all = opened.move();
+  return { table, functions: lambdaInvoker(lambda), [Symbol.asyncDispose]: () => all.disposeAsync() };
+};
+
+/** All rows, once those of the pipeline are there. */
+const rowsOf = async (table: Table, names: ReadonlySet<string>): Promise<readonly ConnectorRow[]> => {
+  for (const name of names) await requireConnector(table, name);
+  return Promise.all((await table.names('connector')).map((name) => requireConnector(table, name)));
+};
+
+/** Rows that the first reading has yet to bring are no differences. */
+const requireRead = async (table: Table, { source }: Edge, { table: { table: name } }: TablePair): Promise<void> => {
+  const { progress } = await stateOf(table, source.name);
+  const reading = snapshotProgress(progress.offsets).find((one) => one.table === name);
+  if (progress.offsets.length === 0 || reading?.done === false)
+    throw new ConnectError(
+      'STATE_CONFLICT',
+      `${source.name} has not read all of ${name} yet: run the pipeline first, \`sluice status\` shows how far it is`,
+    );
+};
+
+/** The rows that differ are sent again, and looked at again. Where there are more than were listed, all of it once more. */
+const repaired = async (
+  waiting: Waiting,
+  pair: TablePair,
+  settle: Settle,
+  found: TableResult,
+  { json }: VerifyOptions,
+): Promise<RepairedTable> => {
+  let result = found;
+  let sent = 0;
+  while (result.differences.length > 0) {
+    const keys = result.differences.map(({ key }) => key);
+    await repairKeys(waiting, pair.table.table, keys);
+    const { differences, unsettled } = await settleKeys(waiting.ask, pair, keys, settle);
+    sent += keys.length - differences.length;
+    const isDone = !result.more || differences.length === keys.length;
+    result = isDone
+      ? { ...result, differences, unsettled: [...result.unsettled, ...unsettled] }
+      : await compareTable(waiting.ask, pair, settle);
+    if (isDone) break;
+  }
+  if (!json && sent > 0)
+    writeLine(
+      `  ${count(sent)} repaired${result.differences.length > 0 ? `, ${count(result.differences.length)} still differ` : ''}`,
+    );
+  return { ...result, repaired: sent };
+};
+
+interface RepairedTable extends TableResult {
+  /** So many rows are equal now that were sent again. */
+  readonly repaired: number;
+}
+
+const shownDifferences = 20;
+
+const linesOf = ({ table: { table }, destination }: TablePair, result: TableResult): readonly string[] => {
+  const { rows, differences, inFlight, unsettled, more } = result;
+  const numbers = [
+    `${count(rows.source)} rows`,
+    ...(rows.source === rows.destination ? [] : [`${count(rows.destination)} there`]),
+    ...(inFlight === 0 ? [] : [`${count(inFlight)} were on their way`]),
+    ...(unsettled.length === 0 ? [] : [`${count(unsettled.length)} change too often to compare`]),
+    differences.length === 0 ? 'equal' : `${more ? 'at least ' : ''}${count(differences.length)} differ`,
+  ];
+  return [
+    `${table} → ${destination}: ${numbers.join(', ')}`,
+    ...differences.slice(0, shownDifferences).map((difference) => `  ${lineOf(difference)}`),
+    ...(differences.length > shownDifferences
+      ? [`  … ${count(differences.length - shownDifferences)} more: --json`]
+      : []),
+  ];
+};
+
+const lineOf = ({ kind, key, columns, values }: Difference): string => {
+  const told = columns.map((column) => {
+    const both = values?.[column];
+    return both === undefined
+      ? column
+      : `${column}: ${JSON.stringify(both.source)} ≠ ${JSON.stringify(both.destination)}`;
+  });
+  return `${kind} ${key.join(', ')}${told.length === 0 ? '' : `  (${told.join(', ')})`}`;
+};
+
+const answerOf = (results: readonly (TablePair & { readonly edge: Edge; readonly result: TableResult })[]): Answer => {
+  const differing = results.filter(({ result }) => result.differences.length > 0);
+  const unsettled = results.filter(({ result }) => result.unsettled.length > 0 || result.more);
+  return {
+    lines: [
+      differing.length === 0
+        ? `${count(results.length)} table${results.length === 1 ? '' : 's'} equal`
+        : `${count(differing.length)} of ${count(results.length)} table${results.length === 1 ? '' : 's'} differ`,
+    ],
+    result: {
+      tables: results.map(({ table: { table, topic }, destination, edge, result }) => ({
+        source: edge.source.name,
+        sink: edge.sink.name,
+        table,
+        topic,
+        destination,
+        ...result,
+      })),
+    },
+    exitCode:
+      differing.length > 0 ? verifyCodes.different : unsettled.length > 0 ? verifyCodes.could_not : verifyCodes.equal,
+  };
+};

@@ -1,0 +1,60 @@
+import { ConnectError } from '../connect/errors.ts';
+import type { Schema } from '../connect/schema.ts';
+import type { VerifiedTable } from '../connect/verify.ts';
+
+/** What both sinks of SQL databases refuse to compare: rows whose presence or absence says nothing. */
+export const requireComparable = (
+  { topic, key }: Pick<VerifiedTable, 'topic' | 'key'>,
+  config: {
+    readonly mode?: 'insert' | 'upsert' | undefined;
+    readonly keyFields?: readonly string[] | undefined;
+    readonly delete: boolean;
+  },
+): void => {
+  const refuse = (why: string): never => {
+    throw new ConnectError('CONFIG_INVALID', `the rows of topic ${topic} can't be compared: ${why}`);
+  };
+  if (key.length === 0) refuse('the source table has no primary key');
+  if (config.mode === 'insert') refuse('with mode insert each change is a row of its own');
+  if (!config.delete) refuse('with delete false rows stay that the source has no more');
+  if (config.keyFields !== undefined && !sameNames(config.keyFields, key))
+    refuse(`keyFields is ${config.keyFields.join(', ')}, and the source's key is ${key.join(', ')}`);
+};
+
+const sameNames = (a: readonly string[], b: readonly string[]): boolean =>
+  a.length === b.length && a.every((name) => b.includes(name));
+
+/** Which of the source's columns a table lacks: they are left out where the sink leaves them out too, and else refused. */
+export const ignoredColumns = (
+  { columns, key }: VerifiedTable,
+  { evolve }: { readonly evolve: 'add' | 'ignore' | 'fail' },
+  has: (column: string) => boolean,
+  table: string,
+): readonly string[] => {
+  const missing = columns.map(({ name }) => name).filter((name) => !has(name));
+  if (missing.length > 0 && (evolve !== 'ignore' || missing.some((name) => key.includes(name))))
+    throw new ConnectError('CONFIG_INVALID', `${table} has no column ${missing.join(', ')}, which the source has`);
+  return missing;
+};
+
+const numbers: ReadonlySet<Schema['type']> = new Set([
+  ...(['int8', 'int16', 'int32', 'int64', 'decimal', 'float32', 'float64', 'boolean'] as const),
+]);
+
+/** How a key's text is written in a statement: a number as one, for databases compare it with a text as doubles. Undefined: no row can have it. */
+export const keyForm = (type: Schema['type'], text: string): 'number' | 'bytes' | 'text' | undefined => {
+  if (type === 'bytes') return 'bytes';
+  if (!numbers.has(type)) return 'text';
+  return /^-?\d+(\.\d+)?(e[+-]?\d+)?$/i.test(text) ? 'number' : undefined;
+};
+
+export const requireKey = (table: string, key: readonly unknown[]): void => {
+  if (key.length === 0)
+    throw new ConnectError('CONFIG_INVALID', `${table} has no primary key, by which its rows could be compared`);
+};
+
+/** Rows that are read at once, however small they are. */
+export const maxPageRows = 20_000;
+
+/** Bytes of them. */
+export const maxPageBytes = 8 * 1024 * 1024;

@@ -1,0 +1,53 @@
+import { expect, test } from 'vitest';
+import { type Partition, partitionKey } from '../../../shared/connect/connector.ts';
+import type { Struct } from '../../../shared/connect/schema.ts';
+import { repairPartition } from '../../../shared/sql/repair.ts';
+import type { Delivered, OffsetMap } from '../../kit/source-runner.ts';
+import { useCdc } from './cdc-fixture.ts';
+
+const { run, capture, schema } = useCdc();
+
+const told = (records: readonly Delivered[]) =>
+  records.map(({ key, value }) => {
+    const change = value as Struct | null;
+    const n = (change?.after as Struct | null)?.n ?? '';
+    return `${change?.op ?? 'gone'} ${Object.values(key as Struct)} ${n}`.trimEnd();
+  });
+
+const order = (offsets: OffsetMap, table: string, repair: string[][]) => {
+  const partition: Partition = repairPartition({ server: 'shop' }, `${schema()}.${table}`);
+  offsets.set(partitionKey(partition), { partition, offset: { repair, passed: 0, views: [] } });
+};
+
+test.each(['initial', 'no_data'])(
+  'rows that are sent again come as they are now, and not again by the changes that they hold (%s)',
+  async (snapshotMode) => {
+    await run('CREATE TABLE t (id bigint PRIMARY KEY, n int)');
+    if (snapshotMode === 'initial') await run('INSERT INTO t SELECT i, 0 FROM generate_series(1, 4) i');
+    const of = await capture(['t'], { snapshotMode, tombstonesOnDelete: false });
+    if (snapshotMode === 'no_data') await run('INSERT INTO t SELECT i, 0 FROM generate_series(1, 4) i');
+    const { offsets } = await of.withTask((task) => of.readAll(task));
+    await run('UPDATE t SET n = 1; DELETE FROM t WHERE id = 2');
+    order(offsets, 't', [['3'], ['2'], ['-7'], ['1']]);
+    const { records, offsets: after } = await of.withTask((task) => of.readAll(task, offsets, { maxRecords: 3 }));
+    expect(told(records)).toEqual(['r 3 1', 'gone 2', 'gone -7', 'r 1 1', 'u 4 1']);
+    await run('UPDATE t SET n = 2 WHERE id = 3');
+    const { records: later } = await of.withTask((task) => of.readAll(task, after));
+    expect(told(later)).toEqual(['u 3 2']);
+  },
+);
+
+test('rows of a key of other types come before the changes that end where they are', async () => {
+  await run('CREATE TABLE t (code text, at timestamptz, n int, PRIMARY KEY (at, code))');
+  await run("INSERT INTO t VALUES ('a', '2024-01-02 03:04:05.6Z', 0), ('b', '2024-01-02Z', 0)");
+  const of = await capture(['t'], { snapshotMode: 'initial', tombstonesOnDelete: false });
+  const { offsets } = await of.withTask((task) => of.readAll(task));
+  await run("UPDATE t SET n = 1 WHERE code = 'b'");
+  order(offsets, 't', [
+    ['A', '2024-01-02T03:04:05.6'],
+    ['a', '2024-01-02T03:04:05.6'],
+    ['b', '2024-01-02T00:00:00'],
+  ]);
+  const { records } = await of.withTask((task) => of.readAll(task, offsets));
+  expect(told(records).map((one) => one.replace(/,\S+/, ''))).toEqual(['gone A', 'r a 0', 'r b 1', 'u b 1']);
+});

@@ -1,0 +1,4 @@
+import { describeSourceTable } from '../../kit/describe-source-table.ts';
+import { useSink } from './sink-fixture.ts';
+
+describeSourceTable('PostgreSQL', useSink());
