@@ -52,6 +52,9 @@ interface Current {
   passed: number;
 }
 
+/** Of the two numbers of a place in a transaction. */
+const orderBytes = 16;
+
 const movedInPart =
   'its key was changed, and not all of its columns are in the binlog: SET GLOBAL binlog_row_image = FULL';
 
@@ -149,7 +152,11 @@ export const createChanges = (config: MysqlCdcConfig, { skip, counted, handOver,
         origin: originOf(place, rows),
         before: presentColumns(rows.present, layout.all),
         after: presentColumns(rows.presentAfter, layout.all),
-        fixedBytes: layout.fixedBytes + place.file.length + (gtid?.length ?? 0),
+        fixedBytes:
+          layout.fixedBytes +
+          place.file.length +
+          (gtid?.length ?? 0) +
+          (orders === undefined ? 0 : id.length + orderBytes),
         seen: handOver.seenOf(name, gtid),
         at: start,
         passed: 0,

@@ -82,6 +82,8 @@ export const createChanges = (pages: Pages, options: ChangesOptions): Changes =>
   let row = 0;
   let record = 0;
   let place = from;
+  /** Of a place in a transaction: two numbers and the transaction's id. */
+  const placeBytes = options.transactions ? 48 : 0;
   const counted = options.transactions ? createTransactionCount() : undefined;
   let old: Slots = new Int32Array(0);
   let now: Slots = new Int32Array(0);
@@ -137,7 +139,7 @@ export const createChanges = (pages: Pages, options: ChangesOptions): Changes =>
         options.tombstones,
       );
       if (isDone) counted!.pass(tableOf(layout), layout.topic, changesIn(parts));
-      else if (!takeAll(taker, layout, parts, end - start + layout.fixedBytes)) return false;
+      else if (!takeAll(taker, layout, parts, end - start + layout.fixedBytes + placeBytes)) return false;
     }
     passed();
     return true;
@@ -162,7 +164,7 @@ export const createChanges = (pages: Pages, options: ChangesOptions): Changes =>
           total: counted.placeOf('', record + 1).total,
         };
         const at = { transaction: transaction!, ...behind, order };
-        if (!taker.take(layout, page!, { op: 't', lsn }, at, layout.fixedBytes)) {
+        if (!taker.take(layout, page!, { op: 't', lsn }, at, layout.fixedBytes + placeBytes)) {
           place = { lsn: transaction!.lsn, row, record };
           return false;
         }
