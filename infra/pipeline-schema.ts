@@ -48,7 +48,7 @@ const options = {
     .min(1)
     .optional()
     .describe(
-      'files in TypeScript or JavaScript, relative to this one, or names of transforms that come with Sluice (unwrap), that records go through in this order',
+      'files in TypeScript or JavaScript, relative to this one, or names of transforms that come with Sluice (unwrap, to-canal-json, from-canal-json), that records go through in this order',
     ),
 };
 

@@ -13,7 +13,11 @@ const Transform = z.looseObject({
 const Transforms = z.union([Transform, z.array(Transform).min(1)]);
 
 /** Modules of transforms that come with Sluice, by the name that stands in place of a file's. */
-const builtIns: Readonly<Record<string, string>> = { unwrap: 'shared/transforms/unwrap.ts' };
+const builtIns: Readonly<Record<string, string>> = {
+  unwrap: 'shared/transforms/unwrap.ts',
+  'to-canal-json': 'shared/transforms/to-canal-json.ts',
+  'from-canal-json': 'shared/transforms/from-canal-json.ts',
+};
 
 const isBuiltIn = (name: string): boolean => Object.hasOwn(builtIns, name);
 

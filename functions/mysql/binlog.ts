@@ -11,7 +11,9 @@ import type { Connection } from './client.ts';
 import { isGeometry } from './column-type.ts';
 import { classify, lostPosition } from './errors.ts';
 import { code, type LoggedColumn } from './row-image.ts';
+import type { TableDefinition } from './row-schema.ts';
 import { type RowsEvent, readRowsEvent, rowsTableOf } from './rows-event.ts';
+import { type TruncatedTable, truncatedTable } from './truncate-statement.ts';
 import type { ReadValues } from './value-column.ts';
 import {
   type BinlogCommand,
@@ -38,10 +40,19 @@ export interface BinlogTable {
   readonly keyColumns: readonly string[];
 }
 
-/** Changes of rows of one table, or the end of a transaction and where it is. */
+/** Changes of rows of one table, a table that was emptied, or the end of a transaction and where it is. */
 export type BinlogPart =
   | (RowsEvent & { readonly kind: 'rows'; readonly table: BinlogTable; readonly gtid: string | undefined })
+  | Truncate
   | { readonly kind: 'end'; readonly place: BinlogPlace };
+
+export interface Truncate {
+  readonly kind: 'truncate';
+  readonly timestampMs: number;
+  readonly gtid: string | undefined;
+  /** As its last rows were, or else as it is now: the log does not tell its columns. */
+  readonly table: TableDefinition;
+}
 
 /** A binlog that is read from a place on. */
 export interface BinlogReader {
@@ -64,6 +75,8 @@ export interface BinlogOptions {
   readonly follows: boolean;
   /** By database; what is read of others is passed over undecoded. */
   readonly tables: Readonly<Record<string, string[]>>;
+  /** The name that a table of a statement is read by; undefined where it is not read. */
+  tableNamed(name: string): string | undefined;
   /** The columns that the server keeps no metadata of in its binlog, by `database.table`. */
   readonly catalog: ReadonlyMap<string, { readonly columns: readonly ColumnSchema[]; readonly key: readonly string[] }>;
   readonly signal: AbortSignal;
@@ -128,6 +141,21 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
   const pushRows = (table: BinlogTable, event: RowsEvent) => {
     const { start, end } = event;
     if (start < end) push({ kind: 'rows', ...event, table, gtid: zongji.lastGtid }, end - start);
+  };
+
+  /** A transaction of its own. */
+  const pushTruncate = (emptied: TruncatedTable, timestampMs: number) => {
+    const name = options.tableNamed(`${emptied.database}.${emptied.name}`);
+    if (name === undefined) return;
+    const known = [...tables.values()].findLast(({ table }) => `${table.database}.${table.name}` === name)?.table;
+    const [database = '', ...rest] = name.split('.');
+    const { columns = [], key: keyColumns = [] } = options.catalog.get(name) ?? {};
+    const now = {
+      columns: columns.map(({ COLUMN_NAME, COLUMN_TYPE }) => ({ name: COLUMN_NAME, type: COLUMN_TYPE })),
+      keyColumns,
+    };
+    const table = known ?? { database, name: rest.join('.'), ...now };
+    push({ kind: 'truncate', table, timestampMs, gtid: zongji.lastGtid }, 0);
   };
 
   zongji.on('ready', () => {
@@ -205,7 +233,9 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
         pushEnd();
         return;
       case 'Query': {
-        const { query } = event as unknown as { query: string };
+        const { query, schema } = event as unknown as { query: string; schema: string };
+        const emptied = truncatedTable(query, schema);
+        if (emptied !== undefined) pushTruncate(emptied, (event as unknown as { timestamp: number }).timestamp);
         // Between the rows of a transaction may be statements that end nothing, such as MariaDB's DROP TEMPORARY TABLE.
         if (hasRows ? endsRows.test(query) : !beginsRows.test(query)) pushEnd();
         return;

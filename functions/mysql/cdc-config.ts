@@ -44,6 +44,10 @@ export const MysqlCdcConfig = z
       .describe(
         'the rows of a table that were there travel as one run, between two control records: a sink with `visibility: batch` shows them together',
       ),
+    skippedOperations: z
+      .array(z.enum(['c', 'u', 'd', 't']))
+      .default([])
+      .describe('changes to pass over: c inserts, u updates, d deletes, t truncates. Default: none'),
     transactions: z
       .boolean()
       .default(false)

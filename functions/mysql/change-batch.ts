@@ -4,9 +4,12 @@ import type { Budget, Partition, Poll, RejectedSourceRecord } from '../../shared
 import { commitGroups } from '../../shared/connect/control.ts';
 import type { TransactionOrder } from '../../shared/connect/envelope.ts';
 import { rowError } from '../../shared/connect/errors.ts';
+import { recordsPerEnd } from '../../shared/sql/transactions.ts';
 import type { StreamOffset } from './cdc-offset.ts';
 import { createGroup, type GroupBuilder, type Row, type RowOrigin } from './row-columns.ts';
+import type { RowSchema, TableDefinition } from './row-schema.ts';
 import type { TableLayout } from './table-layout.ts';
+import { truncateGroup } from './truncate-record.ts';
 import type { ReadValues } from './value-column.ts';
 
 /** Where the records of a transaction's rows resume: behind so many of its records. */
@@ -31,19 +34,27 @@ export interface ChangeBatch {
     bytes: number,
     order: TransactionOrder | undefined,
   ): void;
+  /** Takes the record of a table that was emptied. */
+  takeTruncate(
+    schema: RowSchema,
+    table: TableDefinition,
+    origin: Origin,
+    record: number,
+    order: TransactionOrder | undefined,
+  ): void;
   /** The end of a transaction that changed tables of these topics, behind which reading goes on at `offset`. */
   end(topics: ReadonlySet<string>, transaction: string, offset: StreamOffset): void;
   finish(): Pick<Poll<StreamOffset>, 'batch' | 'position' | 'rejected' | 'release'>;
 }
 
-/** The end of a transaction in the topic of one table. */
-interface CommitGroup {
+/** Records that are no rows, and share a place: the end of a transaction in the topic of one table, a table that was emptied. */
+interface MadeGroup {
   readonly layout: undefined;
   readonly group: RecordGroup;
   readonly offset: StreamOffset;
 }
 
-const finishedCommit = ({ group, offset }: CommitGroup) => {
+const finishedMade = ({ group, offset }: MadeGroup) => {
   const place = { origin: { offsetAt: () => offset }, record: 0 };
   return { topic: group.topic, group, bad: [], placeOf: () => place };
 };
@@ -54,12 +65,19 @@ export const createBatch = (
   { maxRecords, maxBytes }: Pick<Budget, 'maxRecords' | 'maxBytes'>,
   partition: Partition,
   read: ReadValues,
+  isOneTopic: boolean,
 ): ChangeBatch => {
-  const groups: (GroupBuilder<Origin> | CommitGroup)[] = [];
+  const groups: (GroupBuilder<Origin> | MadeGroup)[] = [];
   let data = Buffer.allocUnsafeSlow(firstBytes);
   let length = 0;
   let count = 0;
   let bytes = 0;
+  /** The end of a transaction that nothing stands behind. */
+  let ended:
+    | { readonly topics: ReadonlySet<string>; readonly transaction: string; readonly offset: StreamOffset }
+    | undefined;
+  /** Records up to the last end that is told. */
+  let told = 0;
 
   const makeRoom = (more: number) => {
     if (length + more <= data.length) return;
@@ -67,6 +85,17 @@ export const createBatch = (
     data.copy(larger, 0, 0, length);
     freeBuffer(data);
     data = larger;
+  };
+
+  const tellEnd = () => {
+    if (ended === undefined) return;
+    const { topics, transaction, offset } = ended;
+    ended = undefined;
+    const ends = commitGroups(topics, transaction);
+    for (const group of ends) groups.push({ layout: undefined, group, offset });
+    count += topics.size;
+    told = count;
+    bytes += batchBytes(batchOfGroups(ends));
   };
 
   return {
@@ -83,6 +112,7 @@ export const createBatch = (
       return at;
     },
     take(layout, row, base, origin, record, size, order) {
+      ended = undefined;
       let group = groups.at(-1);
       if (group?.layout !== layout) {
         group = createGroup(layout, read);
@@ -92,17 +122,21 @@ export const createBatch = (
       count++;
       bytes += size;
     },
+    takeTruncate(schema, table, origin, record, order) {
+      const group = truncateGroup(schema, table, origin, order);
+      groups.push({ layout: undefined, group, offset: origin.offsetAt(record) });
+      count++;
+      bytes += batchBytes(batchOfGroups([group]));
+    },
     end(topics, transaction, offset) {
-      const ends = commitGroups(topics, transaction);
-      for (const group of ends) groups.push({ layout: undefined, group, offset });
-      count += topics.size;
-      bytes += batchBytes(batchOfGroups(ends));
+      ended = { topics, transaction, offset };
+      // One that a full batch had no room for is the first of the next.
+      if (!isOneTopic || count === 0 || count - told >= recordsPerEnd) tellEnd();
     },
     finish() {
+      tellEnd();
       const finished = groups.map((group) =>
-        group.layout === undefined
-          ? finishedCommit(group)
-          : { topic: group.layout.schema.topic, ...group.finish(data) },
+        group.layout === undefined ? finishedMade(group) : { topic: group.layout.schema.topic, ...group.finish(data) },
       );
       const filled = finished.flatMap(({ group, placeOf }) => (group === undefined ? [] : [{ group, placeOf }]));
       const at = ({ origin, record }: { readonly origin: Pick<Origin, 'offsetAt'>; readonly record: number }) => ({

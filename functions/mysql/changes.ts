@@ -1,11 +1,12 @@
 import { createTransactionCount } from '../../shared/sql/transactions.ts';
-import type { BinlogPart, BinlogTable } from './binlog.ts';
+import type { BinlogPart, BinlogTable, Truncate } from './binlog.ts';
 import type { MysqlCdcConfig } from './cdc-config.ts';
 import type { StreamOffset } from './cdc-offset.ts';
 import type { ChangeBatch, Origin } from './change-batch.ts';
 import type { HandOver } from './hand-over.ts';
 import { opCode, type Row, TOMBSTONE, transactionId } from './row-columns.ts';
 import { presentColumns, readImage, type Slots, UNTOLD } from './row-image.ts';
+import { rowSchemaOf } from './row-schema.ts';
 import { layoutOf, type TableLayout } from './table-layout.ts';
 import { type ReadValues, valueColumn } from './value-column.ts';
 
@@ -17,6 +18,8 @@ export interface Changes {
   readonly hasMore: boolean;
   /** Gives it the rows that come next in the transaction that begins at `place`. */
   give(rows: Rows, place: StreamOffset): void;
+  /** The same for a table that was emptied. */
+  giveTruncate(truncate: Truncate, place: StreamOffset): void;
   /** What ends where the transaction does of which rows were given; undefined: there were none, or ends are not told. */
   end(): { readonly transaction: string; readonly topics: ReadonlySet<string> } | undefined;
   /** Takes their records until the batch is full or none is left; answers where the last one taken stands. */
@@ -61,6 +64,37 @@ export const createChanges = (config: MysqlCdcConfig, { skip, counted, handOver,
   const orders = config.transactions ? createTransactionCount() : undefined;
   let id = '';
   let current: Current | undefined;
+  let truncate: { readonly of: Truncate; readonly origin: Origin } | undefined;
+  const skipped = new Set<number>(config.skippedOperations.map((op) => (op === 't' ? -1 : opCode[op])));
+  // A tombstone goes with its delete.
+  if (skipped.has(opCode.d)) skipped.add(TOMBSTONE);
+
+  /** A new transaction begins its count. */
+  const enter = (place: StreamOffset) => {
+    const { file, pos } = place;
+    if (transaction !== undefined && transaction.file === file && transaction.pos === pos) return;
+    if (transaction !== undefined) left = 0;
+    transaction = place;
+    made = 0;
+    orders?.begin();
+  };
+
+  const originOf = (place: StreamOffset, { timestampMs, gtid }: Pick<Rows, 'timestampMs' | 'gtid'>): Origin => {
+    const { file, pos } = place;
+    return { timestampMs, gtid, file, pos, offsetAt: (record) => ({ ...place, record, tables: counted }) };
+  };
+
+  const takeTruncate = (batch: ChangeBatch, { of: { table, gtid }, origin }: NonNullable<typeof truncate>) => {
+    const name = `${table.database}.${table.name}`;
+    const schema = rowSchemaOf(table, config);
+    const order = orders?.placeOf(name, 1);
+    orders?.pass(name, schema.topic, 1);
+    made++;
+    if (made <= left || config.skippedOperations.includes('t')) return undefined;
+    if (handOver.isTruncateSeen(name, gtid)) return undefined;
+    batch.takeTruncate(schema, table, origin, made, order);
+    return origin.offsetAt(made);
+  };
 
   const layoutOnce = (table: BinlogTable): TableLayout => {
     const known = layouts.get(table);
@@ -95,28 +129,27 @@ export const createChanges = (config: MysqlCdcConfig, { skip, counted, handOver,
 
   return {
     get hasMore() {
-      return current !== undefined;
+      return current !== undefined || truncate !== undefined;
+    },
+    giveTruncate(of, place) {
+      enter(place);
+      if (orders !== undefined) id = transactionId({ ...place, gtid: of.gtid });
+      truncate = { of, origin: originOf(place, of) };
     },
     give(rows, place) {
-      const { file, pos } = place;
-      if (transaction === undefined || transaction.file !== file || transaction.pos !== pos) {
-        if (transaction !== undefined) left = 0;
-        transaction = place;
-        made = 0;
-        orders?.begin();
-      }
-      const { table, timestampMs, gtid, start } = rows;
+      enter(place);
+      const { table, gtid, start } = rows;
       const layout = layoutOnce(table);
       const name = `${table.database}.${table.name}`;
-      if (orders !== undefined) id = transactionId({ gtid, file, pos });
+      if (orders !== undefined) id = transactionId({ ...place, gtid });
       current = {
         rows,
         layout,
         table: name,
-        origin: { timestampMs, gtid, file, pos, offsetAt: (record) => ({ ...place, record, tables: counted }) },
+        origin: originOf(place, rows),
         before: presentColumns(rows.present, layout.all),
         after: presentColumns(rows.presentAfter, layout.all),
-        fixedBytes: layout.fixedBytes + file.length + (gtid?.length ?? 0),
+        fixedBytes: layout.fixedBytes + place.file.length + (gtid?.length ?? 0),
         seen: handOver.seenOf(name, gtid),
         at: start,
         passed: 0,
@@ -129,6 +162,11 @@ export const createChanges = (config: MysqlCdcConfig, { skip, counted, handOver,
       return { transaction: id, topics };
     },
     take(batch) {
+      if (truncate !== undefined && !batch.isFull) {
+        const taken = takeTruncate(batch, truncate);
+        truncate = undefined;
+        return taken;
+      }
       let from: Origin | undefined;
       let record = 0;
       while (current !== undefined && !batch.isFull) {
@@ -142,7 +180,7 @@ export const createChanges = (config: MysqlCdcConfig, { skip, counted, handOver,
           const isChange = row.op !== TOMBSTONE;
           const order = orders?.placeOf(table, isChange ? 1 : 0);
           if (isChange) orders?.pass(table, layout.schema.topic, 1);
-          if (made <= left || seen?.(firstOfKey(layout, rows.data, row.key, read))) continue;
+          if (made <= left || skipped.has(row.op) || seen?.(firstOfKey(layout, rows.data, row.key, read))) continue;
           base ??= batch.copy(rows.data, current.at, to) - current.at;
           batch.take(layout, row, base, origin, made, bytes, order);
           record = made;

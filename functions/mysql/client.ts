@@ -312,8 +312,8 @@ const askEventTime = async (client: mysql.Connection, file: string, pos: number)
         return null;
       }
       const header = packet.offset + 1;
-      const seconds = packet.buffer.readUInt32LE(header);
-      if (seconds > 0 && packet.buffer.readUInt32LE(header + 13) > 0) resolve(seconds * 1000);
+      const isOfTheLog = packet.buffer.readUInt32LE(header + 13) > 0;
+      if (isOfTheLog) resolve(packet.buffer.readUInt32LE(header) * 1000);
       return onEvent;
     };
     command.start = (_packet, session) => {

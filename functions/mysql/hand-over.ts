@@ -1,4 +1,4 @@
-import { isSeen, type RangeOffset } from '../../shared/sql/snapshot.ts';
+import { isSeen, isTruncateSeen, type RangeOffset } from '../../shared/sql/snapshot.ts';
 import { type BinlogPlace, gtidSetOf } from './binlog.ts';
 
 /**
@@ -8,6 +8,8 @@ import { type BinlogPlace, gtidSetOf } from './binlog.ts';
 export interface HandOver {
   /** By the GTID of a change, and then by the first column of its key where that is an integer; undefined where no row was read with it. */
   seenOf(table: string, gtid: string | undefined): ((firstOfKey: number | bigint | undefined) => boolean) | undefined;
+  /** Whether the rows were all read after the table was emptied by the transaction of this GTID. */
+  isTruncateSeen(table: string, gtid: string | undefined): boolean;
 }
 
 type Views = RangeOffset<BinlogPlace>['views'];
@@ -26,21 +28,23 @@ export const createHandOver = (
     known.set(table, views);
     return views;
   };
+  const hasSeen = ({ gtids }: BinlogPlace, gtid: string) => gtids !== undefined && gtidSetOf(gtids).has(gtid);
+  const seenBy = (table: string, gtid: string) => viewsOnce(table).map(({ view }) => hasSeen(view, gtid));
   const repairs = new Map<string, Repaired>();
   const repairedOnce = (table: string): Repaired => {
     if (!repairs.has(table)) repairs.set(table, repairedIn(table));
     return repairs.get(table);
   };
   return {
+    isTruncateSeen: (table, gtid) => gtid !== undefined && isTruncateSeen(table, seenBy(table, gtid)),
     seenOf(table, gtid) {
       if (gtid === undefined) return undefined;
       const views = viewsOnce(table);
-      const hasSeen = ({ gtids }: BinlogPlace) => gtids !== undefined && gtidSetOf(gtids).has(gtid);
-      const seen = views.map(({ view }) => hasSeen(view));
+      const seen = seenBy(table, gtid);
       const repaired = repairedOnce(table);
       const isRepaired = (key: number | bigint | undefined) => {
         const view = key === undefined ? undefined : repaired?.(key);
-        return view !== undefined && hasSeen(view);
+        return view !== undefined && hasSeen(view, gtid);
       };
       if (!seen.includes(true)) return repaired === undefined ? undefined : isRepaired;
       return (firstOfKey) => isSeen(views, seen, firstOfKey) || isRepaired(firstOfKey);

@@ -14,6 +14,8 @@ export interface Server {
   /** Which server it is, in offsets. */
   readonly identity: string;
   readonly login: Connection['login'];
+  /** Names of tables that differ in case only are one. */
+  readonly foldsNames: boolean;
   /** The oldest place of the binlog. */
   start(): Promise<StreamOffset>;
   /** Its present end. What is before it may not be visible yet. */
@@ -44,6 +46,7 @@ export const startOfFile = 4;
 export const openServer = async ({ config, connector, signal }: OpenContext<MysqlCdcConfig>): Promise<Server> => {
   const connection = await connect(config, `sluice ${connector}`, signal);
   const isMariaDb = await askIsMariaDb(connection);
+  const [names] = await connection.query<{ folds: number | string }>('SELECT @@GLOBAL.lower_case_table_names AS folds');
   const identity = await identityOf(connection, isMariaDb);
   const openView = async (): Promise<View> => {
     const view = await connect(config, `sluice ${connector}`, signal);
@@ -58,6 +61,7 @@ export const openServer = async ({ config, connector, signal }: OpenContext<Mysq
   return {
     identity,
     login: connection.login,
+    foldsNames: Number(names!.folds) !== 0,
     async start() {
       const [first] = await connection.query<{ Log_name: string }>('SHOW BINARY LOGS');
       return { server: identity, file: first!.Log_name, pos: startOfFile, record: 0 };

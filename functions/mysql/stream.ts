@@ -44,6 +44,10 @@ export const createStream = (
   /** Where the last poll ended. */
   let left: StreamOffset | undefined;
 
+  /** A server whose file system tells no cases apart keeps names in lower case, or as they were first written. */
+  const folded = new Map(config.tables.map((table) => [server.foldsNames ? table.toLowerCase() : table, table]));
+  const tableNamed = (name: string) => folded.get(server.foldsNames ? name.toLowerCase() : name);
+
   const close = () => {
     cursor?.reader.close();
     cursor = undefined;
@@ -63,6 +67,7 @@ export const createStream = (
       place: offset,
       follows,
       tables: byDatabase(config.tables),
+      tableNamed,
       catalog: await server.catalog(),
       signal,
     });
@@ -83,7 +88,8 @@ export const createStream = (
         // Room for it there is: a full batch does not get here.
         const ended = at.changes.end();
         if (ended !== undefined) batch.end(ended.topics, ended.transaction, at.offset);
-      } else at.changes.give(part, at.offset);
+      } else if (part.kind === 'truncate') at.changes.giveTruncate(part, at.offset);
+      else at.changes.give(part, at.offset);
     }
     return true;
   };
@@ -91,7 +97,7 @@ export const createStream = (
   return {
     async poll(from, budget) {
       if (cursor === undefined || !samePlace(cursor.offset, from)) cursor = await open(from, false);
-      const batch = createBatch(budget, partition, cursor.reader.values);
+      const batch = createBatch(budget, partition, cursor.reader.values, config.topic !== undefined);
       const caughtUp = !(await fill(cursor, batch, budget.signal));
       const { offset } = cursor;
       left = offset;

@@ -2,6 +2,7 @@ import type { Rejected } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import { createTextOutput } from '../../shared/connect/text-output.ts';
 import type { Writer } from '../../shared/sql/commit.ts';
+import { emptyStatement } from '../../shared/sql/plan.ts';
 import { writeWindows } from '../../shared/sql/windows.ts';
 import type { Connection } from './client.ts';
 import { errnoOf } from './errors.ts';
@@ -52,14 +53,20 @@ export const createWriter = (connection: Connection): Writer<MysqlTarget> => {
     async write(runs, last) {
       const end = last.join(';');
       for (const [i, run] of runs.entries()) {
-        const unit = unitOf(run);
-        await write(unit, 0, unit.count, '', i === runs.length - 1 ? end : '');
+        const after = i === runs.length - 1 ? end : '';
+        if (run[0]!.empties) await connection.run([emptyStatement(run[0]!.target), after].filter(Boolean).join(';'));
+        else {
+          const unit = unitOf(run);
+          await write(unit, 0, unit.count, '', after);
+        }
       }
       if (runs.length === 0 && end !== '') await connection.run(end);
     },
     async writeApart(runs) {
       const rejected: Rejected[] = [];
-      for (const run of runs) await writeApart(unitOf(run), rejected);
+      for (const run of runs)
+        if (run[0]!.empties) await connection.run(emptyStatement(run[0]!.target));
+        else await writeApart(unitOf(run), rejected);
       return rejected;
     },
   };

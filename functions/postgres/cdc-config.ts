@@ -49,8 +49,8 @@ export const PostgresCdcConfig = z
       .describe('initial: all rows that are there, then the changes; no_data: changes from now on'),
     skippedOperations: z
       .array(z.enum(['c', 'u', 'd', 't']))
-      .default(['t'])
-      .describe('changes to pass over: c inserts, u updates, d deletes, t truncates'),
+      .default([])
+      .describe('changes to pass over: c inserts, u updates, d deletes, t truncates. Default: none'),
     runs: z
       .boolean()
       .default(false)

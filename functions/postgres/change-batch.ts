@@ -3,9 +3,10 @@ import { freeBuffer } from '../../shared/connect/buffers.ts';
 import type { Budget, Poll, RejectedSourceRecord } from '../../shared/connect/connector.ts';
 import { commitGroups } from '../../shared/connect/control.ts';
 import { rowError } from '../../shared/connect/errors.ts';
+import { recordsPerEnd } from '../../shared/sql/transactions.ts';
 import type { PostgresCdcOffset, StreamOffset } from './cdc-offset.ts';
 import type { Place, Taker } from './changes.ts';
-import { transactionId } from './pgoutput.ts';
+import { type Transaction, transactionId } from './pgoutput.ts';
 import { createGroup, type GroupBuilder, type RowGroup, type RowPlace, type SourceNames } from './row-columns.ts';
 
 /** One poll's records in the making. */
@@ -23,6 +24,7 @@ export const createBatch = (
   { maxRecords, maxBytes }: Pick<Budget, 'maxRecords' | 'maxBytes'>,
   partition: { readonly server: string },
   names: SourceNames,
+  isOneTopic = false,
 ): ChangeBatch => {
   const finished: { readonly rows: RowGroup; readonly topic: string }[] = [];
   /** Pages that nothing else reads. */
@@ -30,6 +32,12 @@ export const createBatch = (
   let current: GroupBuilder | undefined;
   let count = 0;
   let bytes = 0;
+  /** The end of a transaction that nothing stands behind. */
+  let ended:
+    | { readonly topics: ReadonlySet<string>; readonly transaction: Transaction; readonly lsn: bigint }
+    | undefined;
+  /** Records up to the last end that is told. */
+  let told = 0;
 
   const isFull = () => count >= maxRecords || (count > 0 && bytes >= maxBytes);
 
@@ -38,12 +46,27 @@ export const createBatch = (
     current = undefined;
   };
 
+  const tellEnd = () => {
+    if (ended === undefined) return;
+    const { topics, transaction, lsn } = ended;
+    ended = undefined;
+    settle();
+    const place = { transaction: { ...transaction, lsn }, row: 0, record: 0 };
+    const ends = commitGroups(topics, transactionId(transaction));
+    for (const group of ends)
+      finished.push({ rows: { group, placeOf: () => place, bad: [], free: () => {} }, topic: group.topic });
+    count += topics.size;
+    told = count;
+    bytes += batchBytes(batchOfGroups(ends));
+  };
+
   return {
     get count() {
       return count;
     },
     take(layout, page, row, place, size) {
       if (isFull()) return false;
+      ended = undefined;
       if (current?.layout !== layout || current.page !== page) {
         settle();
         current = createGroup(layout, page, names);
@@ -55,13 +78,9 @@ export const createBatch = (
     },
     end(topics, transaction, lsn) {
       if (isFull()) return false;
-      settle();
-      const place = { transaction: { ...transaction, lsn }, row: 0, record: 0 };
-      const ends = commitGroups(topics, transactionId(transaction));
-      for (const group of ends)
-        finished.push({ rows: { group, placeOf: () => place, bad: [], free: () => {} }, topic: group.topic });
-      count += topics.size;
-      bytes += batchBytes(batchOfGroups(ends));
+      ended = { topics: new Set(topics), transaction, lsn };
+      // One that a full batch had no room for is the first of the next.
+      if (!isOneTopic || count === 0 || count - told >= recordsPerEnd) tellEnd();
       return true;
     },
     leave(page) {
@@ -69,6 +88,7 @@ export const createBatch = (
       left.push(page);
     },
     finish(offsetAt) {
+      tellEnd();
       settle();
       const at = ({ transaction, row, record }: RowPlace) => ({
         partition,

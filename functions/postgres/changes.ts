@@ -90,7 +90,8 @@ export const createChanges = (pages: Pages, options: ChangesOptions): Changes =>
   const takeAll = (taker: Taker, layout: TableLayout, parts: readonly Row[], bytes: number): boolean => {
     for (; record < parts.length; record++) {
       const part = parts[record]!;
-      if (part.op !== undefined && skipped.has(part.op)) continue;
+      // A tombstone goes with its delete.
+      if (skipped.has(part.op ?? 'd')) continue;
       // A changed key is two rows, which may have been read in two views.
       if (seen?.(layout, page!, part.after ?? part.before) === true) continue;
       const isLast = record + 1 === parts.length;
@@ -145,7 +146,10 @@ export const createChanges = (pages: Pages, options: ChangesOptions): Changes =>
   const truncate = (taker: Taker, start: number, lsnAt: number): boolean => {
     const isDone = isPassed();
     if (!isDone || isCounted()) {
-      const tables = readTruncate(page!, start).flatMap((oid) => layouts.get(oid) ?? []);
+      // Those that CASCADE brought come last, and go first: no foreign key of them keeps the others from being emptied.
+      const tables = readTruncate(page!, start)
+        .toReversed()
+        .flatMap((oid) => layouts.get(oid) ?? []);
       if (isDone) record = tables.length;
       for (; record < tables.length; record++) {
         if (skipped.has('t')) continue;

@@ -1,4 +1,4 @@
-import { isSeen, type RangeOffset } from '../../shared/sql/snapshot.ts';
+import { isSeen, isTruncateSeen, type RangeOffset } from '../../shared/sql/snapshot.ts';
 import type { View } from './cdc-offset.ts';
 import { parseLsn, type Slots, type Transaction } from './pgoutput.ts';
 import { lost } from './slot.ts';
@@ -8,7 +8,7 @@ import { isVisible, parseXids } from './visibility.ts';
 /** The views that rows of a table were read in, in the order of its key. */
 export type TableViews = RangeOffset<View>['views'];
 
-/** Whether the row of a change was read with the change in it. No tuple: the change is one of all rows. */
+/** Whether the row of a change was read with the change in it. No tuple: the table was emptied. */
 export type Seen = (layout: TableLayout, page: Buffer, tuple: Slots | undefined) => boolean;
 
 /** What the rows of a snapshot were read with, by transaction; undefined: with nothing of it. */
@@ -57,7 +57,8 @@ export const createHandOver = (tables: ReadonlyMap<string, ReadTable>): SeenIn =
     if (lsn >= passed) return undefined;
     const seenOf = new Map<TableLayout, readonly boolean[]>();
     return (layout, page, tuple) => {
-      const table = parsed.get(`${layout.relation.schema}.${layout.relation.table}`);
+      const name = `${layout.relation.schema}.${layout.relation.table}`;
+      const table = parsed.get(name);
       if (table === undefined) return false;
       const key = integerOf(layout, page, tuple, table.firstOfKey);
       const again = key === undefined ? undefined : table.repaired?.(key);
@@ -68,6 +69,7 @@ export const createHandOver = (tables: ReadonlyMap<string, ReadTable>): SeenIn =
         seen = table.visible.map((visible) => isVisible(visible, xid));
         seenOf.set(layout, seen);
       }
+      if (tuple === undefined) return isTruncateSeen(name, seen);
       return isSeen(table.views, seen, key);
     };
   };

@@ -138,11 +138,8 @@ export const createStream = (context: OpenContext<PostgresCdcConfig>, options: S
         const { changes, state } = peek;
         progress.state = state;
         progress.isHandOver = peek.isHandOver;
-        progress.batch ??= createBatch(budget, partition, {
-          version: state.version,
-          name: config.topicPrefix,
-          db: state.database,
-        });
+        const source = { version: state.version, name: config.topicPrefix, db: state.database };
+        progress.batch ??= createBatch(budget, partition, source, config.topic !== undefined);
         try {
           return await changes.read(progress.batch);
         } finally {

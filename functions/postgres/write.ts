@@ -2,6 +2,7 @@ import type { Rejected } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import { createTextOutput, type TextOutput } from '../../shared/connect/text-output.ts';
 import type { Writer } from '../../shared/sql/commit.ts';
+import { emptyStatement } from '../../shared/sql/plan.ts';
 import { writeWindows } from '../../shared/sql/windows.ts';
 import { type Connection, copyLineOf, sqlStateOf } from './client.ts';
 import type { PostgresTarget } from './target.ts';
@@ -60,16 +61,22 @@ export const createWriter = (connection: Connection): Writer<PostgresTarget> => 
 
   return {
     async write(runs, last) {
-      const units = runs.map(unitOf);
-      for (const [i, unit] of units.entries()) {
-        const after = i === units.length - 1 ? last : [];
+      for (const [i, run] of runs.entries()) {
+        const after = i === runs.length - 1 ? last : [];
+        if (run[0]!.empties) {
+          await connection.run([emptyStatement(run[0]!.target), ...after].join(';'));
+          continue;
+        }
+        const unit = unitOf(run);
         if (!(await copyDirect(unit, after))) await copy(unit, 0, unit.count, [], after);
       }
-      if (units.length === 0 && last.length > 0) await connection.run(last.join(';'));
+      if (runs.length === 0 && last.length > 0) await connection.run(last.join(';'));
     },
     async writeApart(runs) {
       const rejected: Rejected[] = [];
-      for (const unit of runs.map(unitOf)) await copyApart(unit, rejected);
+      for (const run of runs)
+        if (run[0]!.empties) await connection.run(emptyStatement(run[0]!.target));
+        else await copyApart(unitOf(run), rejected);
       return rejected;
     },
   };

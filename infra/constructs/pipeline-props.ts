@@ -95,7 +95,7 @@ export interface ErrorProps {
 export interface ConnectorOptions extends NetworkProps {
   /**
    * Files in TypeScript or JavaScript whose default export is a transform, or a list of them; records go through them in this order. A
-   * relative path is from the working directory, as the `entry` of a `NodejsFunction` is. Or the name of one that comes with Sluice: `unwrap`.
+   * relative path is from the working directory, as the `entry` of a `NodejsFunction` is. Or the name of one that comes with Sluice: `unwrap`, `to-canal-json`, `from-canal-json`.
    *
    * @default - none
    */

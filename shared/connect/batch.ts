@@ -142,7 +142,8 @@ export const sliceBatch = (batch: RecordBatch, from: number, to: number): Record
 export const concatBatches = (batches: readonly RecordBatch[]): RecordBatch =>
   batches.length === 1 ? batches[0]! : batchOfGroups(batches.flatMap((batch) => batch.groups));
 
-const sliceGroup = (group: RecordGroup, from: number, to: number): RecordGroup => {
+/** Rows [from, to) of a group, over the same bytes. */
+export const sliceGroup = (group: RecordGroup, from: number, to: number): RecordGroup => {
   if (from === 0 && to === group.count) return group;
   return mapGroup(
     group,

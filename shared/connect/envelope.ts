@@ -75,6 +75,20 @@ export const unwrapped = (group: RecordGroup): RecordGroup => {
   return at === -1 ? group : { ...group, value: rowsOf(value.columns[at]!, value.nulls, count) };
 };
 
+const TRUNCATED = 0x74;
+
+/** The rows of a group that say that their table was emptied (`op: t`). They have no key and no row. */
+export const truncatesOf = ({ value: { schema, columns, nulls }, count }: RecordGroup): readonly number[] => {
+  const at = isEnvelope(schema) ? schema.fields.findIndex(({ name }) => name === 'op') : -1;
+  const op = columns[at];
+  const rows: number[] = [];
+  if (op?.kind !== 'bytes') return rows;
+  for (let row = 0; row < count; row++)
+    if (op.data[op.starts[row]!] === TRUNCATED && nulls?.[row] !== 1 && op.ends[row]! - op.starts[row]! === 1)
+      rows.push(row);
+  return rows;
+};
+
 const rowsOf = (column: Column, envelopeNulls: Uint8Array | undefined, count: number): Side => {
   const { state, columns, schema } = structColumn(column, count);
   const { optional: _, ...row } = schema;

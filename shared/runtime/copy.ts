@@ -174,15 +174,22 @@ const timed = async <T>(
   }
 };
 
-/** Writes one piece and commits its offsets. A row error that names no record is narrowed down by halves, each committed by itself. */
+/**
+ * Writes one piece and commits its offsets. A row error that names no record is narrowed down by halves, each committed by itself; so is an
+ * order error: another task may wait for what comes before it in this very piece, and each would wait for the other for ever.
+ */
 const putPiece = async (copy: Copy, piece: Piece): Promise<void> => {
   try {
     await putWhole(copy, piece);
   } catch (thrown) {
     const error = toConnectError(thrown);
-    if (error.blame !== 'row') throw error;
+    if (error.blame === 'system') throw error;
     const halves = halve(piece);
-    if (halves === undefined) return putRejected(copy, piece, error);
+    if (halves === undefined) {
+      // Invariant 8: what depends on others is no dead letter.
+      if (error.blame === 'order') throw error;
+      return putRejected(copy, piece, error);
+    }
     for (const half of halves) await putPiece(copy, half);
   }
 };
@@ -237,6 +244,8 @@ const putWhole = async (
   const onRetry = (error: ConnectError, attempt: number) => {
     // What was staged may be committed: another attempt would stage it again. Only the next run's open can tell, and promotes it.
     if (committing) throw error;
+    // What comes before it is written first; it waits alone.
+    if (error.blame === 'order' && halve(piece) !== undefined) throw error;
     log('warn', `retrying put: ${error.message}`, { task: request.taskId, attempt });
   };
   const { committed } = await timed(totals, 'putMs', request, () => withRetry(put, errors, clock, stop, onRetry));

@@ -1,7 +1,7 @@
-import { gatherGroup, type RecordBatch, type RecordGroup } from '../connect/batch.ts';
+import { gatherGroup, type RecordBatch, type RecordGroup, sliceGroup } from '../connect/batch.ts';
 import type { Rejected } from '../connect/connector.ts';
 import { isControl } from '../connect/control.ts';
-import { unwrapped } from '../connect/envelope.ts';
+import { truncatesOf, unwrapped } from '../connect/envelope.ts';
 import { rowError } from '../connect/errors.ts';
 import {
   type Check,
@@ -37,7 +37,15 @@ export interface Part<T extends Target> {
   readonly group: RecordGroup;
   /** The batch index of each row. */
   readonly origins: Uint32Array;
+  /** Its one row says that the table is emptied. It stands alone in its run. */
+  readonly empties?: true;
 }
+
+/**
+ * By DELETE, in MySQL because TRUNCATE commits there, in PostgreSQL because its readers would wait for the transaction's end, and those with an
+ * older view would find the table empty.
+ */
+export const emptyStatement = ({ table }: Target): string => `DELETE FROM ${table.sql}`;
 
 /** Rows of one target that are written together, in order. */
 export type Run<T extends Target> = readonly Part<T>[];
@@ -56,13 +64,48 @@ export type Judged = readonly {
   readonly layout: Layout;
   readonly verdict: Verdict;
   readonly untold: Untold | undefined;
+  /** Its one record says that the table was emptied. */
+  readonly empties: boolean;
 }[];
 
 export const judgeBatch = ({ groups }: RecordBatch, config: RowsConfig, limits: Limits): Judged =>
   groups.flatMap((given) => {
     if (isControl(given.value.schema)) return { ...nothing, group: given };
-    return partsByTable(given, config.table).map((part) => judgePart(part, config, limits));
+    return piecesOf(given).flatMap(({ given: piece, empties }) =>
+      partsByTable(piece, config.table).map((part) => (empties ? judgeTruncate : judgePart)(part, config, limits)),
+    );
   });
+
+/** Each record that empties its table by itself, and what is between. */
+const piecesOf = (group: RecordGroup): readonly { readonly given: RecordGroup; readonly empties: boolean }[] => {
+  const truncates = truncatesOf(group);
+  if (truncates.length === 0) return [{ given: group, empties: false }];
+  const bounds = truncates.flatMap((row) => [row, row + 1]);
+  return [0, ...bounds].flatMap((from, i) => {
+    const to = bounds[i] ?? group.count;
+    return from === to ? [] : [{ given: sliceGroup(group, from, to), empties: i % 2 === 1 }];
+  });
+};
+
+/** It has no key, and needs none. */
+const judgeTruncate = (
+  { group: given, table, isUntold }: TablePart,
+  config: RowsConfig,
+  limits: Limits,
+): Judged[number] => {
+  const group = unwrapped(given);
+  const { schema, columns } = group.value;
+  const layout = {
+    ...layoutOf({ ...group, value: { schema, columns } }, config, limits),
+    ...(table === undefined ? {} : { table }),
+    ...(isUntold ? { problem: untoldTable } : {}),
+  };
+  const problem =
+    config.mode === 'insert' ? 'that its table was emptied is no row, and needs mode upsert' : layout.problem;
+  const refused = new Map(config.delete && problem !== undefined ? [[0, problem]] : []);
+  const verdict = config.delete && refused.size === 0 ? { refused } : { rows: new Uint32Array(), refused };
+  return { group, layout, verdict, untold: undefined, empties: true };
+};
 
 const judgePart = (
   { group: given, table, isUntold }: TablePart,
@@ -77,7 +120,8 @@ const judgePart = (
     ...(table === undefined ? {} : { table }),
     ...(isUntold ? { problem: untoldTable } : {}),
   };
-  return { group, layout, verdict: judge(group, layout, config, limits), untold: untoldOf(given, group, layout) };
+  const verdict = judge(group, layout, config, limits);
+  return { group, layout, verdict, untold: untoldOf(given, group, layout), empties: false };
 };
 
 const untoldTable = '`table` takes a name from its source, and it is no change that has one';
@@ -87,6 +131,7 @@ const nothing = {
   layout: { mode: 'insert', columns: [], key: [], unnameable: [] },
   verdict: { rows: new Uint32Array(0), refused: new Map<number, string>() },
   untold: undefined,
+  empties: false,
 } as const;
 
 /** Finds what each record becomes; makes and changes tables on the way, so never inside a transaction. */
@@ -109,7 +154,7 @@ export const planOf = async <T extends Target>(
     const wanted = run?.scope === 'merge' ? withoutGaps(one, refuse) : rows;
     if ((wanted?.length ?? group.count) > 0) {
       const target = await targets.of(group, layout, run?.staging);
-      const kept = withoutChanges(group, wanted, target, refuse);
+      const kept = one.empties ? wanted : withoutChanges(group, wanted, target, refuse);
       const made = await partsOf(one, start, kept, target, (of) => targets.of(group, of, run?.staging));
       parts.push(...made.parts);
       ordered.push(made.inOrder);
@@ -121,13 +166,14 @@ export const planOf = async <T extends Target>(
 
 /** The rows of a group that are written (undefined: all), as few parts and in source order. */
 const partsOf = async <T extends Target>(
-  { group, layout, untold }: Judged[number],
+  { group, layout, untold, empties }: Judged[number],
   start: number,
   kept: Uint32Array | undefined,
   target: T,
   targetOf: (layout: Layout) => Promise<T>,
 ): Promise<{ readonly parts: readonly Part<T>[]; inOrder(): readonly Part<T>[] }> => {
   const partOf = (of: T, rows: Uint32Array | undefined): Part<T> => ({
+    ...(empties ? { empties } : {}),
     target: of,
     group: rows === undefined ? group : gatherGroup(group, rows),
     origins: rows === undefined ? countFrom(start, group.count) : rows.map((row) => start + row),
@@ -147,9 +193,12 @@ const partsOf = async <T extends Target>(
 
 /** The rows that are told whole: what a merge leaves out is not in the table that its rows are staged in. */
 const withoutGaps = (
-  { group, verdict, untold }: Judged[number],
+  { group, verdict, untold, empties }: Judged[number],
   refuse: (row: number, problem: string) => void,
 ): Uint32Array | undefined => {
+  if (empties && verdict.rows === undefined)
+    refuse(0, 'a run of scope merge is of whole rows, and this empties its table');
+  if (empties) return new Uint32Array();
   const { nulls } = group.value;
   if (nulls === undefined && untold === undefined) return verdict.rows;
   return (verdict.rows ?? countFrom(0, group.count)).filter((row) => {
@@ -180,14 +229,14 @@ export const countFrom = (start: number, count: number): Uint32Array => {
   return numbers;
 };
 
-/** Groups that interleave put together: source order within each table, and far fewer statements. */
+/** Groups that interleave put together: source order within each table, also around its being emptied, and far fewer statements. */
 export const byTable = <T extends Target>(parts: readonly Part<T>[]): readonly Run<T>[] => {
   const runs: Part<T>[][] = [];
   const lastRun = new Map<string, Part<T>[]>();
   for (const part of parts) {
     const { sql } = part.target.table;
     let run = lastRun.get(sql);
-    if (run === undefined || run[0]!.target !== part.target) {
+    if (run === undefined || run[0]!.target !== part.target || run[0]!.empties || part.empties) {
       run = [];
       runs.push(run);
       lastRun.set(sql, run);

@@ -1,5 +1,6 @@
 import * as z from 'zod';
 import { type Offsets, type Partition, partitionKey } from '../connect/connector.ts';
+import { ConnectError } from '../connect/errors.ts';
 import { isRepair } from './repair-partition.ts';
 
 /*
@@ -230,6 +231,19 @@ export const isSeen = (
   let last = first;
   while (last + 1 < views.length && isBegunBy(views[last + 1]!.after!, value)) last++;
   return seen.slice(first, last + 1).every((one) => one);
+};
+
+/**
+ * Whether the rows of a table were all read after it was emptied, given which of its views had seen that. Where only some had, what is read of it is
+ * neither of before nor of after: emptying the destination would take rows that no change tells again.
+ */
+export const isTruncateSeen = (table: string, seen: readonly boolean[]): boolean => {
+  if (seen.every((one) => !one)) return false;
+  if (seen.every((one) => one)) return true;
+  throw new ConnectError(
+    'LOST_POSITION',
+    `${table} was truncated while its rows were read: empty it at the destination, and reset the offset of its partition, to have it read again`,
+  );
 };
 
 const isBegunBy = ([first, ...others]: readonly string[], value: bigint): boolean =>

@@ -61,7 +61,9 @@ export const createStagedBatches = <C extends Connection>(
       const rows = await connection.query<StagedRow>(
         `SELECT part, meta, body, v FROM ${table} WHERE ${mine(partition)} AND number = ${number} ORDER BY part`,
       );
-      const meta = JSON.parse(rows[0]?.meta ?? '{"parts":1}') as Meta;
+      // All of them go at once, with an offset that is moved.
+      if (rows.length === 0) throw new ConnectError('FENCED', `${where} was written by another run`);
+      const meta = JSON.parse(rows[0]!.meta) as Meta;
       const newest = Math.max(...rows.map(({ v }) => v));
       if (newest > stagedShape)
         throw new ConnectError(

@@ -37,6 +37,13 @@ export const createTransactionCount = (): TransactionCount => {
 };
 
 /**
+ * Where all changes go to one topic, an end is told after so many records, or where nothing stands behind it in its poll. Those between are
+ * passed over: each is a group by itself, and of many only the last one matters. What stands behind an end in a poll has an end to come,
+ * which ends what was passed over as well. Several topics may be read by several sinks, so there each end is told.
+ */
+export const recordsPerEnd = 100;
+
+/**
  * Rows of a snapshot are of no transaction. Each poll of them ends as one does, or a sink that waits for ends would hold all of them until
  * the first change, in partitions in which none comes. The end shares the offset of the last row: how the rows are cut moves no offset.
  */

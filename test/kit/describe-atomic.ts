@@ -1,8 +1,10 @@
+import { createHash } from 'node:crypto';
 import { describe, expect, test } from 'vitest';
 import { batchOf, type RecordInput } from '../../shared/connect/build.ts';
 import { partitionKey, type SinkTask } from '../../shared/connect/connector.ts';
 import { controlRecord } from '../../shared/connect/control.ts';
 import type { Struct, Value } from '../../shared/connect/schema.ts';
+import { stagedShape } from '../../shared/sql/staged-batches.ts';
 import { changesOf } from './changes.ts';
 import { keyed, nextCommit, putRecords, refused } from './put-records.ts';
 import { seeded } from './seed.ts';
@@ -267,6 +269,30 @@ export const describeAtomic = (name: string, { openSink, withSink, run, all, por
       await putRecords(tasks[0], [commit()], { offsets: offsetOf('x', 1) });
       expect(await shown()).toHaveLength(3);
       for (const task of tasks) await task.close();
+    });
+
+    test('the shape of sluice_staged is pinned: changing it needs a reader for rows of this one (invariant 11)', async () => {
+      expect(stagedShape).toBe(1);
+      await withSink(atomic, (task) => put(task, [row(1)]));
+      const columns = 'deployment, connector, incarnation, lane, number, part, v';
+      const [stored] = await all(`SELECT ${columns}, meta FROM sluice_staged`);
+      const lane = createHash('sha256').update('{"source":"test"}').digest('hex');
+      expect(stored!.slice(0, 7).map(String)).toEqual(['d', 'c', 'i', lane, '1', '0', '1']);
+      // Of the body, and how it is encoded, the pin is that of a segment.
+      const { topics, parts, ...body } = JSON.parse(String(stored![7]));
+      expect({ topics, parts }).toEqual({ topics: ['t'], parts: 1 });
+      expect(Object.keys(body).sort()).toEqual(['crc32', 'rawLength']);
+    });
+
+    test('a batch that a newer release staged stops this one', async () => {
+      await withSink(atomic, (task) => put(task, [row(1)]));
+      await run('UPDATE sluice_staged SET v = 2');
+      const task = await openSink(atomic);
+      await expect(put(task, [commit()])).rejects.toMatchObject({ code: 'SHAPE_TOO_NEW' });
+      await task.close();
+      await run('UPDATE sluice_staged SET v = 1');
+      await withSink(atomic, (again) => put(again, [commit()]));
+      expect(await shown()).toEqual([[1, 's1']]);
     });
 
     test('an operator who moves the offset voids what is staged, once', async () => {

@@ -12,6 +12,7 @@ import {
   recordsOf,
   type SourceFixture,
   textOf,
+  withEnds,
 } from './source-runner.ts';
 import { until } from './until.ts';
 
@@ -54,7 +55,7 @@ const samePosition = (a: Delivered, b: Delivered | undefined): boolean =>
 
 /** How many of the last records share one offset: they are never separated, so a batch may have that many in place of one. */
 const lastRun = (poll: Poll<unknown>): number => {
-  const records = recordsOf(poll);
+  const records = withEnds(poll);
   return records.length - records.findLastIndex((record) => !samePosition(record, records.at(-1))) - 1;
 };
 

@@ -67,15 +67,29 @@ export const describeTransactions = (name: string, id: RegExp, { run, capture }:
       expect([new Set(ids.slice(0, 8)).size, new Set(ids).size]).toEqual([1, 3]);
     });
 
-    test('all tables may go to one topic, which has one end of each transaction', async () => {
+    test('all tables may go to one topic, in which ends are told that nothing stands behind, or many records before', async () => {
       await run(tables);
       const read = await capture({ transactions: true, topic: 'all' });
       await transfer();
       const records = await read();
       expect(new Set(records.map(({ topic }) => topic))).toEqual(new Set(['all']));
       const end = ['all', 'commit'];
-      expect(toldOf(records)).toEqual([...first, end, ['b', 'c', 1, 1], end, ['a', 'u', 1, 1], end]);
-      expect(toldOf(await read({ maxRecords: 1 }))).toEqual(toldOf(records));
+      const [b, a] = [
+        ['b', 'c', 1, 1],
+        ['a', 'u', 1, 1],
+      ];
+      expect(toldOf(records)).toEqual([...first, b, a, end]);
+      // A batch that has no room for it leaves it to the next one.
+      expect(toldOf(await read({ maxRecords: 1 }))).toEqual([...first, end, b, end, a, end]);
+      for (let id = 100; id < 350; id++) await run(`INSERT INTO b VALUES (${id}, 1)`);
+      for (const maxRecords of [1_000, 60]) {
+        const told = await read({ maxRecords });
+        const ends = told.flatMap(({ value }, i) => ((value as Struct | null)?.event === 'commit' ? [i] : []));
+        expect(ends.at(-1)).toBe(told.length - 1);
+        expect(ends.length).toBe(maxRecords === 60 ? 5 : 3);
+        // Each stands behind the last record of the transaction that it tells.
+        for (const at of ends) expect(new Set(idsOf(told.slice(at - 1, at + 1))).size).toBe(1);
+      }
     });
 
     test('without the setting no end is told, and no place', async () => {

@@ -3,6 +3,7 @@ import { batchOf, type RecordInput } from '../../shared/connect/build.ts';
 import type { SinkTask } from '../../shared/connect/connector.ts';
 import { controlRecord } from '../../shared/connect/control.ts';
 import type { Struct, Value } from '../../shared/connect/schema.ts';
+import { runsShape } from '../../shared/sql/runs.ts';
 import { changesOf } from './changes.ts';
 import { keyed, nextCommit, putRecords, refused } from './put-records.ts';
 import { createWire } from './wire.ts';
@@ -301,6 +302,27 @@ export const describeVisibility = (
       }
       await zombie.close();
       await live.close();
+    });
+
+    test('the shape of sluice_runs is pinned: changing it needs a reader for rows of this one (invariant 11)', async () => {
+      expect(runsShape).toBe(1);
+      await withSink(batch, (task) => put(task, [begin()], rows(0, 2)));
+      const [stored] = await all('SELECT * FROM sluice_runs');
+      const staging = expect.stringMatching(/^sluice_run_t_[0-9a-f]{16}$/);
+      const written = '{"columns":["id","s"],"key":["id"]}';
+      // deployment, connector, incarnation, staging, topic, run, scope, records, written, state, v
+      expect(stored!.map(String)).toEqual(['d', 'c', 'i', staging, 't', 'r1', 'replace', '2', written, 'open', '1']);
+    });
+
+    test('a run of a newer release stops this one', async () => {
+      await withSink(batch, (task) => put(task, [begin()], rows(0, 2)));
+      await run('UPDATE sluice_runs SET v = 2');
+      const task = await openSink(batch);
+      await expect(put(task, [end(2)])).rejects.toMatchObject({ code: 'SHAPE_TOO_NEW' });
+      await task.close();
+      await run('UPDATE sluice_runs SET v = 1');
+      await withSink(batch, (again) => put(again, [end(2)]));
+      expect(await shown()).toEqual(expectedRows(rows(0, 2)));
     });
 
     test('an operator who moves the offset voids what is staged, once', async () => {

@@ -64,8 +64,14 @@ export const copyOf = (value: Value): Value => {
   return Object.fromEntries(Object.entries(value).map(([name, inner]) => [name, copyOf(inner as Value)]));
 };
 
-/** The records of a poll, copied out of its buffers. */
+/**
+ * The records of a poll, copied out of its buffers. Without the ends of transactions: which of them are told depends on how polls are
+ * cut (`describe-transactions.ts` holds where they stand).
+ */
 export const recordsOf = (poll: Poll<unknown>): Delivered[] =>
+  withEnds(poll).filter(({ value }) => (value as { readonly event?: Value } | null)?.event !== 'commit');
+
+export const withEnds = (poll: Poll<unknown>): Delivered[] =>
   Array.from(poll.batch, ({ topic, key, value }, index) => {
     // Named one by one: a position may be an object that holds more, such as the record it was made of.
     const { partition, offset } = poll.position(index);

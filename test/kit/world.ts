@@ -110,7 +110,7 @@ export const createWorld = (
     await restartTask(table, task.name, 0, true);
   };
 
-  return { table, objects, clock, run, drain };
+  return { table, objects, clock, run, drain, restart };
 };
 
 /** A source that can't be asked is never idle: a run that found nothing is. */

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { Struct } from '../../../shared/connect/schema.ts';
 import { describeTransactions } from '../../kit/describe-transactions.ts';
-import { createRunner } from '../../kit/source-runner.ts';
+import { createRunner, type Delivered, withEnds } from '../../kit/source-runner.ts';
 import { useMysql } from './cdc-fixture.ts';
 
 describe.each(['mariadb', 'mysql'] as const)('%s', (flavour) => {
@@ -10,7 +10,11 @@ describe.each(['mariadb', 'mysql'] as const)('%s', (flavour) => {
   const capture = async (config: Struct, tables = ['a', 'b']) => {
     const of = fixture({ tables: tables.map((table) => `${name}.${table}`), snapshotMode: 'never', ...config });
     const { withTask, readAll } = createRunner({ ...of, expected: [] });
-    return async (limits = {}) => (await withTask((task) => readAll(task, new Map(), limits))).records;
+    return async (limits = {}) => {
+      const records: Delivered[] = [];
+      await withTask((task) => readAll(task, new Map(), limits, (poll) => records.push(...withEnds(poll))));
+      return records;
+    };
   };
   const empty = async (sql: string) => {
     if (sql.startsWith('CREATE')) name = await database();
@@ -39,7 +43,8 @@ describe('a server without GTIDs', () => {
     await run('CREATE TABLE a (id int PRIMARY KEY); INSERT INTO a VALUES (1)');
     const of = fixture({ tables: [`${name}.a`], snapshotMode: 'never', transactions: true });
     const { withTask, readAll } = createRunner({ ...of, expected: [] });
-    const { records } = await withTask((task) => readAll(task));
+    const records: Delivered[] = [];
+    await withTask((task) => readAll(task, new Map(), {}, (poll) => records.push(...withEnds(poll))));
     const [change, end] = records.map(({ value }) => value as Record<string, Struct>);
     const { file, pos } = change!.source!;
     expect([change!.transaction!.id, end!.transaction]).toEqual([`${file}:${pos}`, `${file}:${pos}`]);

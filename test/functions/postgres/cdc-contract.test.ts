@@ -7,6 +7,7 @@ import type { SourceTask } from '../../../shared/connect/connector.ts';
 import type { Value } from '../../../shared/connect/schema.ts';
 import { describeSource, type ExpectedRecord } from '../../kit/describe-source.ts';
 import { type PostgresServer, startPostgres } from '../../kit/postgres-server.ts';
+import { recordsOf } from '../../kit/source-runner.ts';
 import { contextOf, logical } from './cdc-fixture.ts';
 
 let server: PostgresServer;
@@ -21,7 +22,7 @@ afterAll(async () => {
   await server?.stop();
 });
 
-describeSource('postgres-cdc', async () => {
+const fixtureWith = (more: { readonly transactions?: boolean; readonly topic?: string }) => async () => {
   const schema = `c_${randomUUID().slice(0, 8)}`;
   await db.query(`CREATE SCHEMA ${schema}; SET search_path = ${schema};
     CREATE TABLE a (id int PRIMARY KEY, name text); CREATE TABLE b (id int PRIMARY KEY, name text);
@@ -33,6 +34,7 @@ describeSource('postgres-cdc', async () => {
     slotName: schema,
     publicationName: schema,
     snapshotMode: 'no_data' as const,
+    ...more,
   };
   await postgresCdcSource.created!(contextOf(config));
   // A publication may hold more than is read.
@@ -45,7 +47,7 @@ describeSource('postgres-cdc', async () => {
       { maxRecords: 1000, maxBytes: 1e9, signal: new AbortController().signal },
     );
     await task.close();
-    return Array.from(poll.batch, ({ topic, key, value }) => ({ topic, key, value: value as Value }));
+    return recordsOf(poll).map(({ topic, key, value }) => ({ topic, key, value }));
   };
   await db.query(`BEGIN; INSERT INTO a SELECT n, 'x' || n FROM generate_series(1, 4) n; INSERT INTO other VALUES (1);
     UPDATE b SET id = 1; INSERT INTO b VALUES (1, 'b'); UPDATE a SET name = 'y' WHERE id = 2; COMMIT`);
@@ -76,7 +78,10 @@ describeSource('postgres-cdc', async () => {
       await db.query(`DROP SCHEMA ${schema} CASCADE`);
     },
   };
-});
+};
+
+describeSource('postgres-cdc', fixtureWith({}));
+describeSource('postgres-cdc, transactions', fixtureWith({ transactions: true, topic: 'all' }));
 
 /** The server writes WAL by itself now and then, and the views of two readings differ by it. Here all rows were there before the slot. */
 const quiet = (task: SourceTask<PostgresCdcOffset>): SourceTask<PostgresCdcOffset> => {

@@ -56,6 +56,7 @@ const ofConnector: { readonly [form: string]: (connector: string) => Key } = {
   offsetKey: (connector) => keys.offsetKey(connector, 'i', '{"path":"a#b"}'),
   preparedKey: (connector) => keys.preparedKey(connector, 'i', 0, 'x'),
   resetKey: (connector) => keys.resetKey(connector, 'i'),
+  lagKey: (connector) => keys.lagKey(connector, 'i'),
   historyKey: (connector) => keys.historyKey(connector, '0'),
   deployedKey: keys.deployedKey,
 };

@@ -265,3 +265,28 @@ describe('a function that is asked for its lag', () => {
     expect(await table.query('connector#lag-fails')).toEqual([]);
   });
 });
+
+describe('a check', () => {
+  const checked = (found: { problems: string[]; warnings: string[] }) => {
+    const lifecycle = { check: async () => found.problems, warnings: async () => found.warnings };
+    const open = async () => expect.fail('a check runs no task');
+    const handler = taskHandler({ source: { open, lifecycle }, sink: { open } });
+    const spec = specOf({ name: 'checked', kind: 'direct', trigger: 'manual' });
+    const context = { awsRequestId: 'r', getRemainingTimeInMillis: () => 60_000 };
+    const request = () => handler({ connector: 'checked', lifecycle: 'check', spec }, context);
+    return { request, spec, functions: { ...functions, request } };
+  };
+
+  it('tells warnings where there is no problem, and they fail no deploy', async () => {
+    const { request, spec, functions: own } = checked({ problems: [], warnings: ['mind the disk'] });
+    expect(await request()).toEqual({ problems: [], warnings: ['mind the disk'] });
+    expect((await applyConnector(table, own, spec, { check: 'required' })).problems).toContain('mind the disk');
+  });
+
+  it('tells problems first, which do', async () => {
+    const { request, spec, functions: own } = checked({ problems: ['no login'], warnings: ['mind the disk'] });
+    expect(await request()).toEqual({ problems: ['no login'], warnings: [] });
+    const refused = applyConnector(table, own, { ...spec, name: 'refused' }, { check: 'required' });
+    await expect(refused).rejects.toMatchObject({ code: 'CHECK_FAILED', message: 'connector refused: no login' });
+  });
+});

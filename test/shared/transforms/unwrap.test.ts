@@ -20,6 +20,19 @@ const change = (id: number, op: string, before: Value, after: Value) => ({
   value: { before, after, source: { db: 'd' }, transaction: null, op, ts_ms: null },
 });
 
+test('that a table was emptied is left out', () => {
+  const truncate = { ...change(0, 't', null, null), key: null };
+  const batch = batchOf([
+    change(1, 'c', null, { id: 1, s: 'a' }),
+    truncate,
+    truncate,
+    change(2, 'd', { id: 2, s: 'b' }, null),
+  ]);
+  const { batch: rows, origin } = unwrap.apply(batch);
+  expect([...origin!]).toEqual([0, 3]);
+  expect(Array.from(rows, ({ key }) => key)).toEqual([{ id: 1 }, { id: 2 }]);
+});
+
 test('changes become rows, deletes records without value, and other records stay', () => {
   const flat = { topic: 'other', value: { after: { id: 1 } } };
   const batch = batchOf([

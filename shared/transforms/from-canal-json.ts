@@ -1,0 +1,3 @@
+import { fromCanalJson } from '../converters/canal-json.ts';
+
+export default fromCanalJson;

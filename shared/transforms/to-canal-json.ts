@@ -1,0 +1,3 @@
+import { toCanalJson } from '../converters/canal-json.ts';
+
+export default toCanalJson;

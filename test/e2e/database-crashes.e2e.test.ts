@@ -1,0 +1,119 @@
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import type { Budget, Offsets } from '../../shared/connect/connector.ts';
+import { memoryTable } from '../../shared/state/memory/table.ts';
+import { type Database, type System, startDatabase } from '../kit/database.ts';
+import { captureTables, writeTables } from '../kit/database-tasks.ts';
+import { type Fault, type FaultPlan, faultPlan } from '../kit/faults.ts';
+import { createWorld, type WorldTask } from '../kit/world.ts';
+
+/*
+ * From a database to a database, directly: a process dies or sleeps at each put, in the middle of a snapshot, at the hand-over, within a
+ * transaction of more changes than a batch, and between two changes with an ALTER TABLE between them. Batches are of five records.
+ */
+
+const pairs: readonly (readonly [from: System, to: System])[] = [
+  ['mariadb', 'postgres'],
+  ['mysql', 'mysql'],
+  ['postgres', 'mariadb'],
+];
+const faults = ['crash before', 'crash after', 'lost answer', 'zombie'] as const satisfies readonly Fault[];
+
+const servers = new Map<System, Database>();
+beforeAll(async () => {
+  for (const system of ['mariadb', 'mysql', 'postgres'] as const) servers.set(system, await startDatabase(system));
+}, 120_000);
+afterAll(async () => {
+  for (const server of servers.values()) await server.stop();
+});
+
+const tables = { t: 'id, n, added', u: 'id, word' };
+
+const numbers = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, i) => from + i);
+
+/** Written while rows are read, before the fifth poll. */
+const during = [
+  'BEGIN; UPDATE t SET n = n + 1; DELETE FROM t WHERE id IN (2, 11); INSERT INTO t VALUES (0, 7); COMMIT',
+  "BEGIN; UPDATE t SET id = 40 WHERE id = 1; UPDATE t SET id = -1 WHERE id = 12; UPDATE u SET word = concat(word, ' now'); COMMIT",
+];
+/** Written once all of that has arrived. */
+const after = [
+  `BEGIN; ${numbers(100, 108)
+    .map((id) => `INSERT INTO t VALUES (${id}, 1)`)
+    .join('; ')}; UPDATE u SET id = id + 100; DELETE FROM t WHERE id = 40; COMMIT`,
+  'ALTER TABLE t ADD COLUMN added varchar(20)',
+  "BEGIN; UPDATE t SET added = 'yes' WHERE id > 103; INSERT INTO t (id, n, added) VALUES (40, 4, 'again'); COMMIT",
+  'DELETE FROM t WHERE id = 105',
+  // Two rows swap a unique value, and the fifth change is the last of its batch (hazard H11).
+  `BEGIN; ${numbers(100, 103)
+    .map((id) => `UPDATE t SET n = 5 WHERE id = ${id}`)
+    .join('; ')}; UPDATE u SET word = NULL WHERE id = 101;
+    UPDATE u SET word = 'a now' WHERE id = 102; UPDATE u SET word = 'b now' WHERE id = 101; COMMIT`,
+];
+
+let made = 0;
+
+/** Runs it all with one fault, or none, and compares. Tells the operations. */
+const schedule = async (from: Database, to: Database, fault: { at?: number; fault?: Fault }): Promise<FaultPlan> => {
+  const [source, copy] = [`from_${made}`, `to_${made++}`];
+  const inSource = (sql: string) =>
+    from.run(`${from.system === 'postgres' ? `SET search_path = ${source}` : `USE ${source}`}; ${sql}`);
+  await from.run(`CREATE SCHEMA ${source}`);
+  await to.run(`CREATE SCHEMA ${copy}`);
+  await to.run(`CREATE TABLE ${copy}.u (id int PRIMARY KEY, word varchar(20) UNIQUE)`);
+  await inSource(`CREATE TABLE t (id int PRIMARY KEY, n int); CREATE TABLE u (id int PRIMARY KEY, word varchar(20));
+    INSERT INTO t VALUES ${numbers(1, 12)
+      .map((id) => `(${id}, 0)`)
+      .join()}; INSERT INTO u VALUES (1, 'a'), (2, 'b'), (3, 'c')`);
+  const capture = captureTables(from, source, Object.keys(tables));
+  let polls = 0;
+  const task: WorldTask = {
+    name: 'c',
+    source() {
+      const opened = capture.task();
+      return {
+        ...opened,
+        async poll(offsets: Offsets<unknown>, budget: Budget) {
+          if (++polls === 5) for (const statement of during) await inSource(statement);
+          return opened.poll(offsets, budget);
+        },
+      };
+    },
+    sink: () => writeTables(to, copy),
+  };
+  const world = createWorld(memoryTable());
+  const plan = faultPlan(fault);
+  await world.drain(task, plan);
+  for (const statement of after) await inSource(statement);
+  await world.drain(task, plan);
+  for (const [table, columns] of Object.entries(tables)) {
+    const [expected, found] = [
+      await from.rows(`SELECT ${columns} FROM ${source}.${table} ORDER BY id`),
+      await to.rows(`SELECT ${columns} FROM ${copy}.${table} ORDER BY id`),
+    ];
+    expect(found, table).toEqual(expected);
+  }
+  await capture.forget();
+  return plan;
+};
+
+test.each(pairs)(
+  '%s to %s: whatever put a process dies or sleeps at, all rows are the same in the end',
+  {
+    timeout: 400_000,
+  },
+  async (from, to) => {
+    const run = (fault: { at?: number; fault?: Fault }) => schedule(servers.get(from)!, servers.get(to)!, fault);
+    const { names } = await run({});
+    const puts = [...names.keys()].filter((at) => names[at] === 'put');
+    expect(puts.length).toBeGreaterThan(10);
+    // One at each; the next pair has another one there.
+    const first = pairs.findIndex((pair) => pair[0] === from);
+    for (const [i, at] of puts.entries()) {
+      const fault = faults[(first + i) % faults.length]!;
+      const plan = await run({ at, fault }).catch((cause: Error) => {
+        throw new Error(`${fault} at put ${i} of ${puts.length}: ${cause.message}`, { cause });
+      });
+      expect(plan.fired()).toBe(true);
+    }
+  },
+);

@@ -1,0 +1,87 @@
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import mysql from 'mysql2/promise';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { type Host, startHost } from '../../infra/local/host.ts';
+import { synthPipelines } from '../../infra/synth.ts';
+import { type MysqlServer, startMysql } from '../kit/mysql-server.ts';
+import { jsonLinesOf } from '../kit/rows.ts';
+
+const timeout = 400_000;
+const rows = 3_000;
+
+let directory: string;
+let server: MysqlServer;
+let db: mysql.Connection;
+let host: Host;
+
+/** The source of docs/writing-a-pipeline.md, on a host whose clock does not strike: the test is the night. */
+beforeAll(async () => {
+  directory = await mkdtemp(join(tmpdir(), 'sluice-nightly-'));
+  server = await startMysql('mariadb');
+  const { host: address, port, user, password } = server;
+  db = await mysql.createConnection({ host: address, port, user, password, multipleStatements: true });
+  await db.query(`CREATE DATABASE shop; USE shop; CREATE TABLE prices (id int PRIMARY KEY, price int);
+    INSERT INTO prices SELECT seq, seq FROM seq_1_to_${rows}`);
+  const file = join(directory, 'p.yaml');
+  await writeFile(
+    file,
+    `name: p
+sources:
+  prices:
+    connector: mysql-query
+    cron: 0 2 * * ? *
+    timeZone: Europe/Berlin
+    window: 30m
+    timeout: 3s
+    maxRecords: 100
+    config: { url: "\${env:MY}", topicPrefix: my, tables: [shop.prices], mode: bulk }
+sinks:
+  files: { connector: file, from: [prices], config: { path: ${join(directory, 'out')} } }
+`,
+  );
+  host = await startHost({
+    assembly: await synthPipelines({ files: [file], outdir: join(directory, 'cdk.out') }),
+    stateDir: join(directory, 'state'),
+    env: { MY: `mysql://${user}:${encodeURIComponent(password)}@127.0.0.1:${port}/shop` },
+    fireAtStart: false,
+    minuteMs: 24 * 3_600_000,
+    onLog: () => {},
+  });
+}, timeout);
+afterAll(async () => {
+  await host?.stop();
+  await db?.end();
+  await server?.stop();
+  await rm(directory, { recursive: true, force: true });
+}, timeout);
+
+const invoke = async (name: RegExp, payload: object) => {
+  const answer = await host.invoke(host.functions.find(({ logicalId }) => name.test(logicalId))!.name, payload);
+  expect(answer.functionError, answer.payload).toBeUndefined();
+  await host.idle();
+};
+const strike = () => invoke(/pprices/, { connector: 'p-prices', task: 0, reason: 'schedule' });
+const sweep = () => invoke(/Coordinator/, { reason: 'sweep' });
+const written = async () =>
+  ((await jsonLinesOf(join(directory, 'out/my.shop.prices')).catch(() => [])) as { id: number; price: number }[]).map(
+    ({ id, price }) => `${id}:${price}`,
+  );
+
+test('a table is read once each night, over as many runs as it takes, and not in between', { timeout }, async () => {
+  await sweep();
+  expect(await written(), 'the deploy did not start it').toEqual([]);
+
+  await strike();
+  const night = Array.from({ length: rows }, (_, i) => `${i + 1}:${i + 1}`);
+  expect(await written()).toEqual(night);
+
+  await db.query('UPDATE prices SET price = 0 WHERE id = 7; INSERT INTO prices VALUES (9000, 1)');
+  for (let minute = 0; minute < 3; minute++) await sweep();
+  expect((await written()).length, 'the day is quiet').toBe(rows);
+
+  await strike();
+  const next = [...night.with(6, '7:0'), '9000:1'];
+  expect(await written()).toEqual([...night, ...next]);
+});
