@@ -1,6 +1,6 @@
 import mysql from 'mysql2/promise';
 import pg from 'pg';
-import type { Flavour } from './install-mysql.ts';
+import type { Flavour } from '../../infra/local/install-mysql.ts';
 import { startMysql } from './mysql-server.ts';
 import { startPostgres } from './postgres-server.ts';
 
