@@ -121,6 +121,7 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
     stream?.close();
     stream = undefined;
     const repairView = await server.openViewBehind(from);
+    opened.clear();
     try {
       const poll = await pollRepair(await openTable(order.table), repairView, order, budget);
       return config.transactions ? endingAsTransaction(poll) : poll;
@@ -171,7 +172,7 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
           const order = repairNext(offsets);
           if (order === undefined) return readChanges(offsets, from, budget);
           if (from.record === 0) return repair(order, from, budget);
-          // Of a transaction that is half sent it is not known whether a view has it: its end comes first.
+          // Of a transaction that is half sent it is not known whether a view has it: its end comes first, in this run.
           return { ...(await readChanges(offsets, from, budget)), caughtUp: false };
         }
       }

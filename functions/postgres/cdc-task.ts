@@ -117,8 +117,10 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
         default:
           await snapshot.end();
           if (step.kind === 'done' && isFirst) {
-            const order = isInside(offsets) ? undefined : repairNext(offsets);
+            const order = repairNext(offsets);
             if (order === undefined) return stream.poll(stored, budget);
+            // The end of a transaction that is half sent comes first, in this run: what is stored is often inside of one.
+            if (isInside(offsets)) return { ...(await stream.poll(stored, budget)), caughtUp: false };
             stream.forget();
             const poll = await pollRepair(rows, config.topicPrefix, order, stored, budget);
             return config.transactions ? endingAsTransaction(poll) : poll;

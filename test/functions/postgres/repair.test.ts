@@ -37,6 +37,18 @@ test.each(['initial', 'no_data'])(
   },
 );
 
+test('rows that are sent again wait for the end of a transaction that is half sent', async () => {
+  await run('CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 0), (2, 0)');
+  const of = await capture(['t'], { snapshotMode: 'initial' });
+  const { offsets } = await of.withTask((task) => of.readAll(task));
+  await run('UPDATE t SET n = 1');
+  const changed = await of.withTask((task) => of.readAll(task, offsets));
+  of.advance(offsets, changed.records.slice(0, 1));
+  order(offsets, 't', [['1']]);
+  const { records } = await of.withTask((task) => of.readAll(task, offsets));
+  expect(told(records)).toEqual(['u 2 1', 'r 1 1']);
+});
+
 test('rows of a key of other types come before the changes that end where they are', async () => {
   await run('CREATE TABLE t (code text, at timestamptz, n int, PRIMARY KEY (at, code))');
   await run("INSERT INTO t VALUES ('a', '2024-01-02 03:04:05.6Z', 0), ('b', '2024-01-02Z', 0)");

@@ -68,6 +68,9 @@ test('a value does not run on into the next one', () => {
     formsOf(tableOf('int32', 'string', 'string'), [id, columnOf('c1', string, [a]), columnOf('c2', string, [b])])[0]!
       .hash;
   expect(two('ab', 'c')).not.toBe(two('a', 'bc'));
+  // As the mark and the length of a value stand between two.
+  const between = '\u0001\0\0\0\0';
+  expect(two(`a${between}b`, '')).not.toBe(two('a', `b${between}`));
 });
 
 test('buckets hold the same sums in whatever order rows come, and others where one row differs', () => {
