@@ -173,8 +173,10 @@ export const extraBytesOf = ({ type, reading, logged }: ImageColumn): number => 
     case 'latin1':
     case 'ascii':
     case 'some':
-    case 'json':
       return 0;
+    // About: numbers are longer as text than as bytes.
+    case 'json':
+      return 40;
     case 'label':
       return Math.max(...reading.labels.ends.map((end, i, ends) => end - (ends[i - 1] ?? 0)));
     case 'value':
