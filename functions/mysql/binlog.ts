@@ -1,11 +1,5 @@
 import { randomInt } from 'node:crypto';
-import ZongJi, {
-  type BinlogEvent,
-  type ColumnInfo,
-  type ColumnSchema,
-  GtidSet,
-  MariadbGtidPosition,
-} from '@vlasky/zongji';
+import ZongJi, { type BinlogEvent, type ColumnInfo, type ColumnSchema } from '@vlasky/zongji';
 import { ConnectError, toConnectError } from '../../shared/connect/errors.ts';
 import type { Connection } from './client.ts';
 import { isGeometry } from './column-type.ts';
@@ -13,7 +7,7 @@ import { classify, lostPosition } from './errors.ts';
 import { code, type LoggedColumn } from './row-image.ts';
 import type { TableDefinition } from './row-schema.ts';
 import { type RowsEvent, readRowsEvent, rowsTableOf } from './rows-event.ts';
-import { type TruncatedTable, truncatedTable } from './truncate-statement.ts';
+import { truncatedTable } from './truncate-statement.ts';
 import type { ReadValues } from './value-column.ts';
 import {
   type BinlogCommand,
@@ -66,6 +60,11 @@ export interface BinlogReader {
   close(): void;
 }
 
+interface CatalogTable {
+  readonly columns: readonly ColumnSchema[];
+  readonly key: readonly string[];
+}
+
 export interface BinlogOptions {
   readonly login: Connection['login'];
   /** Of the reader, as a replica has one: two of the same do not read at once. Undefined: one of its own. */
@@ -73,12 +72,14 @@ export interface BinlogOptions {
   readonly place: BinlogPlace;
   /** Stays at the end of the log for what comes. Otherwise the server ends the stream there, and has then told of the log's own events as well. */
   readonly follows: boolean;
-  /** By database; what is read of others is passed over undecoded. */
-  readonly tables: Readonly<Record<string, string[]>>;
+  /** By the name alone; what is read of others is passed over undecoded. */
+  isIncluded(table: string): boolean;
   /** The name that a table of a statement is read by; undefined where it is not read. */
   tableNamed(name: string): string | undefined;
   /** The columns that the server keeps no metadata of in its binlog, by `database.table`. */
-  readonly catalog: ReadonlyMap<string, { readonly columns: readonly ColumnSchema[]; readonly key: readonly string[] }>;
+  readonly catalog: ReadonlyMap<string, CatalogTable>;
+  /** The same of one table as it is now; undefined where there is none. */
+  lookUp(table: string): Promise<CatalogTable | undefined>;
   readonly signal: AbortSignal;
 }
 
@@ -95,6 +96,7 @@ const events = [...['tablemap', 'writerows', 'xid', 'query', 'rotate'], ...['gti
 export const openBinlog = (options: BinlogOptions): BinlogReader => {
   const zongji = new ZongJi({ ...options.login, dateStrings: true, jsonStrings: true, timezone: 'Z' } as never);
   const inner = zongji as unknown as Inner;
+  const catalog = new Map(options.catalog);
   const parts: { readonly part: BinlogPart; readonly bytes: number }[] = [];
   const tables = new Map<number, { readonly told: Buffer; readonly table: BinlogTable }>();
   let values: ReadValues | undefined;
@@ -102,6 +104,11 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
   let tableMap: Buffer = Buffer.alloc(0);
   let queuedBytes = 0;
   let paused = false;
+  /** Packets that wait for a table to be looked up. */
+  let held: (() => void)[] | undefined;
+  let broken: (() => void) | undefined;
+  /** How tables were told last, by name. */
+  const forms = new Map<string, Buffer>();
   let ended = false;
   let failure: unknown;
   let isInTransaction = false;
@@ -144,18 +151,43 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
   };
 
   /** A transaction of its own. */
-  const pushTruncate = (emptied: TruncatedTable, timestampMs: number) => {
-    const name = options.tableNamed(`${emptied.database}.${emptied.name}`);
-    if (name === undefined) return;
+  const pushTruncate = (name: string, timestampMs: number) => {
     const known = [...tables.values()].findLast(({ table }) => `${table.database}.${table.name}` === name)?.table;
     const [database = '', ...rest] = name.split('.');
-    const { columns = [], key: keyColumns = [] } = options.catalog.get(name) ?? {};
+    const { columns = [], key: keyColumns = [] } = catalog.get(name) ?? {};
     const now = {
       columns: columns.map(({ COLUMN_NAME, COLUMN_TYPE }) => ({ name: COLUMN_NAME, type: COLUMN_TYPE })),
       keyColumns,
     };
     const table = known ?? { database, name: rest.join('.'), ...now };
     push({ kind: 'truncate', table, timestampMs, gtid: zongji.lastGtid }, 0);
+  };
+
+  /** Looks a table up that came, or was altered, after the catalog was read. What comes meanwhile is held, and taken behind `then`. */
+  const lookUp = (name: string, then: () => void) => {
+    const packets: (() => void)[] = [];
+    held = packets;
+    options
+      .lookUp(name)
+      .then((found) => {
+        if (failure !== undefined) return;
+        if (found === undefined) catalog.delete(name);
+        else catalog.set(name, found);
+        held = undefined;
+        then();
+        for (const take of packets) take();
+        if (held === undefined) broken?.();
+      })
+      .catch((error: unknown) => {
+        failure ??= toConnectError(error);
+      })
+      .finally(wake);
+  };
+  /** As it was looked up at the beginning, or since it was last told in another form. */
+  const isKnown = (name: string, form: Buffer): boolean => {
+    const last = forms.get(name);
+    // A reader that follows may have been opened long ago.
+    return last === undefined ? !options.follows && catalog.has(name) : last.equals(form);
   };
 
   zongji.on('ready', () => {
@@ -177,6 +209,11 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
         return this.binlogData;
       }
       override binlogData(packet: Packet, connection: unknown): Step {
+        if (held !== undefined) {
+          const kept = keptPacket(packet);
+          held.push(() => this.binlogData(kept, connection));
+          return this.binlogData;
+        }
         try {
           const { buffer, offset, end } = packet;
           const rowsOf = rowsTableOf(buffer, offset);
@@ -195,6 +232,17 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
               hasRows = true;
               return this.binlogData;
             }
+            const name = tableNameOf(tableMap);
+            const form = Buffer.from(tableMap.subarray(tableHeaderBytes));
+            if (options.isIncluded(name) && !isKnown(name, form)) {
+              const kept = keptPacket(packet);
+              lookUp(name, () => {
+                forms.set(name, form);
+                this.binlogData(kept, connection);
+              });
+              return this.binlogData;
+            }
+            forms.set(name, form);
           }
           return super.binlogData(packet, connection) && this.binlogData;
         } catch (error) {
@@ -206,9 +254,12 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
     };
   });
   zongji.on('error', (error: unknown) => {
-    // Behind the end of its log a server closes the connection.
-    if (!ended) failure ??= lostOrBroken(error, options.place);
-    wake();
+    broken = () => {
+      // Behind the end of its log a server closes the connection.
+      if (!ended) failure ??= lostOrBroken(error, options.place);
+      wake();
+    };
+    if (held === undefined) broken();
   });
   zongji.on('binlog', (event: BinlogEvent) => {
     const bytes = (event as unknown as { size?: number }).size ?? 0;
@@ -226,7 +277,7 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
         const { tableId } = event as unknown as { tableId: number };
         const entry = inner.tableMap[tableId];
         if (entry?.columns === undefined) return;
-        tables.set(tableId, { told: Buffer.from(tableMap), table: tableOf(entry, event, options) });
+        tables.set(tableId, { told: Buffer.from(tableMap), table: tableOf(entry, event, catalog) });
         return;
       }
       case 'Xid':
@@ -235,10 +286,17 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
       case 'Query': {
         const { query, schema } = event as unknown as { query: string; schema: string };
         const emptied = truncatedTable(query, schema);
-        if (emptied !== undefined) pushTruncate(emptied, (event as unknown as { timestamp: number }).timestamp);
         // Between the rows of a transaction may be statements that end nothing, such as MariaDB's DROP TEMPORARY TABLE.
-        if (hasRows ? endsRows.test(query) : !beginsRows.test(query)) pushEnd();
-        return;
+        const end = () => {
+          if (hasRows ? endsRows.test(query) : !beginsRows.test(query)) pushEnd();
+        };
+        const name = emptied && options.tableNamed(`${emptied.database}.${emptied.name}`);
+        if (name === undefined) return end();
+        const tell = () => {
+          pushTruncate(name, (event as unknown as { timestamp: number }).timestamp);
+          end();
+        };
+        return catalog.has(name) ? tell() : lookUp(name, tell);
       }
       case 'Rotate':
         // Not the one that a stream begins with: it says where reading starts, which may be far before what is wanted.
@@ -247,7 +305,7 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
   });
   inner._fetchTableInfo = function fetchTableInfo(event, next) {
     const name = `${event.schemaName}.${event.tableName}`;
-    const columns = options.catalog.get(name)?.columns;
+    const columns = catalog.get(name)?.columns;
     if (columns === undefined)
       failure ??= new ConnectError('NOT_FOUND', `${name} is in the binlog, and no table of the server now`);
     else {
@@ -257,6 +315,7 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
     }
     wake();
   };
+  inner._skipSchema = (database, name) => !options.isIncluded(`${database}.${name}`);
 
   const close = () => {
     options.signal.removeEventListener('abort', close);
@@ -279,7 +338,6 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
     position: pos,
     ...(gtids === undefined ? {} : { gtidSet: gtids }),
     includeEvents: events,
-    includeSchema: options.tables,
   });
 
   return {
@@ -340,6 +398,7 @@ interface Inner {
   BinlogClass: new (callback: EventCallback) => BinlogCommand;
   options: { filename: string; position: number };
   tableMap: Record<number, TableEntry>;
+  _skipSchema(database: string, table: string): boolean;
   _fetchTableInfo(event: { schemaName: string; tableName: string; tableId: number }, next: () => void): void;
 }
 
@@ -358,13 +417,27 @@ const endsRows = /^(COMMIT|ROLLBACK(?! +(WORK +)?TO\b)|XA (COMMIT|ROLLBACK))\b/i
 const bodyOffset = headerBytes + 1;
 const TABLE_MAP = 0x13;
 
+/** The driver uses a packet again for the next one, and not what it points to. */
+const keptPacket = (packet: Packet): Packet => Object.assign(Object.create(Object.getPrototypeOf(packet)), packet);
+
+/** The id of a table and flags, which say nothing of its columns. */
+const tableHeaderBytes = 8;
+
+/** Both names have their length before them, and a zero behind them. */
+const tableNameOf = (body: Buffer): string => {
+  const databaseAt = tableHeaderBytes + 1;
+  const databaseEnd = databaseAt + body[tableHeaderBytes]!;
+  const nameAt = databaseEnd + 2;
+  return `${body.toString('utf8', databaseAt, databaseEnd)}.${body.toString('utf8', nameAt, nameAt + body[databaseEnd + 1]!)}`;
+};
+
 const isTableMap = (buffer: Buffer, offset: number): boolean =>
   buffer[offset] === 0 && buffer[offset + 5] === TABLE_MAP;
 
 const tableOf = (
   { columnSchemas, columns: infos, parentSchema: database, tableName: name }: TableEntry,
   event: BinlogEvent,
-  { catalog }: BinlogOptions,
+  catalog: BinlogOptions['catalog'],
 ): BinlogTable => {
   const known = catalog.get(`${database}.${name}`);
   const typesNow = new Map(known?.columns.map((column) => [column.COLUMN_NAME, column.COLUMN_TYPE]));
@@ -387,27 +460,3 @@ const rawGeometry = (info: ColumnInfo, { COLUMN_TYPE }: ColumnSchema): ColumnInf
   info.type === code.GEOMETRY && isGeometry(COLUMN_TYPE.toLowerCase())
     ? { ...info, type: code.BLOB, charset: null }
     : info;
-
-/** The transactions of a MySQL GTID set (`uuid:1-5`) or up to a MariaDB GTID position (`0-1-1234`). */
-export interface Gtids {
-  has(gtid: string): boolean;
-}
-
-const parsed = new Map<string, Gtids>();
-
-export const gtidSetOf = (text: string): Gtids => {
-  const known = parsed.get(text);
-  if (known !== undefined) return known;
-  const made = parse(text);
-  parsed.set(text, made);
-  return made;
-};
-
-const parse = (text: string): Gtids => {
-  if (text.includes(':')) {
-    const set = GtidSet.parse(text);
-    return { has: (gtid) => set.contains(gtid) };
-  }
-  const position = MariadbGtidPosition.parse(text);
-  return { has: (gtid) => position.covers(gtid) };
-};

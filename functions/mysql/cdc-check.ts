@@ -1,6 +1,7 @@
 import type { OpenContext, Problem } from '../../shared/connect/connector.ts';
 import { toConnectError } from '../../shared/connect/errors.ts';
 import type { MysqlCdcConfig } from './cdc-config.ts';
+import { idlePatterns, tablesOf } from './cdc-tables.ts';
 import { type Connection, connect } from './client.ts';
 import { catalogOf } from './server.ts';
 
@@ -80,8 +81,12 @@ const privilegeProblems = async (connection: Connection): Promise<readonly Probl
 const ACCESS_DENIED = 1227;
 
 const tableProblems = async (connection: Connection, config: MysqlCdcConfig): Promise<readonly Problem[]> => {
-  const catalog = await catalogOf(connection, config.tables);
-  return config.tables.flatMap((table) => {
+  const tables = await tablesOf(connection, config);
+  const catalog = await catalogOf(connection, tables);
+  const idle = idlePatterns(config, tables).map(
+    (pattern) => `no table matches ${pattern}, or the account may not read them: GRANT SELECT ON them TO it`,
+  );
+  const problems = tables.flatMap((table) => {
     const found = catalog.get(table);
     if (found === undefined)
       return [`there is no table ${table}, or the account may not read it: GRANT SELECT ON ${table} TO it`];
@@ -91,4 +96,5 @@ const tableProblems = async (connection: Connection, config: MysqlCdcConfig): Pr
           `${table} has no primary key, so its changes have no order and no row to go to: ALTER TABLE ${table} ADD PRIMARY KEY (…)`,
         ];
   });
+  return [...idle, ...problems];
 };

@@ -1,17 +1,20 @@
 import * as z from 'zod';
 import { connectionKeys, databaseRules } from '../../shared/connect/database-config.ts';
-import { runsNeedTopics } from '../../shared/connect/table-names.ts';
+import { patternsNeedTopic, runsNeedTopics } from '../../shared/connect/table-names.ts';
 import { mysqlServer, zeroDates } from './config.ts';
 
-const tableName = /^[^.]+\.[^.]+$/;
+const tableName = z
+  .string()
+  .regex(/^[^.]+\.[^.]+$/, 'a table is written as database.table; * stands for any characters');
 
 export const MysqlCdcConfig = z
   .strictObject({
     ...connectionKeys(mysqlServer),
     tables: z
-      .array(z.string().regex(tableName, 'a table is written as database.table'))
+      .array(tableName)
       .min(1)
-      .describe('tables whose rows are captured, as `database.table`'),
+      .describe('tables whose rows are captured, as `database.table`; with a * it is a pattern, which needs `topic`'),
+    excludeTables: z.array(tableName).default([]).describe('tables to leave out of a pattern'),
     topicPrefix: z
       .string()
       .regex(/^[A-Za-z0-9._-]{1,60}$/, 'a prefix is 1 to 60 of the characters A-Z a-z 0-9 . _ -')
@@ -63,7 +66,8 @@ export const MysqlCdcConfig = z
   .refine(...databaseRules.server)
   .refine(...databaseRules.iamHasNoSecret)
   .refine(...databaseRules.iamIsEncrypted)
-  .refine(...runsNeedTopics);
+  .refine(...runsNeedTopics)
+  .superRefine(patternsNeedTopic);
 
 export type MysqlCdcConfig = z.output<typeof MysqlCdcConfig>;
 

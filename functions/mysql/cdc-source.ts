@@ -15,15 +15,26 @@ import { type Control, controlRecord } from '../../shared/connect/control.ts';
 import { tellsOf } from '../../shared/connect/database-config.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import { nextRepair, type Repair, repairedIn } from '../../shared/sql/repair.ts';
-import { nextStep, type Range, runOf, type SnapshotScope, type Step, viewsOf } from '../../shared/sql/snapshot.ts';
+import {
+  nextStep,
+  type PlanOffset,
+  type Range,
+  runOf,
+  type SnapshotScope,
+  type Step,
+  snapshotProgress,
+  viewsOf,
+} from '../../shared/sql/snapshot.ts';
 import { endingAsTransaction } from '../../shared/sql/transactions.ts';
 import type { BinlogPlace } from './binlog.ts';
 import { checkSource } from './cdc-check.ts';
 import { MysqlCdcConfig, topicOf, topicsOf } from './cdc-config.ts';
 import { MysqlCdcOffset, type StreamOffset } from './cdc-offset.ts';
+import { isReadBy } from './cdc-tables.ts';
 import { lostPosition } from './errors.ts';
 import { createHandOver } from './hand-over.ts';
 import { measureLag } from './lag.ts';
+import { partsOf } from './query-tables.ts';
 import { pollRepair } from './repair.ts';
 import { rowSchemaOf } from './row-schema.ts';
 import { openServer, type Server, type View } from './server.ts';
@@ -59,13 +70,19 @@ const defaultRowBytes = 16 * 1024;
 const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): SourceTask<MysqlCdcOffset> => {
   const { config, taskId, tasks, incarnation } = context;
   const streamPartition: Partition = { server: config.topicPrefix };
-  const scope: SnapshotScope = {
+  const isIncluded = isReadBy(config);
+  let tables: readonly string[] | undefined;
+  const scope = (): SnapshotScope => ({
     stream: streamPartition,
-    tables: config.tables,
+    tables: tables ?? [],
     task: taskId,
     tasks,
     runs: config.runs,
-  };
+  });
+  /** Tables that came while changes were read: their changes were passed over, for their rows to be read first. */
+  const unread = new Set<string>();
+  /** Of those, the ones that were looked for. */
+  const soughtFor = new Set<string>();
   const opened = new Map<string, SnapshotTable>();
   let view: View | undefined;
   let stream: Stream | undefined;
@@ -78,17 +95,29 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
   const told = (table: string, control: Control): RecordInput | undefined =>
     config.runs ? controlRecord(topicOf(config, table), control) : undefined;
 
-  const stepAfter = (offsets: Offsets<MysqlCdcOffset>, { record }: StreamOffset): Step<BinlogPlace> => {
+  /** A table of a pattern that was read and dropped stays one: the changes before that are told. */
+  const listTables = async (offsets: Offsets<MysqlCdcOffset>): Promise<readonly string[]> => {
+    const ours = [...offsets.all()].filter(
+      ({ partition, offset }) => partition.server === config.topicPrefix && offset !== null,
+    );
+    const read = snapshotProgress(ours).flatMap(({ table, done }) => (done && isIncluded(table) ? [table] : []));
+    return [...new Set([...(await server.tables()), ...read])].sort();
+  };
+
+  const stepAfter = async (offsets: Offsets<MysqlCdcOffset>, { record }: StreamOffset): Promise<Step<BinlogPlace>> => {
+    tables ??= await listTables(offsets);
     // Rows of a table that is new are ended as a transaction: not inside of one.
     const isInside = config.transactions && record > 0;
-    return config.snapshotMode === 'initial' && !isInside ? nextStep(scope, offsets) : { kind: 'done' };
+    return config.snapshotMode === 'initial' && !isInside ? nextStep(scope(), offsets) : { kind: 'done' };
   };
 
   const openTable = async (table: string): Promise<SnapshotTable> => {
     const known = opened.get(table);
     if (known !== undefined) return known;
-    const [database = '', name = ''] = table.split('.');
-    const found = (await server.catalog()).get(table);
+    const [database, name] = partsOf(table);
+    const found = (await server.catalog([table])).get(table);
+    if (found === undefined && !config.tables.includes(table))
+      throw new ConnectError('UNAVAILABLE', `${table} was dropped after this run had found it`, { retriable: true });
     if (found === undefined)
       throw new ConnectError(
         'NOT_FOUND',
@@ -101,11 +130,12 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
     return made;
   };
 
-  const read = async (range: Range<BinlogPlace>, budget: Budget) => {
+  const read = async (range: Range<BinlogPlace>, from: StreamOffset, budget: Budget) => {
     if (range.server !== server.identity)
       throw lostPosition(`the rows of ${range.table} are of server ${range.server}, and this is ${server.identity}`);
     if (view === undefined) {
-      view = await server.openView();
+      // Changes before that place may have been passed over for these rows. Places of another server are no measure.
+      view = await (from.server === server.identity ? server.openViewBehind(from) : server.openView());
       // Their columns are looked up behind the view: of a column that came before it, its changes are passed over as seen by the rows.
       opened.clear();
     }
@@ -113,13 +143,17 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
     return config.transactions ? endingAsTransaction(poll) : poll;
   };
 
+  const closeStream = () => {
+    stream?.close();
+    stream = undefined;
+  };
+
   const repairNext = (offsets: Offsets<MysqlCdcOffset>): Repair<BinlogPlace> | undefined =>
-    taskId === 0 ? nextRepair(streamPartition, offsets, (table) => config.tables.includes(table)) : undefined;
+    taskId === 0 ? nextRepair(streamPartition, offsets, isIncluded) : undefined;
 
   /** Rows that are sent again; what the changes behind them have of these rows is another question then. */
   const repair = async (order: Repair<BinlogPlace>, from: StreamOffset, budget: Budget) => {
-    stream?.close();
-    stream = undefined;
+    closeStream();
     const repairView = await server.openViewBehind(from);
     opened.clear();
     try {
@@ -130,6 +164,15 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
     }
   };
 
+  /** Without a snapshot all changes are told, from the first one on. */
+  const isReadWith = (offsets: Offsets<MysqlCdcOffset>) => (table: string) => {
+    if (config.snapshotMode !== 'initial') return true;
+    const plan = offsets.get({ ...streamPartition, table }) as PlanOffset | undefined;
+    if (typeof plan?.plan === 'number') return true;
+    if (!soughtFor.has(table)) unread.add(table);
+    return false;
+  };
+
   const readChanges = async (offsets: Offsets<MysqlCdcOffset>, from: StreamOffset, budget: Budget) => {
     view?.connection.destroy();
     view = undefined;
@@ -137,18 +180,28 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
       server,
       partition: streamPartition,
       handOver: createHandOver(
-        (table) => viewsOf(scope, table, offsets),
+        (table) => viewsOf(scope(), table, offsets),
         (table) => repairedIn(streamPartition, table, offsets),
+        isReadWith(offsets),
       ),
+      tables: tables ?? [],
     });
-    return stream.poll(from, budget);
+    const poll = await stream.poll(from, budget);
+    if (unread.size === 0) return poll;
+    for (const table of unread) soughtFor.add(table);
+    unread.clear();
+    tables = undefined;
+    closeStream();
+    return { ...poll, caughtUp: false };
   };
 
   return {
     async poll(offsets, budget) {
       const from = offsets.get(streamPartition) as StreamOffset | undefined;
       if (from === undefined) return taskId === 0 ? begin() : waiting;
-      const step = stepAfter(offsets, from);
+      const step = await stepAfter(offsets, from);
+      // It knows the tables that were read when it was opened.
+      if (step.kind !== 'done') closeStream();
       switch (step.kind) {
         case 'plan': {
           const { partition, plan } = step;
@@ -164,7 +217,7 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
           return committing(step, told(step.table, end));
         }
         case 'read':
-          return read(step.range, budget);
+          return read(step.range, from, budget);
         case 'wait':
           return waiting;
         case 'done': {
@@ -180,7 +233,7 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
     async more(offsets) {
       const from = offsets.get(streamPartition) as StreamOffset | undefined;
       if (from === undefined) return taskId === 0 || 'waits';
-      const { kind } = stepAfter(offsets, from);
+      const { kind } = await stepAfter(offsets, from);
       if (kind === 'wait') return 'waits';
       if (kind !== 'done' || from.record > 0 || repairNext(offsets) !== undefined) return true;
       if (taskId > 0) return false;

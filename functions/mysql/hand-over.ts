@@ -1,5 +1,6 @@
 import { isSeen, isTruncateSeen, type RangeOffset } from '../../shared/sql/snapshot.ts';
-import { type BinlogPlace, gtidSetOf } from './binlog.ts';
+import type { BinlogPlace } from './binlog.ts';
+import { gtidSetOf } from './gtids.ts';
 
 /**
  * Tells the changes that the rows of a snapshot hold already: a change is one of them where it was visible in the view that its row
@@ -17,10 +18,16 @@ type Views = RangeOffset<BinlogPlace>['views'];
 /** In which view the row of an integer key was sent again. */
 type Repaired = ((key: number | bigint) => BinlogPlace | undefined) | undefined;
 
-/** What `viewsOf` and `repairedIn` say of a table does not change any more. */
+const passedOver = () => true;
+
+/**
+ * What `viewsOf` and `repairedIn` say of a table does not change any more. Of a table that is not read yet every change is passed over:
+ * its rows are to be read in views that have all of them.
+ */
 export const createHandOver = (
   viewsOf: (table: string) => Views,
   repairedIn: (table: string) => Repaired = () => undefined,
+  isRead: (table: string) => boolean = () => true,
 ): HandOver => {
   const known = new Map<string, Views>();
   const viewsOnce = (table: string): Views => {
@@ -36,8 +43,10 @@ export const createHandOver = (
     return repairs.get(table);
   };
   return {
-    isTruncateSeen: (table, gtid) => gtid !== undefined && isTruncateSeen(table, seenBy(table, gtid)),
+    isTruncateSeen: (table, gtid) =>
+      !isRead(table) || (gtid !== undefined && isTruncateSeen(table, seenBy(table, gtid))),
     seenOf(table, gtid) {
+      if (!isRead(table)) return passedOver;
       if (gtid === undefined) return undefined;
       const views = viewsOnce(table);
       const seen = seenBy(table, gtid);

@@ -5,8 +5,10 @@ import type { PlanOffset } from '../../shared/sql/snapshot.ts';
 import type { BinlogOptions, BinlogPlace } from './binlog.ts';
 import type { MysqlCdcConfig } from './cdc-config.ts';
 import type { StreamOffset } from './cdc-offset.ts';
+import { tablesOf } from './cdc-tables.ts';
 import { type Connection, connect } from './client.ts';
 import { lostPosition } from './errors.ts';
+import { partsOf } from './query-tables.ts';
 import { planTable, type SnapshotTable } from './snapshot.ts';
 
 /** What a source asks its server beside the binlog. */
@@ -30,7 +32,9 @@ export interface Server {
   requirePlace(offset: StreamOffset): Promise<void>;
   /** Parts the rows of a table. */
   plan(table: SnapshotTable): Promise<Pick<PlanOffset, 'bounds' | 'rows'>>;
-  catalog(): Promise<BinlogOptions['catalog']>;
+  /** The tables of the config as they are now, in one order for all tasks. */
+  tables(): Promise<readonly string[]>;
+  catalog(tables: readonly string[]): Promise<BinlogOptions['catalog']>;
   close(): Promise<void>;
 }
 
@@ -97,7 +101,8 @@ export const openServer = async ({ config, connector, signal }: OpenContext<Mysq
       return { server: identity, ...place, record: 0 };
     },
     plan: (table) => planTable(connection, table),
-    catalog: () => catalogOf(connection, config.tables),
+    tables: () => tablesOf(connection, config),
+    catalog: (tables) => catalogOf(connection, tables),
     close: () => connection.close(),
   };
 };
@@ -194,7 +199,8 @@ export const catalogOf = async (
   connection: Connection,
   tables: readonly string[],
 ): Promise<BinlogOptions['catalog']> => {
-  const names = tables.map((table) => table.split('.'));
+  if (tables.length === 0) return new Map();
+  const names = tables.map(partsOf);
   const where = `(TABLE_SCHEMA, TABLE_NAME) IN (${names.map(() => '(?, ?)').join()})`;
   const columns = await connection.query<Columns[number] & { database: string; table: string }>(
     `SELECT TABLE_SCHEMA AS \`database\`, TABLE_NAME AS \`table\`, COLUMN_NAME AS COLUMN_NAME, COLLATION_NAME AS COLLATION_NAME,

@@ -9,6 +9,7 @@ import { ConnectError } from '../../shared/connect/errors.ts';
 import { type BinlogPlace, type BinlogReader, openBinlog } from './binlog.ts';
 import type { MysqlCdcConfig } from './cdc-config.ts';
 import type { StreamOffset } from './cdc-offset.ts';
+import { isReadBy } from './cdc-tables.ts';
 import { type ChangeBatch, createBatch } from './change-batch.ts';
 import { type Changes, createChanges } from './changes.ts';
 import type { HandOver } from './hand-over.ts';
@@ -36,17 +37,27 @@ export const createStream = (
     server,
     partition,
     handOver,
-  }: { readonly server: Server; readonly partition: Partition; readonly handOver: HandOver },
+    tables,
+  }: {
+    readonly server: Server;
+    readonly partition: Partition;
+    readonly handOver: HandOver;
+    /** Those that were there when the run began. Of the others the binlog tells when they come. */
+    readonly tables: readonly string[];
+  },
 ): Stream => {
   const { config, signal } = context;
-  const counted = [...config.tables].sort().join();
+  const isIncluded = isReadBy(config);
+  // By the names and patterns, not by the tables that are there: one that is made meanwhile changes no count (hazard D5).
+  const counted = countedBy(config);
   let cursor: Cursor | undefined;
   /** Where the last poll ended. */
   let left: StreamOffset | undefined;
 
   /** A server whose file system tells no cases apart keeps names in lower case, or as they were first written. */
-  const folded = new Map(config.tables.map((table) => [server.foldsNames ? table.toLowerCase() : table, table]));
-  const tableNamed = (name: string) => folded.get(server.foldsNames ? name.toLowerCase() : name);
+  const folded = new Map(tables.map((table) => [table.toLowerCase(), table]));
+  const tableNamed = (name: string) =>
+    (server.foldsNames ? folded.get(name.toLowerCase()) : undefined) ?? (isIncluded(name) ? name : undefined);
 
   const close = () => {
     cursor?.reader.close();
@@ -66,9 +77,10 @@ export const createStream = (
       serverId: config.serverId,
       place: offset,
       follows,
-      tables: byDatabase(config.tables),
+      isIncluded,
       tableNamed,
-      catalog: await server.catalog(),
+      catalog: await server.catalog(tables),
+      lookUp: async (table) => (await server.catalog([table])).get(table),
       signal,
     });
     const changes = createChanges(config, { skip: offset.record, counted, handOver, read: reader.values });
@@ -121,9 +133,7 @@ const isAt = (end: BinlogPlace, { file, pos }: BinlogPlace): boolean => end.file
 const samePlace = (a: StreamOffset, b: StreamOffset): boolean =>
   a.file === b.file && a.pos === b.pos && a.gtids === b.gtids && a.record === b.record && a.server === b.server;
 
-const byDatabase = (tables: readonly string[]): Record<string, string[]> => {
-  const names = tables.map((table) => table.split('.') as [string, string]);
-  return Object.fromEntries(
-    names.map(([database]) => [database, names.filter(([one]) => one === database).map(([, name]) => name)]),
-  );
+const countedBy = ({ tables, excludeTables }: MysqlCdcConfig): string => {
+  const excluded = excludeTables.length === 0 ? '' : ` without ${excludeTables.toSorted().join()}`;
+  return `${tables.toSorted().join()}${excluded}`;
 };

@@ -13,10 +13,12 @@ import {
 import type { BinlogPlace } from './binlog.ts';
 import { type MysqlCdcConfig, topicOf } from './cdc-config.ts';
 import type { StreamOffset } from './cdc-offset.ts';
+import { tablesOf } from './cdc-tables.ts';
 import { type Connection, connect, literal, quote } from './client.ts';
 import type { ZeroDate } from './column-type.ts';
 import type { MysqlSinkConfig } from './config.ts';
 import { createPacketRows } from './packet-rows.ts';
+import { partsOf } from './query-tables.ts';
 import { type RowSchema, rowSchemaOf, type SourceColumn } from './row-schema.ts';
 import { catalogOf, endOf, isBefore } from './server.ts';
 import { keyTexts, pageQuery } from './snapshot.ts';
@@ -29,7 +31,7 @@ export const verifySource = async (context: OpenContext<MysqlCdcConfig>): Promis
   return {
     async tables() {
       const tables: VerifiedTable[] = [];
-      for (const table of config.tables) {
+      for (const table of await tablesOf(connection, config)) {
         const { columns, keyColumns } = await schemaOf(connection, table, config.zeroDates);
         tables.push({
           table,
@@ -78,7 +80,7 @@ const schemaOf = async (connection: Connection, table: string, zeroDates: ZeroDa
   const found = (await catalogOf(connection, [table])).get(table);
   if (found === undefined) throw new ConnectError('NOT_FOUND', `there is no table ${table}, or it may not be read`);
   requireKey(table, found.key);
-  const [database = '', name = ''] = table.split('.');
+  const [database, name] = partsOf(table);
   const columns = found.columns.map(({ COLUMN_NAME, COLUMN_TYPE }) => ({ name: COLUMN_NAME, type: COLUMN_TYPE }));
   return rowSchemaOf({ database, name, columns, keyColumns: found.key }, { topicPrefix: '', zeroDates });
 };
@@ -90,7 +92,7 @@ const readerOf = (
   ignored: readonly string[],
   key: readonly string[] = schema.keyColumns.map(({ name }) => name),
 ): TableReader => {
-  const [database = '', name = ''] = table.split('.');
+  const [database, name] = partsOf(table);
   const target = { database, name, schema, rowBytes: 0 };
   const sought = key.map((one) => schema.columns.find((column) => columnKey(column.name) === columnKey(one))!);
   // Of the first page nothing is known: a row may be large.

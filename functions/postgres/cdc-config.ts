@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import { connectionKeys, databaseRules } from '../../shared/connect/database-config.ts';
-import { runsNeedTopics, topicOf } from '../../shared/connect/table-names.ts';
+import { patternsNeedTopic, runsNeedTopics, topicOf } from '../../shared/connect/table-names.ts';
 import { postgresServer } from './config.ts';
 
 const tableName = z.string().regex(/^[^.]+\..+$/, 'a table is schema.table; * stands for any characters');
@@ -72,15 +72,7 @@ export const PostgresCdcConfig = z
   .refine(...databaseRules.iamHasNoSecret)
   .refine(...databaseRules.iamIsEncrypted)
   .refine(...runsNeedTopics)
-  .superRefine(({ tables, topic }, ctx) => {
-    const pattern = tables.find((table) => table.includes('*'));
-    if (pattern !== undefined && topic === undefined)
-      ctx.addIssue({
-        code: 'custom',
-        path: ['topic'],
-        message: `${pattern} matches tables that are not known yet; say which topic they go to, or list the tables`,
-      });
-  });
+  .superRefine(patternsNeedTopic);
 
 export type PostgresCdcConfig = z.output<typeof PostgresCdcConfig>;
 

@@ -1,3 +1,5 @@
+import type * as z from 'zod';
+
 /** A topic takes fewer characters than a table's name. `table` is schema.table, or database.table. */
 export const topicOf = (
   { topic, topicPrefix }: { readonly topic?: string | undefined; readonly topicPrefix: string },
@@ -22,6 +24,20 @@ export const tableFilter = ({
   const included = matcherOf(tables);
   const excluded = excludeTables.length === 0 ? undefined : matcherOf(excludeTables);
   return (table) => included.test(table) && excluded?.test(table) !== true;
+};
+
+/** The topics of a pattern's tables are not known from the config. */
+export const patternsNeedTopic = (
+  { tables, topic }: { readonly tables: readonly string[]; readonly topic?: string | undefined },
+  ctx: z.RefinementCtx,
+): void => {
+  const pattern = tables.find(isPattern);
+  if (pattern !== undefined && topic === undefined)
+    ctx.addIssue({
+      code: 'custom',
+      path: ['topic'],
+      message: `${pattern} matches tables that are not known yet; say which topic they go to, or list the tables`,
+    });
 };
 
 export const runsNeedTopics = [
