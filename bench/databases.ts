@@ -1,9 +1,11 @@
 /**
  * Databases: tables and their changes from MariaDB to PostgreSQL on the local host, and what a plain pipe takes for the same rows.
  *
- *     npx node bench/databases.ts [rows] [runs] [direct|log|direct-full|log-full|changes|changes-log|transaction|idle …]
+ *     npx node bench/databases.ts [rows] [runs] [direct|log|direct-full|log-full|ingestr|back|changes|changes-log|transaction|idle …]
  *
  * - direct, log: the whole table into an empty one with a primary key, without the topic log and through it; -full: into one that has all rows.
+ * - ingestr: the program in BENCH_INGESTR (https://github.com/bruin-data/ingestr), merging by the key into an empty table.
+ * - back: the copy from PostgreSQL into an empty table of MariaDB.
  * - changes: 100,000 changes in 1,000 transactions that wait in the binlog, captured and applied.
  * - transaction: one that changes each row twice, for its memory.
  * - idle: the CPU of an invocation that finds nothing.
@@ -59,7 +61,7 @@ const writeText = async (): Promise<string> => {
 };
 
 const maria = await startMysql('mariadb', ['--innodb-buffer-pool-size=512M', '--innodb-log-file-size=256M']);
-const postgres = await runPostgres({ directory: join(work, 'postgres') });
+const postgres = await runPostgres({ directory: join(work, 'postgres'), settings: ['wal_level=logical'] });
 const { host, port, user, password } = maria;
 const source = await mysql.createConnection({
   host,
@@ -92,6 +94,26 @@ const pipe = async (like: string, isFull: boolean): Promise<number> => {
     env: { ...process.env, MYSQL_PWD: password },
   });
   return (performance.now() - startMs) / 1000;
+};
+
+/** Seconds of ingestr, into a table that it makes. */
+const ingestr = async (): Promise<number> => {
+  await target.query('DROP TABLE IF EXISTS ingested');
+  const sourceUri = `mysql://${user}:${encodeURIComponent(password)}@${host}:${port}/bench`;
+  const what = ['--source-uri', sourceUri, '--source-table', 'bench.lineitem'];
+  const into = ['--dest-uri', `${postgres.url}?sslmode=disable`, '--dest-table', 'public.ingested'];
+  const how = ['--incremental-strategy', 'merge', '--primary-key', 'l_orderkey', '--primary-key', 'l_linenumber'];
+  const startMs = performance.now();
+  await promisify(execFile)(process.env.BENCH_INGESTR!, [
+    ...['ingest', '--yes', '--progress', 'log'],
+    ...what,
+    ...into,
+    ...how,
+  ]);
+  const seconds = (performance.now() - startMs) / 1000;
+  const { rows: counted } = await target.query<{ n: number }>('SELECT count(*)::int AS n FROM ingested');
+  if (counted[0]!.n !== rows) throw new Error(`ingestr brought ${counted[0]!.n} of ${rows} rows`);
+  return seconds;
 };
 
 const from = (more: object = {}) => ({
@@ -197,6 +219,45 @@ try {
       },
       () => pipe('copied', true),
     );
+  }
+  if (isAsked('ingestr') && process.env.BENCH_INGESTR !== undefined) {
+    const seconds: number[] = [];
+    const peers: number[] = [];
+    for (let run = 0; run < runs; run++) {
+      seconds.push(await ingestr());
+      await dropped('copied');
+      await measurePipeline(work, direct('copied'), env);
+      peers.push(await pipe('copied', false));
+    }
+    const ratio = median(peers.map((one, i) => one / seconds[i]!)).toFixed(2);
+    const perSecond = `${Math.round(rows / median(seconds) / 1000)}k`;
+    say([
+      'ingestr, into an empty table',
+      spread(seconds),
+      perSecond,
+      '–',
+      '–',
+      spread(peers),
+      ratio,
+      loadavg()[0]!.toFixed(1),
+    ]);
+  }
+  if (isAsked('back')) {
+    await dropped('copied');
+    await measurePipeline(work, direct('copied'), env);
+    await report('back', 'PostgreSQL → MariaDB, direct, into an empty table', rows, async (attempt) => {
+      const source = {
+        connector: 'postgres-cdc',
+        config: {
+          url: '${env:BENCH_TARGET}',
+          topicPrefix: 'pg',
+          tables: ['public.copied'],
+          slotName: `bench_${attempt}`,
+        },
+      };
+      const sink = { connector: 'mysql', config: { url: '${env:BENCH_SOURCE}', table: `back_${attempt}` } };
+      return measurePipeline(work, { direct: { out: { source, sink, trigger: 'manual' } } }, env);
+    });
   }
   if (isAsked('idle')) {
     const invocations = 50;

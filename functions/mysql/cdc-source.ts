@@ -180,6 +180,7 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
       server,
       partition: streamPartition,
       handOver: createHandOver(
+        streamPartition,
         (table) => viewsOf(scope(), table, offsets),
         (table) => repairedIn(streamPartition, table, offsets),
         isReadWith(offsets),

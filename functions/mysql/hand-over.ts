@@ -1,3 +1,5 @@
+import type { Partition } from '../../shared/connect/connector.ts';
+import { emptiedWhileRepaired, type Repaired } from '../../shared/sql/repair.ts';
 import { isSeen, isTruncateSeen, type RangeOffset } from '../../shared/sql/snapshot.ts';
 import type { BinlogPlace } from './binlog.ts';
 import { gtidSetOf } from './gtids.ts';
@@ -15,8 +17,7 @@ export interface HandOver {
 
 type Views = RangeOffset<BinlogPlace>['views'];
 
-/** In which view the row of an integer key was sent again. */
-type Repaired = ((key: number | bigint) => BinlogPlace | undefined) | undefined;
+type RepairedRows = Repaired<BinlogPlace> | undefined;
 
 const passedOver = () => true;
 
@@ -25,8 +26,9 @@ const passedOver = () => true;
  * its rows are to be read in views that have all of them.
  */
 export const createHandOver = (
+  stream: Partition,
   viewsOf: (table: string) => Views,
-  repairedIn: (table: string) => Repaired = () => undefined,
+  repairedIn: (table: string) => RepairedRows = () => undefined,
   isRead: (table: string) => boolean = () => true,
 ): HandOver => {
   const known = new Map<string, Views>();
@@ -37,14 +39,18 @@ export const createHandOver = (
   };
   const hasSeen = ({ gtids }: BinlogPlace, gtid: string) => gtids !== undefined && gtidSetOf(gtids).has(gtid);
   const seenBy = (table: string, gtid: string) => viewsOnce(table).map(({ view }) => hasSeen(view, gtid));
-  const repairs = new Map<string, Repaired>();
-  const repairedOnce = (table: string): Repaired => {
+  const repairs = new Map<string, RepairedRows>();
+  const repairedOnce = (table: string): RepairedRows => {
     if (!repairs.has(table)) repairs.set(table, repairedIn(table));
     return repairs.get(table);
   };
   return {
-    isTruncateSeen: (table, gtid) =>
-      !isRead(table) || (gtid !== undefined && isTruncateSeen(table, seenBy(table, gtid))),
+    isTruncateSeen(table, gtid) {
+      if (!isRead(table)) return true;
+      if (gtid === undefined) return false;
+      if (repairedOnce(table)?.views.some((view) => hasSeen(view, gtid))) throw emptiedWhileRepaired({ stream, table });
+      return isTruncateSeen(table, seenBy(table, gtid));
+    },
     seenOf(table, gtid) {
       if (!isRead(table)) return passedOver;
       if (gtid === undefined) return undefined;
@@ -52,7 +58,7 @@ export const createHandOver = (
       const seen = seenBy(table, gtid);
       const repaired = repairedOnce(table);
       const isRepaired = (key: number | bigint | undefined) => {
-        const view = key === undefined ? undefined : repaired?.(key);
+        const view = key === undefined ? undefined : repaired?.of(key);
         return view !== undefined && hasSeen(view, gtid);
       };
       if (!seen.includes(true)) return repaired === undefined ? undefined : isRepaired;

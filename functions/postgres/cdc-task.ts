@@ -85,7 +85,7 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
     if (read.size === 0) return undefined;
     const columns = await firstKeyColumns(connection, [...read.keys()]);
     for (const [table, known] of read) read.set(table, { ...known, firstOfKey: columns.get(table) });
-    return createHandOver(read);
+    return createHandOver(partition, read);
   };
 
   const stream = createStream(context, { partition, names, session, layouts: createLayouts(config, session), seenIn });

@@ -1,3 +1,5 @@
+import type { Partition } from '../../shared/connect/connector.ts';
+import { emptiedWhileRepaired, type Repaired } from '../../shared/sql/repair.ts';
 import { isSeen, isTruncateSeen, type RangeOffset } from '../../shared/sql/snapshot.ts';
 import type { View } from './cdc-offset.ts';
 import { parseLsn, type Slots, type Transaction } from './pgoutput.ts';
@@ -19,8 +21,7 @@ export interface ReadTable {
   readonly views: TableViews;
   /** Name of the first column of the key in whose order they were. */
   readonly firstOfKey: string | undefined;
-  /** In which view the row of an integer key was sent again. */
-  readonly repaired?: ((key: bigint) => View | undefined) | undefined;
+  readonly repaired?: Repaired<View> | undefined;
   /** Behind the last of those views. */
   readonly repairedTo?: bigint;
 }
@@ -43,7 +44,7 @@ export const requireOneHistory = (table: string, views: TableViews, timeline: nu
  * Tells the changes that the rows of a snapshot hold already: by what was visible when its row was read, and not by where it stands in
  * the log, because a commit is there before it is visible (hazard D1). Behind the last view it costs nothing.
  */
-export const createHandOver = (tables: ReadonlyMap<string, ReadTable>): SeenIn => {
+export const createHandOver = (stream: Partition, tables: ReadonlyMap<string, ReadTable>): SeenIn => {
   const parsed = new Map(
     Array.from(tables, ([name, table]) => [
       name,
@@ -61,8 +62,11 @@ export const createHandOver = (tables: ReadonlyMap<string, ReadTable>): SeenIn =
       const table = parsed.get(name);
       if (table === undefined) return false;
       const key = integerOf(layout, page, tuple, table.firstOfKey);
-      const again = key === undefined ? undefined : table.repaired?.(key);
-      if (again !== undefined && isVisible(parseXids(again.xids), xid)) return true;
+      const again = key === undefined ? undefined : table.repaired?.of(key);
+      const hasSeen = ({ xids }: View) => isVisible(parseXids(xids), xid);
+      if (again !== undefined && hasSeen(again)) return true;
+      if (tuple === undefined && table.repaired?.views.some(hasSeen) === true)
+        throw emptiedWhileRepaired({ stream, table: name });
       if (table.views.length === 0) return false;
       let seen = seenOf.get(layout);
       if (seen === undefined) {

@@ -8,8 +8,10 @@ import {
   type Partition,
   type Poll,
   type Position,
+  partitionKey,
 } from '../connect/connector.ts';
 import { nullColumn } from '../connect/constant-columns.ts';
+import { ConnectError } from '../connect/errors.ts';
 import { fitting } from '../connect/fitting.ts';
 import type { Schema, StructSchema, Value } from '../connect/schema.ts';
 import { createTextOutput, written } from '../connect/text-output.ts';
@@ -72,22 +74,39 @@ export const repairsOf = <View>(
   return orders;
 };
 
-/** In which view the row of a key was sent again, given the table's orders; only of keys that are one integer each. */
+/** Rows of a table that were sent again. */
+export interface Repaired<View> {
+  readonly views: readonly View[];
+  /** In which of them the row of a key was read. */
+  of(key: number | bigint): View | undefined;
+}
+
+/** Given the table's orders; only of keys that are one integer each. */
 export const repairedIn = <View>(
   stream: Partition,
   table: string,
   offsets: Offsets<unknown>,
-): ((key: number | bigint) => View | undefined) | undefined => {
+): Repaired<View> | undefined => {
   const order = repairsOf<View>(stream, offsets).get(table);
   if (order === undefined || order.passed === 0) return undefined;
   const { repair, passed, views } = order;
   if (repair.some((key) => key.length !== 1 || !/^-?\d+$/.test(key[0]!))) return undefined;
   const places = new Map(repair.slice(0, passed).map(([text], place) => [text!, place]));
-  return (key) => {
-    const place = places.get(String(key));
-    return place === undefined ? undefined : views.findLast(({ from }) => from <= place)?.view;
+  return {
+    views: views.map(({ view }) => view),
+    of(key) {
+      const place = places.get(String(key));
+      return place === undefined ? undefined : views.findLast(({ from }) => from <= place)?.view;
+    },
   };
 };
+
+/** Emptying the destination would take the rows that were sent, and what came after it of them was passed over as sent. */
+export const emptiedWhileRepaired = ({ stream, table }: { readonly stream: Partition; readonly table: string }) =>
+  new ConnectError(
+    'LOST_POSITION',
+    `${table} was truncated while rows of it were sent again: set the offset of ${partitionKey(repairPartition(stream, table))} to null (sluice offsets set), and verify again`,
+  );
 
 /** The keys that one poll sends. */
 export const keysOf = ({ offset: { repair, passed } }: Repair<unknown>, { maxRecords }: Budget): string[][] =>

@@ -189,11 +189,12 @@ export const snapshotProgress = (
     const plan = partition.range === undefined ? PlanOffset.safeParse(offset) : undefined;
     return plan?.success === true && plan.data.plan !== null ? [{ partition, plan: plan.data }] : [];
   });
+  const rangesOfTables = Map.groupBy(
+    offsets.filter(({ partition: { range } }) => range !== undefined),
+    ({ partition: { range, ...table } }) => partitionKey(table),
+  );
   return plans.map(({ partition, plan: { plan, bounds, rows: estimate, sinceMs } }) => {
-    const ranges = offsets
-      .filter(
-        ({ partition: { range, ...table } }) => range !== undefined && partitionKey(table) === partitionKey(partition),
-      )
+    const ranges = (rangesOfTables.get(partitionKey(partition)) ?? [])
       .map(({ offset }) => offset as RangeOffset<unknown>)
       .filter((range) => range.plan === plan);
     const rows = ranges.reduce((sum, range) => sum + range.rows, 0);
@@ -221,7 +222,10 @@ export const isSeen = (
   seen: readonly boolean[],
   firstOfKey: unknown,
 ): boolean => {
-  if (typeof firstOfKey !== 'number' && typeof firstOfKey !== 'bigint') return seen.every((one) => one);
+  const isInteger = typeof firstOfKey === 'number' || typeof firstOfKey === 'bigint';
+  // The key's type may have changed since its rows were read.
+  if (!isInteger || !views.every(({ after }) => after === null || /^-?\d+$/.test(after[0]!)))
+    return seen.every((one) => one);
   const value = BigInt(firstOfKey);
   const first = Math.max(
     0,

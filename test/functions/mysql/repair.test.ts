@@ -55,6 +55,25 @@ describe.each(['mariadb', 'mysql'] as const)('rows that are sent again by %s', (
     expect(told(records)).toEqual(['u 2 1', 'r 1 1']);
   });
 
+  test('stop where the table was truncated behind them and before their changes', async () => {
+    const name = await database();
+    await run('CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 0)');
+    const of = runnerOf({ tables: [`${name}.t`] });
+    const { offsets } = await of.withTask((task) => of.readAll(task));
+    await run('TRUNCATE t');
+    await run('INSERT INTO t VALUES (1, 1)');
+    order(offsets, `${name}.t`, [['1']]);
+    const polled = async () => of.advance(offsets, (await of.withTask((task) => of.pollOnce(task, offsets))).offsets);
+    await polled();
+    await expect(polled()).rejects.toMatchObject({
+      code: 'LOST_POSITION',
+      message: expect.stringMatching(/"repair":true.*to null/),
+    });
+    offsets.delete(partitionKey(repairPartition({ server: 'shop' }, `${name}.t`)));
+    const { records } = await of.withTask((task) => of.readAll(task, offsets));
+    expect(records.map(({ value }) => (value as Struct).op)).toEqual(['t', 'c']);
+  });
+
   test('of a key of other types come before the changes that end where they are', async () => {
     const name = await database();
     await run(

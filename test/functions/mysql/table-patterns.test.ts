@@ -1,8 +1,16 @@
 import { describe, expect, test } from 'vitest';
 import { mysqlCdcSource } from '../../../functions/mysql/cdc-source.ts';
+import { isReadBy } from '../../../functions/mysql/cdc-tables.ts';
 import { partitionKey } from '../../../shared/connect/connector.ts';
 import type { Struct } from '../../../shared/connect/schema.ts';
-import { createRunner, type Delivered, type OffsetMap, type SourceFixture } from '../../kit/source-runner.ts';
+import {
+  createRunner,
+  type Delivered,
+  type OffsetMap,
+  recordsOf,
+  type SourceFixture,
+} from '../../kit/source-runner.ts';
+import { until } from '../../kit/until.ts';
 import { useMysql } from './cdc-fixture.ts';
 
 /** Table, operation and key of each change; its tombstone goes without saying. */
@@ -65,6 +73,30 @@ describe.each(['mariadb', 'mysql'] as const)('tables by pattern on %s', (flavour
     });
   });
 
+  test('a reader that follows the log sees a table come and its columns change', async () => {
+    const name = await database();
+    const of = runnerOf({ tables: [`${name}.*`], snapshotMode: 'no_data' });
+    await of.withTask(async (task) => {
+      const { offsets } = await of.readAll(task);
+      await task.wait!(1, new AbortController().signal);
+      const uuid = flavour === 'mariadb' ? 'uuid' : 'char(36)';
+      const value = '01234567-89ab-4def-8123-456789abcdef';
+      const rows: unknown[] = [];
+      const read = (count: number) =>
+        until(async () => {
+          const poll = await of.pollOnce(task, offsets);
+          rows.push(...recordsOf(poll).map((record) => (record.value as Struct).after));
+          of.advance(offsets, poll.offsets);
+          return rows.length === count;
+        });
+      await run(`CREATE TABLE t (id int PRIMARY KEY, u ${uuid}); INSERT INTO t VALUES (1, '${value}')`);
+      await read(1);
+      await run(`ALTER TABLE t ADD v ${uuid}; UPDATE t SET v = '${value}'; TRUNCATE t`);
+      await read(3);
+      expect(rows).toEqual([{ id: 1, u: value }, { id: 1, u: value, v: value }, null]);
+    });
+  });
+
   test.each([false, true])(
     'the rows of a table that comes by RENAME are read, and no delete is lost (transactions: %s)',
     async (transactions) => {
@@ -82,7 +114,11 @@ describe.each(['mariadb', 'mysql'] as const)('tables by pattern on %s', (flavour
         expect(applied([...records, ...more.records])).toEqual(['t_a 1', 't_a 2', 't_a 3', 't_b 2', 't_b 3']);
         expect(told(more.records).filter((one) => one.startsWith('t_b'))).toEqual(['t_b r 2', 't_b r 3']);
         await run('INSERT INTO t_b VALUES (5); DELETE FROM t_b WHERE id = 2');
-        expect(told((await of.readAll(task, more.offsets)).records)).toEqual(['t_b c 5', 't_b d 2']);
+        const later = await of.readAll(task, more.offsets);
+        expect(told(later.records)).toEqual(['t_b c 5', 't_b d 2']);
+        await run('CREATE TABLE t_c (id int PRIMARY KEY); INSERT INTO t_c VALUES (1)');
+        // In the same run.
+        expect(told((await of.readAll(task, later.offsets)).records)).toEqual(['t_c r 1']);
       });
     },
   );
@@ -181,6 +217,11 @@ describe.each(['mariadb', 'mysql'] as const)('tables by pattern on %s', (flavour
       await verification.close();
     }
   });
+});
+
+test('a pattern means no table of the system', () => {
+  const isRead = isReadBy({ tables: ['*.u*', 'mysql.event'], excludeTables: [] });
+  expect(['shop.users', 'mysql.user', 'mysql.event'].map(isRead)).toEqual([true, false, true]);
 });
 
 describe('the config', () => {

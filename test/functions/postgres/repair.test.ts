@@ -49,6 +49,21 @@ test('rows that are sent again wait for the end of a transaction that is half se
   expect(told(records)).toEqual(['u 2 1', 'r 1 1']);
 });
 
+test('rows that are sent again stop where the table was truncated behind them and before their changes', async () => {
+  await run('CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 0)');
+  const of = await capture(['t'], { snapshotMode: 'initial' });
+  const { offsets } = await of.withTask((task) => of.readAll(task));
+  await run('TRUNCATE t');
+  await run('INSERT INTO t VALUES (1, 1)');
+  order(offsets, 't', [['1']]);
+  const polled = async () => of.advance(offsets, (await of.withTask((task) => of.pollOnce(task, offsets))).offsets);
+  await polled();
+  await expect(polled()).rejects.toMatchObject({ code: 'LOST_POSITION', message: expect.stringMatching(/"repair":true.*to null/) });
+  offsets.delete(partitionKey(repairPartition({ server: 'shop' }, `${schema()}.t`)));
+  const { records } = await of.withTask((task) => of.readAll(task, offsets));
+  expect(records.map(({ value }) => (value as Struct).op)).toEqual(['t', 'c']);
+});
+
 test('rows of a key of other types come before the changes that end where they are', async () => {
   await run('CREATE TABLE t (code text, at timestamptz, n int, PRIMARY KEY (at, code))');
   await run("INSERT INTO t VALUES ('a', '2024-01-02 03:04:05.6Z', 0), ('b', '2024-01-02Z', 0)");

@@ -198,6 +198,7 @@ describe('what a row was read with', () => {
     ['the same, seen by both', [null, ['5', 'b']], [true, true], 5, true],
     ['the same, behind', [null, ['5', 'b']], [false, true], 6, true],
     ['of a text, whose order only the server knows', [null, ['m']], [true, false], 'z', false],
+    ['of a key that was a text when it was read, and is a number now', [null, ['m']], [true, false], 5, false],
     ['of a text that all have seen', [null, ['m']], [true, true], 'z', true],
   ])('%s', (_, afters, seen, key, expected) => {
     expect(
