@@ -1,8 +1,7 @@
 import type { Partition } from '../../shared/connect/connector.ts';
 import { emptiedWhileRepaired, type Repaired } from '../../shared/sql/repair.ts';
 import { isSeen, isTruncateSeen, type RangeOffset } from '../../shared/sql/snapshot.ts';
-import type { BinlogPlace } from './binlog.ts';
-import { gtidSetOf } from './gtids.ts';
+import { type BinlogPlace, gtidSetOf } from './binlog.ts';
 
 /**
  * Tells the changes that the rows of a snapshot hold already: a change is one of them where it was visible in the view that its row
