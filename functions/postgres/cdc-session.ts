@@ -70,14 +70,19 @@ export const createSession = (config: PostgresCdcConfig, name: string): Session 
 /** What became of relation messages: each COPY sends those of its tables anew. */
 export type Layouts = ReturnType<typeof createLayouts>;
 
-export const createLayouts = (config: PostgresCdcConfig, session: Session) => {
+export const createLayouts = (
+  config: PostgresCdcConfig,
+  session: Session,
+  isRead: (table: string) => boolean = () => true,
+) => {
   const isIncluded = tableFilter(config);
   const known = new Map<string, TableLayout>();
   const keyOf = (relation: Relation) => JSON.stringify(relation);
   return {
     /** Undefined: the table is not one to read. Null: it has to be learned first. */
     layoutOf(relation: Relation): TableLayout | undefined | null {
-      if (!isIncluded(`${relation.schema}.${relation.table}`)) return undefined;
+      const name = `${relation.schema}.${relation.table}`;
+      if (!isIncluded(name) || !isRead(name)) return undefined;
       const layout = known.get(keyOf(relation));
       if (layout !== undefined || needsCatalog(relation)) return layout ?? null;
       const plain = layoutOf(relation, noFacts, config);
