@@ -2,13 +2,10 @@ import type { RecordInput } from '../../shared/connect/build.ts';
 import {
   type Budget,
   defineSource,
-  movedBytes,
   type Offsets,
   type OpenContext,
   type Partition,
   type Poll,
-  type Position,
-  pollOf,
   type SourceTask,
 } from '../../shared/connect/connector.ts';
 import { type Control, controlRecord } from '../../shared/connect/control.ts';
@@ -25,6 +22,7 @@ import {
   snapshotProgress,
   viewsOf,
 } from '../../shared/sql/snapshot.ts';
+import { committing, waiting } from '../../shared/sql/snapshot-poll.ts';
 import { endingAsTransaction } from '../../shared/sql/transactions.ts';
 import type { BinlogPlace } from './binlog.ts';
 import { checkSource } from './cdc-check.ts';
@@ -199,7 +197,7 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
   return {
     async poll(offsets, budget) {
       const from = offsets.get(streamPartition) as StreamOffset | undefined;
-      if (from === undefined) return taskId === 0 ? begin() : waiting;
+      if (from === undefined) return taskId === 0 ? begin() : waiting();
       const step = await stepAfter(offsets, from);
       // It knows the tables that were read when it was opened.
       if (step.kind !== 'done') closeStream();
@@ -220,9 +218,9 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
         case 'read':
           return read(step.range, from, budget);
         case 'wait':
-          return waiting;
+          return waiting();
         case 'done': {
-          if (taskId > 0) return waiting;
+          if (taskId > 0) return waiting();
           const order = repairNext(offsets);
           if (order === undefined) return readChanges(offsets, from, budget);
           if (from.record === 0) return repair(order, from, budget);
@@ -250,13 +248,3 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
 };
 
 const samePlace = (a: BinlogPlace, b: BinlogPlace): boolean => a.file === b.file && a.pos === b.pos;
-
-/** An offset that is to be committed at once, with a record or with none. */
-const committing = (position: Position<MysqlCdcOffset>, record?: RecordInput): Poll<MysqlCdcOffset> =>
-  pollOf<MysqlCdcOffset>(record === undefined ? [] : [{ ...record, ...position }], {
-    offsets: [position],
-    caughtUp: false,
-    moved: movedBytes,
-  });
-
-const waiting = pollOf<MysqlCdcOffset>([], { caughtUp: true, waits: true });

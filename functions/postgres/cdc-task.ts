@@ -1,7 +1,8 @@
-import { type Offsets, type OpenContext, pollOf, type SourceTask } from '../../shared/connect/connector.ts';
+import type { Offsets, OpenContext, SourceTask } from '../../shared/connect/connector.ts';
 import { tableFilter } from '../../shared/connect/table-names.ts';
 import { nextRepair, repairedIn, repairsOf } from '../../shared/sql/repair.ts';
 import { nextStep, type SnapshotScope, type Step, viewsOf } from '../../shared/sql/snapshot.ts';
+import { committing, waiting } from '../../shared/sql/snapshot-poll.ts';
 import { endingAsTransaction } from '../../shared/sql/transactions.ts';
 import type { PostgresCdcConfig } from './cdc-config.ts';
 import type { PostgresCdcOffset, StreamOffset, View } from './cdc-offset.ts';
@@ -11,7 +12,7 @@ import { createHandOver, passedAt, type ReadTable, requireOneHistory, type SeenI
 import { makeUpstream, publishedTables } from './publication.ts';
 import { pollRepair } from './repair.ts';
 import { readSlot, type SlotState, slotNames } from './slot.ts';
-import { committing, createSnapshot } from './snapshot.ts';
+import { createSnapshot } from './snapshot.ts';
 import { firstKeyColumns } from './snapshot-table.ts';
 import { createStream } from './stream.ts';
 
@@ -138,7 +139,7 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
             const poll = await pollRepair(rows, config.topicPrefix, order, stored, budget);
             return config.transactions ? endingAsTransaction(poll) : poll;
           }
-          return pollOf<PostgresCdcOffset>([], { caughtUp: true, waits: true });
+          return waiting();
       }
     },
     async commit(positions) {

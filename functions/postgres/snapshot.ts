@@ -1,9 +1,10 @@
 import type { RecordInput } from '../../shared/connect/build.ts';
-import { type Budget, movedBytes, type Poll, type Position, pollOf } from '../../shared/connect/connector.ts';
+import { type Budget, movedBytes, type Poll } from '../../shared/connect/connector.ts';
 import { type Control, controlRecord } from '../../shared/connect/control.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import { topicOf } from '../../shared/connect/table-names.ts';
 import { type Range, runOf, type Step } from '../../shared/sql/snapshot.ts';
+import { committing } from '../../shared/sql/snapshot-poll.ts';
 import type { PostgresCdcConfig } from './cdc-config.ts';
 import type { PostgresCdcOffset, RangeOffset, StreamOffset, View } from './cdc-offset.ts';
 import type { Layouts, Session } from './cdc-session.ts';
@@ -151,14 +152,6 @@ export const createSnapshot = (
     end,
   };
 };
-
-/** An offset that is to be committed at once, with a record or with none. */
-export const committing = (position: Position<PostgresCdcOffset>, record?: RecordInput): Poll<PostgresCdcOffset> =>
-  pollOf<PostgresCdcOffset>(record === undefined ? [] : [{ ...record, ...position }], {
-    offsets: [position],
-    caughtUp: false,
-    moved: movedBytes,
-  });
 
 /** What the runner gives as the range's offset, if it goes on where the last poll left off. */
 const leftOf = ({ partition, offset }: Pick<Range<View>, 'partition' | 'offset'>): string =>
