@@ -58,7 +58,10 @@ test('rows that are sent again stop where the table was truncated behind them an
   order(offsets, 't', [['1']]);
   const polled = async () => of.advance(offsets, (await of.withTask((task) => of.pollOnce(task, offsets))).offsets);
   await polled();
-  await expect(polled()).rejects.toMatchObject({ code: 'LOST_POSITION', message: expect.stringMatching(/"repair":true.*to null/) });
+  await expect(polled()).rejects.toMatchObject({
+    code: 'LOST_POSITION',
+    message: expect.stringMatching(/"repair":true.*to null/),
+  });
   offsets.delete(partitionKey(repairPartition({ server: 'shop' }, `${schema()}.t`)));
   const { records } = await of.withTask((task) => of.readAll(task, offsets));
   expect(records.map(({ value }) => (value as Struct).op)).toEqual(['t', 'c']);
