@@ -1,4 +1,3 @@
-import type { RecordInput } from '../../shared/connect/build.ts';
 import {
   type Budget,
   defineSource,
@@ -8,7 +7,6 @@ import {
   type Poll,
   type SourceTask,
 } from '../../shared/connect/connector.ts';
-import { type Control, controlRecord } from '../../shared/connect/control.ts';
 import { tellsOf } from '../../shared/connect/database-config.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import { nextRepair, type Repair, repairedIn } from '../../shared/sql/repair.ts';
@@ -16,13 +14,12 @@ import {
   nextStep,
   type PlanOffset,
   type Range,
-  runOf,
   type SnapshotScope,
   type Step,
   snapshotProgress,
   viewsOf,
 } from '../../shared/sql/snapshot.ts';
-import { committing, waiting } from '../../shared/sql/snapshot-poll.ts';
+import { committing, createRunRecords, waiting } from '../../shared/sql/snapshot-poll.ts';
 import { endingAsTransaction } from '../../shared/sql/transactions.ts';
 import type { BinlogPlace } from './binlog.ts';
 import { checkSource } from './cdc-check.ts';
@@ -37,7 +34,7 @@ import { pollRepair } from './repair.ts';
 import { rowSchemaOf } from './row-schema.ts';
 import { openServer, type Server, type View } from './server.ts';
 import { pollRange, type SnapshotTable } from './snapshot.ts';
-import { createStream, type Stream } from './stream.ts';
+import { createStream, isAt, type Stream } from './stream.ts';
 import { verifySource } from './verify.ts';
 
 /** The rows of tables, and then their changes from the binlog on. */
@@ -90,8 +87,7 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
     return committing({ partition: streamPartition, offset });
   };
 
-  const told = (table: string, control: Control): RecordInput | undefined =>
-    config.runs ? controlRecord(topicOf(config, table), control) : undefined;
+  const runRecords = createRunRecords(config.runs, incarnation, (table) => topicOf(config, table));
 
   /** A table of a pattern that was read and dropped stays one: the changes before that are told. */
   const listTables = async (offsets: Offsets<MysqlCdcOffset>): Promise<readonly string[]> => {
@@ -206,15 +202,12 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
           const { partition, plan } = step;
           const parts = await server.plan(await openTable(step.table));
           const offset = { server: server.identity, plan, ...parts, sinceMs: Date.now() };
-          const begin = { event: 'begin', run: runOf(incarnation, step.table, offset), scope: 'replace' } as const;
-          return { ...committing({ partition, offset }, told(step.table, begin)), wakes: true };
+          return { ...committing({ partition, offset }, runRecords.begin(step.table, offset)), wakes: true };
         }
         case 'forget':
           return committing(step);
-        case 'end': {
-          const end = { event: 'end', run: runOf(incarnation, step.table, step.offset), records: undefined } as const;
-          return committing(step, told(step.table, end));
-        }
+        case 'end':
+          return committing(step, runRecords.end(step.table, step.offset));
         case 'read':
           return read(step.range, from, budget);
         case 'wait':
@@ -236,7 +229,7 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
       if (kind === 'wait') return 'waits';
       if (kind !== 'done' || from.record > 0 || repairNext(offsets) !== undefined) return true;
       if (taskId > 0) return false;
-      return !samePlace(from, await server.end());
+      return !isAt(await server.end(), from);
     },
     wait: async (waitMs, signal) => stream?.wait(waitMs, signal),
     async close() {
@@ -246,5 +239,3 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
     },
   };
 };
-
-const samePlace = (a: BinlogPlace, b: BinlogPlace): boolean => a.file === b.file && a.pos === b.pos;

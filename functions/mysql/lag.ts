@@ -1,4 +1,5 @@
 import type { Lag, Offsets, OpenContext, Retained } from '../../shared/connect/connector.ts';
+import { useOnce } from '../../shared/sql/use-once.ts';
 import type { MysqlCdcConfig } from './cdc-config.ts';
 import type { MysqlCdcOffset, StreamOffset } from './cdc-offset.ts';
 import { type Connection, connect } from './client.ts';
@@ -75,15 +76,5 @@ const keptMsOf = async (connection: Connection): Promise<number | undefined> => 
 const withConnection = async <T>(
   { config, connector, signal }: OpenContext<MysqlCdcConfig>,
   work: (connection: Connection) => Promise<T>,
-  end: (connection: Connection) => void | Promise<void> = (connection) => connection.close(),
-): Promise<T> => {
-  const connection = await connect(config, `sluice ${connector} lag`, signal);
-  const cut = () => connection.destroy();
-  signal.addEventListener('abort', cut, { once: true });
-  try {
-    return await work(connection);
-  } finally {
-    signal.removeEventListener('abort', cut);
-    await end(connection);
-  }
-};
+  end?: (connection: Connection) => void,
+): Promise<T> => useOnce(await connect(config, `sluice ${connector} lag`, signal), signal, work, end);

@@ -128,7 +128,8 @@ export const createStream = (
   };
 };
 
-const isAt = (end: BinlogPlace, { file, pos }: BinlogPlace): boolean => end.file === file && end.pos === pos;
+/** Whatever else is told of the two. */
+export const isAt = (end: BinlogPlace, { file, pos }: BinlogPlace): boolean => end.file === file && end.pos === pos;
 
 const samePlace = (a: StreamOffset, b: StreamOffset): boolean =>
   a.file === b.file && a.pos === b.pos && a.gtids === b.gtids && a.record === b.record && a.server === b.server;

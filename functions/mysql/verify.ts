@@ -3,10 +3,11 @@ import type { DatabaseConnectionConfig } from '../../shared/connect/database-con
 import { ConnectError } from '../../shared/connect/errors.ts';
 import type { KeyTexts, TableReader, Verification, VerifiedTable } from '../../shared/connect/verify.ts';
 import {
+  firstRowBytes,
   ignoredColumns,
-  keyForm,
+  keyCondition,
   maxPageBytes,
-  maxPageRows,
+  pageRowsOf,
   requireComparable,
   requireKey,
 } from '../../shared/sql/verify.ts';
@@ -95,13 +96,12 @@ const readerOf = (
   const [database, name] = partsOf(table);
   const target = { database, name, schema, rowBytes: 0 };
   const sought = key.map((one) => schema.columns.find((column) => columnKey(column.name) === columnKey(one))!);
-  // Of the first page nothing is known: a row may be large.
-  let rowBytes = 16 * 1024;
+  let rowBytes = firstRowBytes;
   return {
     table,
     ignored,
     async page(after) {
-      const limit = Math.max(1, Math.min(maxPageRows, Math.floor(maxPageBytes / rowBytes)));
+      const limit = pageRowsOf(rowBytes);
       const rows = createPacketRows(schema.columns, limit);
       const { sql, values } = pageQuery(target, schema.columns, {
         after: after === undefined ? null : [...after],
@@ -135,18 +135,12 @@ const readerOf = (
 };
 
 /** The condition that finds the row of a key; undefined where none can have it. */
-export const conditionOf = (columns: readonly SourceColumn[], texts: KeyTexts): string | undefined => {
-  const parts: string[] = [];
-  for (const [i, { name, type }] of columns.entries()) {
-    const text = texts[i]!;
-    const form = keyForm(type.schema.type, text);
-    if (form === undefined) return undefined;
+export const conditionOf = (columns: readonly SourceColumn[], texts: KeyTexts): string | undefined =>
+  keyCondition(columns, texts, ({ name }, text, form) => {
     const value =
       form === 'number' ? text : form === 'bytes' ? `x'${Buffer.from(text, 'latin1').toString('hex')}'` : literal(text);
-    parts.push(`${quote(name)} = ${value}`);
-  }
-  return `(${parts.join(' AND ')})`;
-};
+    return `${quote(name)} = ${value}`;
+  });
 
 const hasPassed = (position: BinlogPlace, offsets: readonly Position<unknown>[]): boolean => {
   const stream = offsets.find(({ offset }) => (offset as StreamOffset).record !== undefined)?.offset as

@@ -1,23 +1,17 @@
 import type { OpenContext, Problem } from '../../shared/connect/connector.ts';
 import { isCode } from '../../shared/connect/errors.ts';
+import { checkThrough } from '../../shared/sql/check.ts';
 import type { PostgresCdcConfig } from './cdc-config.ts';
-import { type Connection, connect, quote } from './client.ts';
+import { connect, quote } from './client.ts';
 import { includedTables, missingTables, type PublishedTable } from './publication.ts';
 import { readSlot, requirePosition, type SlotNames, type SlotState, slotNames } from './slot.ts';
 
 /** Every problem at once, with the statement that mends it. */
-export const checkCdc = async (context: OpenContext<PostgresCdcConfig>): Promise<readonly Problem[]> => {
+export const checkCdc = (context: OpenContext<PostgresCdcConfig>): Promise<readonly Problem[]> => {
   const { config, connector, signal } = context;
   const names = slotNames(config, context);
-  let connection: Connection;
-  try {
-    connection = await connect(config, `sluice ${connector} check`, signal);
-  } catch (error) {
-    return [(error as Error).message];
-  }
-  const cut = () => connection.destroy();
-  signal.addEventListener('abort', cut, { once: true });
-  try {
+  const open = () => connect(config, `sluice ${connector} check`, signal);
+  return checkThrough(open, signal, async (connection) => {
     const [server] = await connection.query<Server>(serverQuery, [names.publication]);
     // Nothing else can be asked of a standby.
     if (server!.isStandby) return ['the server is a standby: connect to the primary server'];
@@ -31,10 +25,7 @@ export const checkCdc = async (context: OpenContext<PostgresCdcConfig>): Promise
       ...tables.flatMap((table) => tableProblems(server!, table)),
       ...(config.snapshotMode === 'initial' ? tables.flatMap((table) => rowProblems(server!, table)) : []),
     ];
-  } finally {
-    signal.removeEventListener('abort', cut);
-    await connection.close();
-  }
+  });
 };
 
 interface Server {

@@ -1,5 +1,6 @@
 import { defineSource, type OpenContext } from '../../shared/connect/connector.ts';
 import { tellsOf } from '../../shared/connect/database-config.ts';
+import { useOnce } from '../../shared/sql/use-once.ts';
 import { checkCdc } from './cdc-check.ts';
 import { PostgresCdcConfig, topicsOf } from './cdc-config.ts';
 import { PostgresCdcOffset } from './cdc-offset.ts';
@@ -40,14 +41,4 @@ export const postgresCdcSource = defineSource({
 const withConnection = async <T>(
   { config, connector, signal }: OpenContext<PostgresCdcConfig>,
   work: (connection: Connection) => Promise<T>,
-): Promise<T> => {
-  const connection = await connect(config, `sluice ${connector}`, signal);
-  const cut = () => connection.destroy();
-  signal.addEventListener('abort', cut, { once: true });
-  try {
-    return await work(connection);
-  } finally {
-    signal.removeEventListener('abort', cut);
-    await connection.close();
-  }
-};
+): Promise<T> => useOnce(await connect(config, `sluice ${connector}`, signal), signal, work);

@@ -1,10 +1,8 @@
-import type { RecordInput } from '../../shared/connect/build.ts';
 import { type Budget, movedBytes, type Poll } from '../../shared/connect/connector.ts';
-import { type Control, controlRecord } from '../../shared/connect/control.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import { topicOf } from '../../shared/connect/table-names.ts';
-import { type Range, runOf, type Step } from '../../shared/sql/snapshot.ts';
-import { committing } from '../../shared/sql/snapshot-poll.ts';
+import type { Range, Step } from '../../shared/sql/snapshot.ts';
+import { committing, createRunRecords } from '../../shared/sql/snapshot-poll.ts';
 import type { PostgresCdcConfig } from './cdc-config.ts';
 import type { PostgresCdcOffset, RangeOffset, StreamOffset, View } from './cdc-offset.ts';
 import type { Layouts, Session } from './cdc-session.ts';
@@ -59,8 +57,7 @@ export const createSnapshot = (
   { names, session, layouts, incarnation }: SnapshotOptions,
 ): Snapshot => {
   const { topicPrefix } = config;
-  const controlOf = (table: string, control: Control): RecordInput | undefined =>
-    config.runs ? controlRecord(topicOf(config, table), control) : undefined;
+  const runRecords = createRunRecords(config.runs, incarnation, (table) => topicOf(config, table));
   let open: TableView | undefined;
 
   const end = async () => {
@@ -135,8 +132,7 @@ export const createSnapshot = (
         const { system } = await readSlot(connection, names.slot);
         const table = await readTable(connection, layouts, name, names.publication);
         const offset = { server: system, plan, ...(await planTable(connection, table)), sinceMs: Date.now() };
-        const begin = { event: 'begin', run: runOf(incarnation, name, offset), scope: 'replace' } as const;
-        return { ...committing({ partition, offset }, controlOf(name, begin)), wakes: true };
+        return { ...committing({ partition, offset }, runRecords.begin(name, offset)), wakes: true };
       });
     },
     async read(request, budget) {
@@ -146,8 +142,7 @@ export const createSnapshot = (
       return session.use(budget.signal, (connection) => readRange(connection, request, budget));
     },
     told({ table, partition, offset }) {
-      const end = { event: 'end', run: runOf(incarnation, table, offset), records: undefined } as const;
-      return committing({ partition, offset }, controlOf(table, end));
+      return committing({ partition, offset }, runRecords.end(table, offset));
     },
     end,
   };

@@ -14,6 +14,7 @@ import {
   flushedTo,
   hasChanges,
   peekStatement,
+  readFreeSlot,
   readSlot,
   requirePosition,
   type SlotNames,
@@ -105,7 +106,7 @@ export const createStream = (context: OpenContext<PostgresCdcConfig>, options: S
 
   /** Undefined: there is nothing behind the place. */
   const startPeek = async (connection: Connection, progress: Progress, doubled: number): Promise<Peek | undefined> => {
-    const state = await readSlot(connection, names.slot);
+    const state = await readFreeSlot(connection, names.slot);
     const { confirmed } = requirePosition(state, names, progress.stored);
     // Not before it is known to be the server whose changes these are.
     await slot.acknowledge(connection);
@@ -201,7 +202,7 @@ export const createStream = (context: OpenContext<PostgresCdcConfig>, options: S
     more(stored) {
       forget();
       return session.use(context.signal, async (connection) => {
-        const state = await readSlot(connection, names.slot);
+        const state = await readFreeSlot(connection, names.slot);
         try {
           requirePosition(state, names, stored);
         } catch (error) {

@@ -5,10 +5,11 @@ import type { DatabaseConnectionConfig } from '../../shared/connect/database-con
 import { tableFilter, topicOf } from '../../shared/connect/table-names.ts';
 import type { KeyTexts, RowPart, TableReader, Verification, VerifiedTable } from '../../shared/connect/verify.ts';
 import {
+  firstRowBytes,
   ignoredColumns,
-  keyForm,
+  keyCondition,
   maxPageBytes,
-  maxPageRows,
+  pageRowsOf,
   requireComparable,
   requireKey,
 } from '../../shared/sql/verify.ts';
@@ -117,8 +118,7 @@ const readerOf = (
   requireKey(table.name, table.key);
   const { fields } = table.layout;
   const sought = key.map((one) => fields.find(({ name }) => name === one)!);
-  // Of the first page nothing is known: a row may be large.
-  let rowBytes = 16 * 1024;
+  let rowBytes = firstRowBytes;
   let last: Taken | undefined;
 
   const read = async (query: string): Promise<Taken> => {
@@ -133,7 +133,7 @@ const readerOf = (
     table: table.name,
     ignored,
     async page(after) {
-      const limit = Math.max(1, Math.min(maxPageRows, Math.floor(maxPageBytes / rowBytes)));
+      const limit = pageRowsOf(rowBytes);
       const { parts, count, bytes, isWhole, lastKey } = await read(
         `${rowsQuery(table, after === undefined ? null : [...after], null)} LIMIT ${limit}`,
       );
@@ -216,19 +216,13 @@ export const createTaker = (table: SnapshotTable, source: SourceNames = noNames)
 };
 
 /** The condition that finds the row of a key; undefined where none can have it. */
-export const conditionOf = (fields: readonly RowField[], texts: KeyTexts): string | undefined => {
-  const parts: string[] = [];
-  for (const [i, { name, type }] of fields.entries()) {
-    const text = texts[i]!;
-    const form = keyForm(type.schema.type, text);
-    if (form === undefined) return undefined;
+export const conditionOf = (fields: readonly RowField[], texts: KeyTexts): string | undefined =>
+  keyCondition(fields, texts, ({ name, type }, text, form) => {
     // A text in quotes is read as the column's type: a boolean needs it, and an integer would refuse what is too large for it.
     const isNumber = form === 'number' && type.schema.type !== 'boolean';
     const value = form === 'bytes' ? `\\x${Buffer.from(text, 'latin1').toString('hex')}` : text;
-    parts.push(`${quote(name)} = ${isNumber ? `(${text})` : literal(value)}`);
-  }
-  return `(${parts.join(' AND ')})`;
-};
+    return `${quote(name)} = ${isNumber ? `(${text})` : literal(value)}`;
+  });
 
 const hasPassed = (position: string, offsets: readonly Position<unknown>[]): boolean => {
   const stream = offsets.map(({ offset }) => offset as Partial<StreamOffset>).find(({ lsn }) => lsn !== undefined);

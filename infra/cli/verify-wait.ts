@@ -84,13 +84,13 @@ const patience = (name: string) => {
   };
 };
 
-/** Throws where the connector does not go on by itself. */
+/** Throws where the connector does not go on by itself: what may pass is tried again, and waited for. */
 export const stateOf = async (table: Table, name: string): Promise<ConnectorState> => {
   const state = await readState(table, name, Date.now());
   if (state === undefined) throw new ConnectError('NOT_FOUND', `there is no connector ${name}`);
   if (state.row.target !== 'STARTED')
     throw new ConnectError('STATE_CONFLICT', `${name} is ${state.row.target}: \`sluice connectors resume ${name}\``);
-  const failed = state.tasks.find((task) => task.state === 'FAILED');
+  const failed = state.tasks.find(({ state, row }) => state === 'FAILED' && row.retriable !== true);
   if (failed !== undefined)
     throw new ConnectError('NEEDS_OPERATOR', `${name} task ${failed.task} failed: ${failed.row.trace}`);
   return state;

@@ -1,9 +1,9 @@
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { chown, cp, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { dirname, join, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { ConnectError } from '../../shared/connect/errors.ts';
+import { endServer } from './end-server.ts';
 import { guardAgainstOurDeath } from './guard.ts';
 import { freePort } from './listen.ts';
 
@@ -146,8 +146,8 @@ const spawnServer = async (postgres: string, args: readonly string[], owner: Own
     const server = spawn(postgres, args, { ...owner, stdio: ['ignore', 'ignore', 'pipe'], env: { LC_ALL: 'C' } });
     const guard = guardAgainstOurDeath(server.pid);
     const log = await untilReady(server, deadlineMs);
-    if (log === undefined) return { end: (signal) => end(server, guard, signal) };
-    await end(server, guard, 'SIGKILL');
+    if (log === undefined) return { end: (signal) => endServer(server, guard, signal, STOP_TIMEOUT_MS) };
+    await endServer(server, guard, 'SIGKILL', STOP_TIMEOUT_MS);
     // The sessions of a killed postmaster take a moment to notice, and hold the shared memory until then.
     if (!/pre-existing shared memory|lock file/.test(log) || Date.now() > deadlineMs)
       throw new Error(`PostgreSQL did not start: ${log}`);
@@ -170,17 +170,6 @@ const untilReady = (server: ChildProcess, deadlineMs: number): Promise<string | 
       if (log.includes('ready to accept connections')) settle(undefined);
     });
   });
-
-const end = async (server: ChildProcess, guard: ChildProcess, signal: NodeJS.Signals): Promise<void> => {
-  if (server.pid !== undefined && server.exitCode === null && server.signalCode === null) {
-    const exited = once(server, 'exit');
-    server.kill(signal);
-    const timer = setTimeout(() => server.kill('SIGKILL'), STOP_TIMEOUT_MS);
-    await exited;
-    clearTimeout(timer);
-  }
-  guard.kill('SIGKILL');
-};
 
 const exists = (path: string): Promise<boolean> =>
   stat(path).then(

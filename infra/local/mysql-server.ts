@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { endServer } from './end-server.ts';
 import { guardAgainstOurDeath } from './guard.ts';
 import { type Flavour, type Installed, installMysql } from './install-mysql.ts';
 import { freePort } from './listen.ts';
@@ -125,8 +126,8 @@ const spawnServer = async ({ program, env }: Installed, args: readonly string[])
   const server = spawn(program, args, { env, stdio: ['ignore', 'ignore', 'pipe'] });
   const guard = guardAgainstOurDeath(server.pid);
   const problem = await untilReady(server);
-  if (problem === undefined) return { end: (signal) => end(server, guard, signal) };
-  await end(server, guard, 'SIGKILL');
+  if (problem === undefined) return { end: (signal) => endServer(server, guard, signal, STOP_TIMEOUT_MS) };
+  await endServer(server, guard, 'SIGKILL', STOP_TIMEOUT_MS);
   throw new Error(`${program} did not start: ${problem}`);
 };
 
@@ -152,15 +153,4 @@ const logOf = (server: ChildProcess): (() => string) => {
     log = (log + text).slice(-4_000);
   });
   return () => log;
-};
-
-const end = async (server: ChildProcess, guard: ChildProcess, signal: NodeJS.Signals): Promise<void> => {
-  if (server.pid !== undefined && server.exitCode === null && server.signalCode === null) {
-    const exited = once(server, 'exit');
-    server.kill(signal);
-    const timer = setTimeout(() => server.kill('SIGKILL'), STOP_TIMEOUT_MS);
-    await exited;
-    clearTimeout(timer);
-  }
-  guard.kill('SIGKILL');
 };

@@ -1,6 +1,7 @@
 import type { Problem } from '../connect/connector.ts';
 import { isCode } from '../connect/errors.ts';
 import type { Connection } from './session.ts';
+import { useOnce } from './use-once.ts';
 
 /** What is found by looking through a connection, which is cut when the signal aborts; that there is none is the one problem. */
 export const checkThrough = async <C extends Connection>(
@@ -14,14 +15,7 @@ export const checkThrough = async <C extends Connection>(
   } catch (error) {
     return [(error as Error).message];
   }
-  const cut = () => connection.destroy();
-  signal.addEventListener('abort', cut, { once: true });
-  try {
-    return await look(connection);
-  } finally {
-    signal.removeEventListener('abort', cut);
-    await connection.close();
-  }
+  return useOnce(connection, signal, look);
 };
 
 /** A table that no record could go to is a problem like any other. */

@@ -86,10 +86,6 @@ export interface SnapshotScope {
   readonly runs: boolean;
 }
 
-/** The same for every attempt to read a table by one plan. */
-export const runOf = (incarnation: string, table: string, { plan }: Pick<PlanOffset, 'plan'>): string =>
-  `${incarnation}/${table}/${plan}`;
-
 const partitionOf = (stream: Partition, table: string): Partition => ({ ...stream, table });
 
 const rangesOf = <View>(

@@ -1,6 +1,6 @@
 import { ConnectError } from '../connect/errors.ts';
 import type { Schema } from '../connect/schema.ts';
-import type { VerifiedTable } from '../connect/verify.ts';
+import type { KeyTexts, VerifiedTable } from '../connect/verify.ts';
 
 /** What both sinks of SQL databases refuse to compare: rows whose presence or absence says nothing. */
 export const requireComparable = (
@@ -41,11 +41,29 @@ const numbers: ReadonlySet<Schema['type']> = new Set([
   ...(['int8', 'int16', 'int32', 'int64', 'decimal', 'float32', 'float64', 'boolean'] as const),
 ]);
 
-/** How a key's text is written in a statement: a number as one, for databases compare it with a text as doubles. Undefined: no row can have it. */
-export const keyForm = (type: Schema['type'], text: string): 'number' | 'bytes' | 'text' | undefined => {
+export type KeyForm = 'number' | 'bytes' | 'text';
+
+/** How a key's text stands in a statement: a number as one, for databases compare it with a text as doubles. Undefined: no row can have it. */
+const keyForm = (type: Schema['type'], text: string): KeyForm | undefined => {
   if (type === 'bytes') return 'bytes';
   if (!numbers.has(type)) return 'text';
   return /^-?\d+(\.\d+)?(e[+-]?\d+)?$/i.test(text) ? 'number' : undefined;
+};
+
+/** The condition that finds the row of a key, of one by `equals` for each column; undefined where no row can have it. */
+export const keyCondition = <Column extends { readonly type: { readonly schema: Schema } }>(
+  columns: readonly Column[],
+  texts: KeyTexts,
+  equals: (column: Column, text: string, form: KeyForm) => string,
+): string | undefined => {
+  const parts: string[] = [];
+  for (const [i, column] of columns.entries()) {
+    const text = texts[i]!;
+    const form = keyForm(column.type.schema.type, text);
+    if (form === undefined) return undefined;
+    parts.push(equals(column, text, form));
+  }
+  return `(${parts.join(' AND ')})`;
 };
 
 export const requireKey = (table: string, key: readonly unknown[]): void => {
@@ -54,7 +72,14 @@ export const requireKey = (table: string, key: readonly unknown[]): void => {
 };
 
 /** Rows that are read at once, however small they are. */
-export const maxPageRows = 20_000;
+const maxPageRows = 20_000;
 
 /** Bytes of them. */
 export const maxPageBytes = 8 * 1024 * 1024;
+
+/** Of the first page nothing is known: a row may be large. */
+export const firstRowBytes = 16 * 1024;
+
+/** So many rows of a size are asked for at once. */
+export const pageRowsOf = (rowBytes: number): number =>
+  Math.max(1, Math.min(maxPageRows, Math.floor(maxPageBytes / rowBytes)));

@@ -31,7 +31,12 @@ interface Verified {
   }[];
 }
 
-const resultOf = (ended: Ended): Verified => envelopeOf(ended).result as Verified;
+/** Of a run that could compare; one that could not says why. */
+const resultOf = (ended: Ended): Verified => {
+  const { result } = envelopeOf(ended) as { result: Verified & { error?: object } };
+  expect(result.error, messageOf(ended)).toBeUndefined();
+  return result;
+};
 const differencesOf = (ended: Ended) =>
   resultOf(ended).tables.map(({ differences }) =>
     differences.map(({ kind, key, columns }) => `${kind} ${key.join('/')} ${columns.join()}`.trimEnd()).sort(),

@@ -3,24 +3,13 @@ import { describe, expect, test } from 'vitest';
 import { batchOf, type RecordInput } from '../../shared/connect/build.ts';
 import { partitionKey, type SinkTask } from '../../shared/connect/connector.ts';
 import { controlRecord } from '../../shared/connect/control.ts';
-import type { Struct, Value } from '../../shared/connect/schema.ts';
+import type { Struct } from '../../shared/connect/schema.ts';
 import { stagedShape } from '../../shared/sql/staged-batches.ts';
 import { changesOf } from './changes.ts';
 import { keyed, nextCommit, putRecords, refused } from './put-records.ts';
 import { seeded } from './seed.ts';
+import type { SqlSink } from './sql-sink.ts';
 import { createWire } from './wire.ts';
-
-/** What a sink's fixture gives of a database that is empty for each test. */
-interface Sink {
-  openSink(config?: Struct, connector?: string): Promise<SinkTask>;
-  withSink<T>(config: Struct, work: (task: SinkTask) => Promise<T>): Promise<T>;
-  run(sql: string): Promise<unknown>;
-  /** In a session of its own. */
-  all(sql: string): Promise<Value[][]>;
-  port(): number;
-  /** The config that reaches the server through another port. */
-  through(port: number): Struct;
-}
 
 const atomic = { transactions: 'atomic' };
 const commit = (transaction: number | string = 1, topic = 't') =>
@@ -42,7 +31,10 @@ const runScript = async (task: SinkTask, script: readonly RecordInput[], batchSi
 };
 
 /** How a sink for tables writes the transactions of a source: each in one of its own, or not at all. */
-export const describeAtomic = (name: string, { openSink, withSink, run, all, port, through }: Sink): void => {
+export const describeAtomic = (
+  name: string,
+  { openSink, withSink, run, all, port, through }: Omit<SqlSink, 'tables'>,
+): void => {
   const shown = (topic = 't') => all(`SELECT id, s FROM ${topic} ORDER BY id`);
   const put = async (task: SinkTask, ...batches: readonly (readonly RecordInput[])[]) => {
     for (const one of batches) expect((await putRecords(task, one)).rejected).toEqual([]);

@@ -1,20 +1,16 @@
 import { describe, expect, test } from 'vitest';
 import type { RecordInput } from '../../shared/connect/build.ts';
-import type { SinkTask } from '../../shared/connect/connector.ts';
 import { controlRecord } from '../../shared/connect/control.ts';
 import type { Struct, Value } from '../../shared/connect/schema.ts';
 import { changesOf } from './changes.ts';
 import { keyed, putRecords } from './put-records.ts';
-
-/** What a sink's fixture gives of a database that is empty for each test. */
-interface Sink {
-  withSink<T>(config: Struct, work: (task: SinkTask) => Promise<T>): Promise<T>;
-  run(sql: string): Promise<unknown>;
-  all(sql: string): Promise<Value[][]>;
-}
+import type { SqlSink } from './sql-sink.ts';
 
 /** What a sink for tables makes of a record that says that its table was emptied. */
-export const describeTruncate = (name: string, { withSink, run, all }: Sink): void => {
+export const describeTruncate = (
+  name: string,
+  { withSink, run, all }: Pick<SqlSink, 'withSink' | 'run' | 'all'>,
+): void => {
   const { change } = changesOf({ n: 'int32' });
   const c = (id: number, n = 1) => change('c', id, { n });
   const emptied = (of: RecordInput): RecordInput => ({

@@ -1,20 +1,16 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import type { RecordInput } from '../../shared/connect/build.ts';
-import type { SinkTask } from '../../shared/connect/connector.ts';
 import type { Struct, Value } from '../../shared/connect/schema.ts';
 import { changesOf } from './changes.ts';
 import { putRecords } from './put-records.ts';
-
-/** What a sink's fixture gives of a database that is empty for each test. */
-interface Sink {
-  withSink<T>(config: Struct, work: (task: SinkTask) => Promise<T>): Promise<T>;
-  run(sql: string): Promise<unknown>;
-  all(sql: string): Promise<Value[][]>;
-}
+import type { SqlSink } from './sql-sink.ts';
 
 /** What a sink for tables makes of changes that leave out what did not change. */
-export const describeUntold = (name: string, { withSink, run, all }: Sink): void => {
+export const describeUntold = (
+  name: string,
+  { withSink, run, all }: Pick<SqlSink, 'withSink' | 'run' | 'all'>,
+): void => {
   const { change, tombstone } = changesOf({ a: 'int32', b: 'string' });
   const put = (...batches: RecordInput[][]) =>
     withSink({}, async (task) => {

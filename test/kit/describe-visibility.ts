@@ -2,25 +2,12 @@ import { describe, expect, test } from 'vitest';
 import { batchOf, type RecordInput } from '../../shared/connect/build.ts';
 import type { SinkTask } from '../../shared/connect/connector.ts';
 import { controlRecord } from '../../shared/connect/control.ts';
-import type { Struct, Value } from '../../shared/connect/schema.ts';
+import type { Struct } from '../../shared/connect/schema.ts';
 import { runsShape } from '../../shared/sql/runs.ts';
 import { changesOf } from './changes.ts';
 import { keyed, nextCommit, putRecords, refused } from './put-records.ts';
+import type { SqlSink } from './sql-sink.ts';
 import { createWire } from './wire.ts';
-
-/** What a sink's fixture gives of a database that is empty for each test. */
-interface Sink {
-  openSink(config?: Struct, connector?: string): Promise<SinkTask>;
-  withSink<T>(config: Struct, work: (task: SinkTask) => Promise<T>): Promise<T>;
-  run(sql: string): Promise<unknown>;
-  /** In a session of its own. */
-  all(sql: string): Promise<Value[][]>;
-  port(): number;
-  /** The config that reaches the server through another port. */
-  through(port: number): Struct;
-  /** Tables of the test's own database. */
-  tables(): Promise<readonly string[]>;
-}
 
 const batch = { visibility: 'batch' };
 const begin = (run = 'r1', scope: 'replace' | 'merge' = 'replace', topic = 't') =>
@@ -34,7 +21,7 @@ const rows = (from: number, to: number, s?: string, topic = 't') =>
 /** How a sink for tables shows the records of a run: all at once, or not at all. */
 export const describeVisibility = (
   name: string,
-  { openSink, withSink, run, all, port, through, tables }: Sink,
+  { openSink, withSink, run, all, port, through, tables }: SqlSink,
 ): void => {
   const shown = (topic = 't') => all(`SELECT id, s FROM ${topic} ORDER BY id`);
   const expectedRows = (records: readonly RecordInput[]) =>

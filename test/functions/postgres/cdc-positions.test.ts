@@ -2,12 +2,12 @@ import { setTimeout as delay } from 'node:timers/promises';
 import pg from 'pg';
 import { describe, expect, test } from 'vitest';
 import { postgresCdcSource } from '../../../functions/postgres/cdc-source.ts';
-import type { Position } from '../../../shared/connect/connector.ts';
+import type { Position, SourceTask } from '../../../shared/connect/connector.ts';
 import { type OffsetMap, offsetsOf, recordsOf } from '../../kit/source-runner.ts';
 import { until } from '../../kit/until.ts';
 import { contextOf, useCdc } from './cdc-fixture.ts';
 
-const { run, all, capture, schema, server } = useCdc();
+const { run, all, capture, schema, server } = useCdc(['max_wal_senders=2']);
 
 const partition = { server: 'shop' };
 const slot = () => `s_${schema()}`;
@@ -228,17 +228,40 @@ describe('a position', () => {
 });
 
 describe('a slot that another session reads', () => {
-  test('is a system error that is tried again', async () => {
+  const isActive = async () =>
+    (await all(`SELECT active FROM pg_replication_slots WHERE slot_name = '${slot()}'`))[0]![0];
+  const budget = { maxRecords: 1, maxBytes: 1e6, signal: new AbortController().signal };
+  const captured = async () => {
     await run('CREATE TABLE t (id int PRIMARY KEY)');
-    const { withTask, pollOnce, readAll } = await capture(['t']);
+    const cdc = await capture(['t']);
     await run('INSERT INTO t SELECT generate_series(1, 200000)');
+    return cdc;
+  };
+  const looks: readonly [string, (task: SourceTask<unknown>) => unknown][] = [
+    ['polled', (task) => task.poll(offsetsOf(new Map()) as never, budget)],
+    ['looked at', (task) => task.more!(offsetsOf(new Map()) as never)],
+  ];
+  test.each(looks)('is waited for when it is %s: a run that was cut may not know yet', async (_, look) => {
+    const { withTask } = await captured();
     const other = new pg.Client(server().url);
     await other.connect();
     const slow = other.query(
       `SELECT count(*) FROM pg_logical_slot_peek_binary_changes('${slot()}', NULL, NULL, 'proto_version', '1', 'publication_names', '${slot()}')`,
     );
-    const isActive = async () =>
-      (await all(`SELECT active FROM pg_replication_slots WHERE slot_name = '${slot()}'`))[0]![0];
+    await until(isActive);
+    await withTask(async (task) => look(task));
+    await slow;
+    await other.end();
+  });
+
+  test('is a system error that is tried again where that session keeps it', async () => {
+    const { withTask, pollOnce, readAll } = await captured();
+    const other = new pg.Client({ connectionString: server().url, replication: 'database' } as pg.ClientConfig);
+    other.on('error', () => {});
+    await other.connect();
+    void other
+      .query(`START_REPLICATION SLOT ${slot()} LOGICAL 0/0 ("proto_version" '1', "publication_names" '${slot()}')`)
+      .catch(() => {});
     await until(isActive);
     await withTask((task) =>
       expect(pollOnce(task, new Map())).rejects.toMatchObject({
@@ -247,8 +270,8 @@ describe('a slot that another session reads', () => {
         retriable: true,
       }),
     );
-    await slow;
-    await other.end();
+    await run("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE backend_type = 'walsender'");
+    await until(async () => !(await isActive()));
     expect((await withTask((task) => readAll(task, new Map(), { maxRecords: 50_000 }))).records.length).toBe(200_000);
   });
 });

@@ -1,10 +1,11 @@
+import pg from 'pg';
 import { expect } from 'vitest';
 import { postgresCdcSource } from '../../../functions/postgres/cdc-source.ts';
 import { type Poll, partitionKey, type SourceTask } from '../../../shared/connect/connector.ts';
 import { writeJson } from '../../../shared/connect/json.ts';
 import type { Struct } from '../../../shared/connect/schema.ts';
 import { type OffsetMap, offsetsOf, recordsOf } from '../../kit/source-runner.ts';
-import { contextOf } from './cdc-fixture.ts';
+import { contextOf, useCdc } from './cdc-fixture.ts';
 
 type Row = { readonly [name: string]: unknown };
 
@@ -87,5 +88,31 @@ export const createRuns = (config: Struct, { tasks = 1, isStrict = true, state =
     remove: (partition: { readonly [name: string]: string | number }) => void offsets.delete(partitionKey(partition)),
     /** What is in the sink of a topic. */
     rows: (topic: string): readonly Row[] => [...(rows.get(topic)?.values() ?? [])],
+  };
+};
+
+export const initial = { snapshotMode: 'initial' };
+
+/** A server, and what looks at runs that read its tables. */
+export const useSnapshotRuns = () => {
+  const cdc = useCdc(['max_wal_senders=2']);
+  const { all, capture, schema, server } = cdc;
+  return {
+    ...cdc,
+    topic: (table: string) => `shop.${schema()}.${table}`,
+    async runsOf(tables: readonly string[], more: Struct = {}, options = {}) {
+      const { config } = await capture(tables, { ...initial, ...more });
+      return createRuns(config, options);
+    },
+    async session() {
+      const client = new pg.Client(server().url);
+      await client.connect();
+      await client.query(`SET search_path = ${schema()}`);
+      return client;
+    },
+    /** A waiting lock, or sleep, of the connector's. */
+    isWaiting: async (event: string) =>
+      (await all(`SELECT FROM pg_stat_activity WHERE application_name LIKE 'sluice%' AND wait_event_type = '${event}'`))
+        .length > 0,
   };
 };

@@ -1,30 +1,13 @@
-import pg from 'pg';
 import { describe, expect, test } from 'vitest';
 import { postgresCdcSource } from '../../../functions/postgres/cdc-source.ts';
 import type { Struct } from '../../../shared/connect/schema.ts';
 import { offsetsOf } from '../../kit/source-runner.ts';
 import { until } from '../../kit/until.ts';
-import { changeOf, contextOf, useCdc } from './cdc-fixture.ts';
-import { createRuns } from './snapshot-runs.ts';
+import { changeOf, contextOf } from './cdc-fixture.ts';
+import { createRuns, initial, useSnapshotRuns } from './snapshot-runs.ts';
 
-const { run, all, capture, config, schema, server } = useCdc(['max_wal_senders=2']);
+const { run, capture, config, schema, server, topic, runsOf, session, isWaiting } = useSnapshotRuns();
 
-const initial = { snapshotMode: 'initial' };
-const topic = (table: string) => `shop.${schema()}.${table}`;
-const runsOf = async (tables: readonly string[], more: Struct = {}, options = {}) => {
-  const { config } = await capture(tables, { ...initial, ...more });
-  return createRuns(config, options);
-};
-const session = async () => {
-  const client = new pg.Client(server().url);
-  await client.connect();
-  await client.query(`SET search_path = ${schema()}`);
-  return client;
-};
-/** A waiting lock, or sleep, of the connector's. */
-const isWaiting = async (event: string) =>
-  (await all(`SELECT FROM pg_stat_activity WHERE application_name LIKE 'sluice%' AND wait_event_type = '${event}'`))
-    .length > 0;
 test('rows that were there come first, and then the changes since', async () => {
   await run(`CREATE TABLE t (id int PRIMARY KEY, name text);
     INSERT INTO t VALUES (1, E'a\\tb\\n\\\\N'), (2, NULL), (3, E'q\\tr\\\\')`);
