@@ -15,7 +15,7 @@ export const pollRepair = async (
   repair: Repair<BinlogPlace>,
   budget: Budget,
 ): Promise<Poll<MysqlCdcOffset>> => {
-  const { schema } = table;
+  const { schema, database, name } = table;
   const keys = keysOf(repair, budget);
   const where = keys.flatMap((key) => conditionOf(schema.keyColumns, key) ?? []);
   const rows = createPacketRows(schema.columns, where.length);
@@ -36,6 +36,10 @@ export const pollRepair = async (
       topic: schema.topic,
       keySchema: schema.key!,
       valueSchema: schema.envelope,
+      source: {
+        ...{ connector: 'mysql', name: schema.topicPrefix, snapshot: true, db: database, table: name },
+        ...{ ts_ms: null, gtid: null, file: null, pos: null, row: null },
+      },
     },
     budget,
   );

@@ -10,6 +10,7 @@ import {
   pageRowsOf,
   requireComparable,
   requireKey,
+  templateOf,
 } from '../../shared/sql/verify.ts';
 import type { BinlogPlace } from './binlog.ts';
 import { type MysqlCdcConfig, topicOf } from './cdc-config.ts';
@@ -34,9 +35,11 @@ export const verifySource = async (context: OpenContext<MysqlCdcConfig>): Promis
       const tables: VerifiedTable[] = [];
       for (const table of await tablesOf(connection, config)) {
         const { columns, keyColumns } = await schemaOf(connection, table, config.zeroDates);
+        const [db, name] = partsOf(table);
         tables.push({
           table,
           topic: topicOf(config, table),
+          source: { db, table: name },
           key: keyColumns.map(({ name }) => name),
           columns: columns.map(({ name, type }) => ({ name, type: type.schema.type })),
         });
@@ -63,7 +66,8 @@ export const verifySink = async (context: OpenContext<MysqlSinkConfig>): Promise
   return {
     async open(table) {
       requireComparable(table, config);
-      const { schema, name } = tableOf(table.topic, config, connection.server.database);
+      const named = { ...config, table: templateOf(table, config) };
+      const { schema, name } = tableOf(table.topic, named, connection.server.database);
       const full = `${schema}.${name}`;
       const rows = await schemaOf(connection, full, 'null');
       const names = new Set(rows.columns.map((column) => columnKey(column.name)));

@@ -27,7 +27,8 @@ export const pollRepair = (
       const table = await readTable(connection, layouts, repair.table, names.publication);
       const keys = keysOf(repair, budget);
       const where = keys.flatMap((key) => conditionOf(table.layout.key, key) ?? []);
-      const taker = createTaker(table, { version: state.version, name: topicPrefix, db: state.database });
+      const said = { version: state.version, name: topicPrefix, db: state.database };
+      const taker = createTaker(table, said);
       if (where.length > 0) {
         const query = selectRows(table, [`(${where.join(' OR ')})`]);
         await createCopyRows(connection.copyOut(`COPY (${query}) TO STDOUT`), table.layout.fields.length).read(taker);
@@ -45,6 +46,10 @@ export const pollRepair = (
           topic: table.layout.topic,
           keySchema: table.layout.keySchema,
           valueSchema: table.layout.valueSchema,
+          source: {
+            ...{ ...said, connector: 'postgresql', snapshot: 'false', ts_ms: null, txId: null, lsn: null },
+            ...{ schema: table.layout.relation.schema, table: table.layout.relation.table },
+          },
         },
         budget,
       );

@@ -12,6 +12,7 @@ import {
   pageRowsOf,
   requireComparable,
   requireKey,
+  templateOf,
 } from '../../shared/sql/verify.ts';
 import type { PostgresCdcConfig } from './cdc-config.ts';
 import type { StreamOffset } from './cdc-offset.ts';
@@ -39,12 +40,15 @@ export const verifySource = async (context: OpenContext<PostgresCdcConfig>): Pro
   return {
     async tables() {
       const names = await publishedTables(connection, publication, tableFilter(config));
+      const [database] = await connection.query<{ db: string }>('SELECT current_database() AS db');
       const tables: VerifiedTable[] = [];
       for (const table of names.toSorted()) {
         const { key, layout } = await findTable(connection, layouts, table, publication);
+        const { schema, table: name } = layout.relation;
         tables.push({
           table,
           topic: topicOf(config, table),
+          source: { db: database!.db, schema, table: name },
           // As records have it, which need not be the index's order.
           key: key.length === 0 ? [] : layout.key.map(({ name }) => name),
           columns: layout.fields.map(({ name, type }) => ({ name, type: type.schema.type })),
@@ -72,7 +76,7 @@ export const verifySink = async (context: OpenContext<PostgresSinkConfig>): Prom
   return {
     async open(table) {
       requireComparable(table, config);
-      const { schema, name } = tableOf(table.topic, config);
+      const { schema, name } = tableOf(table.topic, { ...config, table: templateOf(table, config) });
       const found = await findTable(connection, layouts, `${schema}.${name}`, '');
       const names = new Set(found.layout.fields.map((field) => field.name));
       const ignored = ignoredColumns(table, config, (column) => names.has(column), found.name);

@@ -15,6 +15,8 @@ export interface VerifiedTable {
   readonly topic: string;
   /** Names of the key's columns; [] where it has none. */
   readonly key: readonly string[];
+  /** The names in the `source` of its changes (`db`, `schema`, `table`): a sink may name tables by them. */
+  readonly source?: { readonly [name: string]: string };
   /** What is told of a row. */
   readonly columns: readonly VerifiedColumn[];
 }

@@ -1,3 +1,4 @@
+import { isOfSource, withSource } from '../connect/database-config.ts';
 import { ConnectError } from '../connect/errors.ts';
 import type { Schema } from '../connect/schema.ts';
 import type { KeyTexts, VerifiedTable } from '../connect/verify.ts';
@@ -19,6 +20,20 @@ export const requireComparable = (
   if (!config.delete) refuse('with delete false rows stay that the source has no more');
   if (config.keyFields !== undefined && !sameNames(config.keyFields, key))
     refuse(`keyFields is ${config.keyFields.join(', ')}, and the source's key is ${key.join(', ')}`);
+};
+
+/** The template of the destination's name, with the names that the table's changes say of it. */
+export const templateOf = (
+  { table, topic, source = {} }: Pick<VerifiedTable, 'table' | 'topic' | 'source'>,
+  { table: template }: { readonly table: string },
+): string => {
+  if (!isOfSource(template)) return template;
+  const told = withSource(template, source);
+  if (told !== undefined) return told;
+  throw new ConnectError(
+    'CONFIG_INVALID',
+    `the rows of topic ${topic} go to ${template}, and the records of ${table} do not say all of it`,
+  );
 };
 
 const sameNames = (a: readonly string[], b: readonly string[]): boolean =>
