@@ -3,10 +3,10 @@ import type { Budget, Poll } from '../../shared/connect/connector.ts';
 import { keyIdsOf, keysOf, type Repair, repairPoll } from '../../shared/sql/repair.ts';
 import type { BinlogPlace } from './binlog.ts';
 import type { MysqlCdcOffset } from './cdc-offset.ts';
+import { conditionOf } from './key-condition.ts';
 import { createPacketRows } from './packet-rows.ts';
 import type { View } from './server.ts';
 import { groupOf, pageQuery, type SnapshotTable } from './snapshot.ts';
-import { conditionOf } from './verify.ts';
 
 /** The rows of an order's next keys as they are in the view. */
 export const pollRepair = async (

@@ -2,11 +2,12 @@ import type { Budget, Poll } from '../../shared/connect/connector.ts';
 import { keyIdsOf, keysOf, type Repair, repairPoll } from '../../shared/sql/repair.ts';
 import type { PostgresCdcOffset, StreamOffset, View } from './cdc-offset.ts';
 import { createCopyRows } from './copy-rows.ts';
+import { conditionOf } from './key-condition.ts';
 import { lost, readSlot, requirePosition } from './slot.ts';
 import { openView, type SnapshotOptions } from './snapshot.ts';
 import { writersEnded } from './snapshot-plan.ts';
 import { readTable, selectRows } from './snapshot-table.ts';
-import { conditionOf, createTaker } from './verify.ts';
+import { createTaker } from './verify.ts';
 
 /** The rows of an order's next keys, in a view that has every change up to the stream's position. */
 export const pollRepair = (

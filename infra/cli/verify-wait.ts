@@ -1,13 +1,18 @@
 import { delay } from '../../shared/connect/backoff.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
+import type { VerifiedTable } from '../../shared/connect/verify.ts';
 import type { InvokeFunction } from '../../shared/management/ports.ts';
 import { type ConnectorState, readState } from '../../shared/management/status.ts';
+import { changeTarget } from '../../shared/management/tasks.ts';
 import { isHeld } from '../../shared/state/lease.ts';
 import type { Table } from '../../shared/state/table.ts';
 import type { Ask, Edge } from './verify-edges.ts';
 
 /** Between two looks. */
 const lookMs = 200;
+
+/** A continuous source that did not get so far by itself in this time has nothing more to read, or much. */
+const quietMs = 10_000;
 
 /** A pipeline that gets nowhere for so long is not waited for. */
 const patienceMs = 10 * 60_000;
@@ -20,22 +25,46 @@ export interface Waiting {
   readonly signal: AbortSignal;
 }
 
-/** Resolves when the destination has everything that was before a position of the source's log. Runs what its trigger would run later. */
+/** Resolves when the destination has everything that was before a position of the source. Runs what its trigger would run later. */
 export const passedBy =
-  (waiting: Waiting) =>
+  (waiting: Waiting, table: VerifiedTable) =>
   async (position: unknown): Promise<void> => {
-    await sourcePassed(waiting, position);
+    await sourcePassed(waiting, table, position);
     if (waiting.edge.sink.name !== waiting.edge.source.name) await sinkPassed(waiting);
   };
 
-const sourcePassed = async ({ table, functions, edge, ask, signal }: Waiting, position: unknown): Promise<void> => {
+const sourcePassed = async (waiting: Waiting, of: VerifiedTable, position: unknown): Promise<void> => {
+  const { table, functions, edge, ask, signal } = waiting;
   const { name } = edge.source;
+  let lookedAtMs = performance.now();
   for (const isOver = patience(name); ; isOver()) {
     const state = await stateOf(table, name);
-    const { passed } = await ask('source', { step: 'passed', position, offsets: state.progress.offsets });
-    if (passed || (await runFirstTask(functions, state)) === 'end') return;
+    const { passed } = await ask('source', { step: 'passed', table: of, position, offsets: state.progress.offsets });
+    if (passed === 'yes') return;
+    if (passed === 'no') await runFree(functions, state);
+    else if ((await runFirstTask(functions, state)) === 'end') return;
+    // A run that lasts writes nothing while nothing comes: what it has passed it commits when it ends.
+    if (edge.source.continuous === true && performance.now() - lookedAtMs > quietMs) {
+      await endRuns(waiting);
+      lookedAtMs = performance.now();
+    }
     await delay(lookMs, signal);
   }
+};
+
+/** Has the runs of a continuous source end after the batch in progress; the next ones begin at once. */
+export const endRuns = async ({ table, functions, edge }: Pick<Waiting, 'table' | 'functions' | 'edge'>) => {
+  await changeTarget(table, functions, edge.source.name, 'pause');
+  await changeTarget(table, functions, edge.source.name, 'resume');
+};
+
+/** A run of each task that does not run, and how many those were. */
+const runFree = async (functions: InvokeFunction, { row, tasks }: ConnectorState): Promise<number> => {
+  const free = tasks.filter((task) => !isHeld(task.row, Date.now()));
+  await Promise.all(
+    free.map(({ task }) => functions.request(row.functionName, { connector: row.name, task, reason: 'manual' })),
+  );
+  return free.length;
 };
 
 /**
@@ -60,16 +89,13 @@ const sinkPassed = async ({ table, functions, edge, signal }: Waiting): Promise<
   const { name } = edge.sink;
   const ends = new Map((await stateOf(table, name)).lanes?.map((lane) => [JSON.stringify(lane.partition), lane.next]));
   for (const isOver = patience(name); ; isOver()) {
-    const { row, tasks, lanes = [] } = await stateOf(table, name);
+    const state = await stateOf(table, name);
+    const { lanes = [] } = state;
     const isBehind = lanes.some(
       ({ partition, offset }) => offset.base + offset.index < (ends.get(JSON.stringify(partition)) ?? 0),
     );
     if (!isBehind) return;
-    const free = tasks.filter((task) => !isHeld(task.row, Date.now()));
-    await Promise.all(
-      free.map(({ task }) => functions.request(row.functionName, { connector: name, task, reason: 'manual' })),
-    );
-    if (free.length === 0) await delay(lookMs, signal);
+    if ((await runFree(functions, state)) === 0) await delay(lookMs, signal);
   }
 };
 

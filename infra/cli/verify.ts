@@ -56,10 +56,12 @@ const verifyAll = async (file: string, options: VerifyOptions, signal: AbortSign
   for (const edge of edgesOf(rows, names)) {
     const ask = asker(platform.functions, edge);
     const waiting = { ...platform, edge, ask, signal };
-    for (const pair of await tablesOf(ask, edge)) {
+    const { pairs, ofChanges } = await tablesOf(ask, edge);
+    if (options.repair === true && !ofChanges) throw noRepair(edge);
+    for (const pair of pairs) {
       if (options.table !== undefined && pair.table.table !== options.table) continue;
-      await requireRead(platform.table, edge, pair);
-      const settle = { passed: passedBy(waiting), values: options.values === true };
+      if (ofChanges) await requireRead(platform.table, edge, pair);
+      const settle = { passed: passedBy(waiting, pair.table), values: options.values === true };
       const found = await compareTable(ask, pair, settle);
       if (!options.json) for (const line of linesOf(pair, found)) writeLine(line);
       const result = options.repair === true ? await repaired(waiting, pair, settle, found, options) : found;
@@ -95,6 +97,12 @@ const rowsOf = async (table: Table, names: ReadonlySet<string>): Promise<readonl
   for (const name of names) await requireConnector(table, name);
   return Promise.all((await table.names('connector')).map((name) => requireConnector(table, name)));
 };
+
+const noRepair = ({ source: { name, plugin } }: Edge): ConnectError =>
+  new ConnectError(
+    'CONFIG_INVALID',
+    `${plugin} can't be told to send single rows again: \`sluice offsets reset ${name}\`, while it is stopped, has it read all of them again`,
+  );
 
 /** Rows that the first reading has yet to bring are no differences. */
 const requireRead = async (table: Table, { source }: Edge, { table: { table: name } }: TablePair): Promise<void> => {
@@ -143,11 +151,12 @@ interface RepairedTable extends TableResult {
 const shownDifferences = 20;
 
 const linesOf = ({ table: { table }, destination }: TablePair, result: TableResult): readonly string[] => {
-  const { rows, differences, inFlight, unsettled, more } = result;
+  const { rows, differences, inFlight, kept, unsettled, more } = result;
   const numbers = [
     `${count(rows.source)} rows`,
     ...(rows.source === rows.destination ? [] : [`${count(rows.destination)} there`]),
     ...(inFlight === 0 ? [] : [`${count(inFlight)} were on their way`]),
+    ...(kept === 0 ? [] : [`${count(kept)} are only there, where deleted rows stay`]),
     ...(unsettled.length === 0 ? [] : [`${count(unsettled.length)} change too often to compare`]),
     differences.length === 0 ? 'equal' : `${more ? 'at least ' : ''}${count(differences.length)} differ`,
   ];

@@ -40,7 +40,7 @@ const answers =
 
 test('two tables of one topic are compared where they go to two, and refused where they go to one', async () => {
   const edge = { source: sourceOf('one', 'all'), sink, topics: ['all'] };
-  const pairs = await tablesOf(
+  const { pairs } = await tablesOf(
     answers((table) => `copy.${table}`),
     edge,
   );
