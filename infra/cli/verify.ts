@@ -7,8 +7,9 @@ import { dynamoTable } from '../../shared/state/dynamodb/table.ts';
 import type { Table } from '../../shared/state/table.ts';
 import { connectorName } from '../constructs/connector-name.ts';
 import { loadPipelineFile } from '../pipeline-file.ts';
+import { modelOf } from './estimate.ts';
 import { type Answer, count, exitCodes, writeLine } from './output.ts';
-import { clientAt, findTable, lambdaAt, openPlatform } from './platform.ts';
+import { clientAt, findTable, lambdaAt, openPlatform, type Place } from './platform.ts';
 import { startLocal } from './run.ts';
 import { asker, type Edge, edgesOf, type TablePair, tablesOf } from './verify-edges.ts';
 import { repairKeys } from './verify-repair.ts';
@@ -16,9 +17,10 @@ import { type Difference, type Settle, settleKeys } from './verify-settle.ts';
 import { compareTable, type TableResult } from './verify-table.ts';
 import { passedBy, stateOf, type Waiting } from './verify-wait.ts';
 
-export interface VerifyOptions {
-  readonly state: string;
+export interface VerifyOptions extends Place {
   readonly json?: boolean;
+  /** What writes into the destination, by name, where no file says it. */
+  readonly connector?: readonly string[];
   /** Only this table of the source. */
   readonly table?: string;
   /** Show what differs; it may be private. */
@@ -36,7 +38,11 @@ interface Platform extends AsyncDisposable {
 }
 
 /** Compares the rows of a pipeline's sources with those of its sinks, while it runs. */
-export const verify = async (file: string, options: VerifyOptions, signal: AbortSignal): Promise<Answer> => {
+export const verify = async (
+  file: string | undefined,
+  options: VerifyOptions,
+  signal: AbortSignal,
+): Promise<Answer> => {
   try {
     return await verifyAll(file, options, signal);
   } catch (thrown) {
@@ -47,9 +53,14 @@ export const verify = async (file: string, options: VerifyOptions, signal: Abort
   }
 };
 
-const verifyAll = async (file: string, options: VerifyOptions, signal: AbortSignal): Promise<Answer> => {
-  const { name, sinks, direct } = loadPipelineFile(file);
-  const names = new Set(Object.keys({ ...sinks, ...direct }).map((node) => connectorName(name, node)));
+const verifyAll = async (file: string | undefined, options: VerifyOptions, signal: AbortSignal): Promise<Answer> => {
+  const names = file === undefined ? new Set(options.connector) : await writersOf(file);
+  const what = file ?? Array.from(names).join(', ');
+  if (names.size === 0)
+    throw new ConnectError(
+      'CONFIG_INVALID',
+      'say what to compare: the file of a pipeline, or --connector with the name of a sink or a direct connector',
+    );
   await using platform = await platformOf(file, options);
   const rows = await rowsOf(platform.table, names);
   const results: (TablePair & { readonly edge: Edge; readonly result: TableResult })[] = [];
@@ -72,17 +83,32 @@ const verifyAll = async (file: string, options: VerifyOptions, signal: AbortSign
     throw new ConnectError(
       'NOT_FOUND',
       options.table === undefined
-        ? `${file} has no table to compare`
-        : `no source of ${file} reads a table ${options.table}`,
+        ? `${what} has no table to compare`
+        : `no source of ${what} reads a table ${options.table}`,
     );
   return answerOf(results);
 };
 
+/** What of a file writes into destinations, by name. Of a program that is known when it is synthesized. */
+const writersOf = async (file: string): Promise<ReadonlySet<string>> => {
+  if (/\.[jt]s$/.test(file)) {
+    const connectors = await modelOf([file]);
+    return new Set(
+      connectors.flatMap(({ spec: { kind, name } }) => (kind === 'sink' || kind === 'direct' ? name : [])),
+    );
+  }
+  const { name, sinks, direct } = loadPipelineFile(file);
+  return new Set(Object.keys({ ...sinks, ...direct }).map((node) => connectorName(name, node)));
+};
+
 /** The one that runs here, or one that runs for as long as this takes. */
-const platformOf = async (file: string, { state, json }: VerifyOptions): Promise<Platform> => {
-  const running = await openPlatform(state);
+const platformOf = async (file: string | undefined, options: VerifyOptions): Promise<Platform> => {
+  const { state, json } = options;
+  const running = await openPlatform(options);
   if (running.running) return { ...running, [Symbol.asyncDispose]: () => running.close() };
   await running.close();
+  if (file === undefined)
+    throw new ConnectError('CONFIG_INVALID', 'no `sluice dev` runs here: name the file of the pipeline, to start it');
   await using opened = new AsyncDisposableStack();
   const { host } = opened.use(await startLocal([file], state, json ? () => {} : writeLine, { drain: true }));
   const client = opened.adopt(clientAt(host.dynamodb.endpoint), (it) => it.destroy());
