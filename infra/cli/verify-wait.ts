@@ -58,6 +58,19 @@ export const endRuns = async ({ table, functions, edge }: Pick<Waiting, 'table' 
   await changeTarget(table, functions, edge.source.name, 'resume');
 };
 
+/** Of a continuous source that runs: where the destination owns its offsets, what a run has read is told when it ends. */
+export const awaitEndOfRun = async (
+  waiting: Pick<Waiting, 'table' | 'functions' | 'edge' | 'signal'>,
+): Promise<void> => {
+  const { name, continuous } = waiting.edge.source;
+  const firstTask = async () => (await stateOf(waiting.table, name)).tasks[0]!.row;
+  const before = await firstTask();
+  if (continuous !== true || !isHeld(before, Date.now())) return;
+  await endRuns(waiting);
+  for (const isOver = patience(name); (await firstTask()).runs === before.runs; isOver())
+    await delay(lookMs, waiting.signal);
+};
+
 /** A run of each task that does not run, and how many those were. */
 const runFree = async (functions: InvokeFunction, { row, tasks }: ConnectorState): Promise<number> => {
   const free = tasks.filter((task) => !isHeld(task.row, Date.now()));

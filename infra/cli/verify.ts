@@ -15,7 +15,7 @@ import { asker, type Edge, edgesOf, type TablePair, tablesOf } from './verify-ed
 import { repairKeys } from './verify-repair.ts';
 import { type Difference, type Settle, settleKeys } from './verify-settle.ts';
 import { compareTable, type TableResult } from './verify-table.ts';
-import { passedBy, stateOf, type Waiting } from './verify-wait.ts';
+import { awaitEndOfRun, passedBy, stateOf, type Waiting } from './verify-wait.ts';
 
 export interface VerifyOptions extends Place {
   readonly json?: boolean;
@@ -71,7 +71,7 @@ const verifyAll = async (file: string | undefined, options: VerifyOptions, signa
     if (options.repair === true && !ofChanges) throw noRepair(edge);
     for (const pair of pairs) {
       if (options.table !== undefined && pair.table.table !== options.table) continue;
-      if (ofChanges) await requireRead(platform.table, edge, pair);
+      if (ofChanges) await requireRead(waiting, pair);
       const settle = { passed: passedBy(waiting, pair.table), values: options.values === true };
       const found = await compareTable(ask, pair, settle);
       if (!options.json) for (const line of linesOf(pair, found)) writeLine(line);
@@ -131,14 +131,20 @@ const noRepair = ({ source: { name, plugin } }: Edge): ConnectError =>
   );
 
 /** Rows that the first reading has yet to bring are no differences. */
-const requireRead = async (table: Table, { source }: Edge, { table: { table: name } }: TablePair): Promise<void> => {
-  const { progress } = await stateOf(table, source.name);
-  const reading = snapshotProgress(progress.offsets).find((one) => one.table === name);
-  if (progress.offsets.length === 0 || reading?.done === false)
-    throw new ConnectError(
-      'STATE_CONFLICT',
-      `${source.name} has not read all of ${name} yet: run the pipeline first, \`sluice status\` shows how far it is`,
-    );
+const requireRead = async (waiting: Waiting, { table: { table } }: TablePair): Promise<void> => {
+  const { name } = waiting.edge.source;
+  if (await isRead(waiting, table)) return;
+  await awaitEndOfRun(waiting);
+  if (await isRead(waiting, table)) return;
+  throw new ConnectError(
+    'STATE_CONFLICT',
+    `${name} has not read all of ${table} yet: run the pipeline first, \`sluice status\` shows how far it is`,
+  );
+};
+
+const isRead = async ({ table, edge }: Waiting, name: string): Promise<boolean> => {
+  const { offsets } = (await stateOf(table, edge.source.name)).progress;
+  return offsets.length > 0 && snapshotProgress(offsets).find((one) => one.table === name)?.done !== false;
 };
 
 /** The rows that differ are sent again, and looked at again. Where there are more than were listed, all of it once more. */
