@@ -3,7 +3,7 @@ import { ConnectError } from '../../shared/connect/errors.ts';
 import type { VerifiedTable } from '../../shared/connect/verify.ts';
 import type { InvokeFunction } from '../../shared/management/ports.ts';
 import { type ConnectorState, readState } from '../../shared/management/status.ts';
-import { changeTarget } from '../../shared/management/tasks.ts';
+import { endRuns } from '../../shared/state/connectors.ts';
 import { isHeld } from '../../shared/state/lease.ts';
 import type { Table } from '../../shared/state/table.ts';
 import type { Ask, Edge } from './verify-edges.ts';
@@ -45,28 +45,20 @@ const sourcePassed = async (waiting: Waiting, of: VerifiedTable, position: unkno
     else if ((await runFirstTask(functions, state)) === 'end') return;
     // A run that lasts writes nothing while nothing comes: what it has passed it commits when it ends.
     if (edge.source.continuous === true && performance.now() - lookedAtMs > quietMs) {
-      await endRuns(waiting);
+      await endRuns(table, name);
       lookedAtMs = performance.now();
     }
     await delay(lookMs, signal);
   }
 };
 
-/** Has the runs of a continuous source end after the batch in progress; the next ones begin at once. */
-export const endRuns = async ({ table, functions, edge }: Pick<Waiting, 'table' | 'functions' | 'edge'>) => {
-  await changeTarget(table, functions, edge.source.name, 'pause');
-  await changeTarget(table, functions, edge.source.name, 'resume');
-};
-
 /** Of a continuous source that runs: where the destination owns its offsets, what a run has read is told when it ends. */
-export const awaitEndOfRun = async (
-  waiting: Pick<Waiting, 'table' | 'functions' | 'edge' | 'signal'>,
-): Promise<void> => {
+export const awaitEndOfRun = async (waiting: Pick<Waiting, 'table' | 'edge' | 'signal'>): Promise<void> => {
   const { name, continuous } = waiting.edge.source;
   const firstTask = async () => (await stateOf(waiting.table, name)).tasks[0]!.row;
   const before = await firstTask();
   if (continuous !== true || !isHeld(before, Date.now())) return;
-  await endRuns(waiting);
+  await endRuns(waiting.table, name);
   for (const isOver = patience(name); (await firstTask()).runs === before.runs; isOver())
     await delay(lookMs, waiting.signal);
 };
