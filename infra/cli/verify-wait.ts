@@ -11,6 +11,9 @@ import type { Ask, Edge } from './verify-edges.ts';
 /** Between two looks. */
 const lookMs = 200;
 
+/** The same of a continuous source, which is asked by a run of its own. */
+const continuousLookMs = 1_000;
+
 /** A continuous source that did not get so far by itself in this time has nothing more to read, or much. */
 const quietMs = 10_000;
 
@@ -48,7 +51,7 @@ const sourcePassed = async (waiting: Waiting, of: VerifiedTable, position: unkno
       await endRuns(table, name);
       lookedAtMs = performance.now();
     }
-    await delay(lookMs, signal);
+    await delay(edge.source.continuous === true ? continuousLookMs : lookMs, signal);
   }
 };
 
@@ -67,25 +70,29 @@ export const awaitEndOfRun = async (waiting: Pick<Waiting, 'table' | 'edge' | 's
 const runFree = async (functions: InvokeFunction, { row, tasks }: ConnectorState): Promise<number> => {
   const free = tasks.filter((task) => !isHeld(task.row, Date.now()));
   await Promise.all(
-    free.map(({ task }) => functions.request(row.functionName, { connector: row.name, task, reason: 'manual' })),
+    free.map(({ task }) =>
+      functions.request(row.functionName, { connector: row.name, task, reason: 'manual', drain: true }),
+    ),
   );
   return free.length;
 };
 
 /**
  * Runs the task that reads changes, unless it runs. `end`: the run began after this call and found nothing more behind what it committed, so
- * that all before the call is passed, also where no change is behind it that would be committed.
+ * that all before the call is passed, also where no change is behind it that would be committed. A continuous one nearly always runs: it is
+ * asked all the same, because a run that finds nothing more needs no lease to say so.
  */
 export const runFirstTask = async (
   functions: InvokeFunction,
   { row, tasks }: ConnectorState,
 ): Promise<'end' | 'more'> => {
-  if (isHeld(tasks[0]!.row, Date.now())) return 'more';
-  const { outcome } = (await functions.request(row.functionName, {
-    connector: row.name,
-    task: 0,
-    reason: 'manual',
-  })) as { readonly outcome: string };
+  if (row.continuous !== true && isHeld(tasks[0]!.row, Date.now())) return 'more';
+  const event = { connector: row.name, task: 0, reason: 'manual' } as const;
+  const { outcome } = (await functions.request(row.functionName, { ...event, drain: true })) as {
+    readonly outcome: string;
+  };
+  // It had the lease, and the next one that lasts would come with its schedule only.
+  if (row.continuous === true && outcome === 'drained') await functions.event(row.functionName, event);
   return outcome === 'idle' || outcome === 'drained' ? 'end' : 'more';
 };
 
