@@ -1,4 +1,5 @@
 import { freeGroup } from '../connect/batch.ts';
+import { partitionKey } from '../connect/connector.ts';
 import { ConnectError } from '../connect/errors.ts';
 import type { QueryConfig, QueryOffset } from '../connect/query-config.ts';
 import type { Schema } from '../connect/schema.ts';
@@ -63,20 +64,17 @@ export const verifyQuery = <C extends TypedColumn>(
       return readerOf(config, reader, await find(table), key, conditionOf);
     },
     async hasPassed({ table: { table: name }, position }, offsets): Promise<Passed> {
-      const stored = offsets
-        .filter(({ partition }) => partition.table === name)
-        .map(({ offset }) => offset as QueryOffset | null);
+      const own = partitionKey({ server: config.topicPrefix, table: name });
+      const stored = offsets.find(({ partition }) => partitionKey(partition) === own)?.offset as QueryOffset | null;
       const place = position as QueryPlace;
-      if ('atMs' in place)
-        return stored.length > 0 && stored.every((one) => (one?.endedMs ?? 0) > place.atMs) ? 'yes' : 'no';
+      if ('atMs' in place) return (stored?.endedMs ?? 0) > place.atMs ? 'yes' : 'no';
       if (place.last === null) return 'yes';
       const table = await find(name);
       const cursor = cursorOf(table, config, dialect);
-      const [offset] = stored;
-      if (offset?.after?.length !== cursor.parts.length) return 'no';
+      if (stored?.after?.length !== cursor.parts.length) return 'no';
       const open = [
         ...boundsOf(config, cursor),
-        behind(cursor, offset.after, dialect),
+        behind(cursor, stored.after, dialect),
         `NOT (${behind(cursor, place.last, dialect)})`,
       ];
       const [row] = await connection.query<{ found: unknown }>(
