@@ -43,8 +43,8 @@ const source = opened.adopt(
   (it) => it.end(),
 );
 await source.query(`CREATE DATABASE bench; USE bench;
-  CREATE TABLE lines (id bigint PRIMARY KEY, n int, price decimal(12,2), part int, kind char(10), day date, at datetime(6), note varchar(100), ratio double);
-  INSERT INTO lines SELECT seq, seq % 7, seq / 3, seq * 31 % 200000, concat('kind ', seq % 5), '2020-01-01' + INTERVAL seq % 2500 DAY,
+  CREATE TABLE facts (id bigint PRIMARY KEY, n int, price decimal(12,2), part int, kind char(10), day date, at datetime(6), note varchar(100), ratio double);
+  INSERT INTO facts SELECT seq, seq % 7, seq / 3, seq * 31 % 200000, concat('kind ', seq % 5), '2020-01-01' + INTERVAL seq % 2500 DAY,
     '2024-01-01' + INTERVAL seq SECOND, concat('note of ', md5(seq), ' ', md5(seq + 1)), seq / 7 FROM seq_1_to_${rows}`);
 const postgres = opened.adopt(await runPostgres({ directory: join(work, 'postgres') }), (it) => it.stop());
 const target = opened.adopt(new pg.Client({ connectionString: postgres.url }), (it) => it.end());
@@ -58,8 +58,8 @@ direct:
   copy:
     trigger: manual
     timeout: 15m
-    source: { connector: mysql-cdc, config: { url: "\${env:SOURCE}", topicPrefix: s, tables: [bench.lines] } }
-    sink: { connector: postgres, config: { url: "\${env:TARGET}", table: lines } }
+    source: { connector: mysql-cdc, config: { url: "\${env:SOURCE}", topicPrefix: s, tables: [bench.facts] } }
+    sink: { connector: postgres, config: { url: "\${env:TARGET}", table: facts } }
 `,
 );
 let maxRssMb = 0;
@@ -119,7 +119,7 @@ console.log('| verify | time | CPU of its functions | RSS |\n| --- | --- | --- |
 const equal: { readonly seconds: number; readonly cpu: number }[] = [];
 for (let i = 0; i < runs; i++) equal.push(await measure(0));
 print('equal', equal);
-await target.query(`UPDATE lines SET price = price + 1 WHERE id % ${Math.floor(rows / 1_000)} = 0`);
+await target.query(`UPDATE facts SET price = price + 1 WHERE id % ${Math.floor(rows / 1_000)} = 0`);
 const differing: { readonly seconds: number; readonly cpu: number }[] = [];
 for (let i = 0; i < runs; i++) differing.push(await measure(1_000));
 print('1,000 differ', differing);
