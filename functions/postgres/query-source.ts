@@ -18,9 +18,9 @@ export const postgresQuerySource = defineSource({
   tells: queryTells,
   tasks: queryTasks,
   check: checkQuery,
-  async open({ config, connector, incarnation, signal }) {
-    const connection = await connect(config, `sluice ${connector}`, signal);
+  async open({ config, connector, ...context }) {
+    const connection = await connect(config, `sluice ${connector}`, context.signal);
     await connection.run(outputSettings);
-    return createQueryTask(config, createReader(connection, config), { incarnation, signal });
+    return createQueryTask(config, createReader(connection, config), context);
   },
 });
