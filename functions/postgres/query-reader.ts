@@ -1,8 +1,8 @@
 import { type ConnectError, rowError } from '../../shared/connect/errors.ts';
 import { flatGroup } from '../../shared/sql/query-group.ts';
 import type { QueryRows } from '../../shared/sql/query-page.ts';
+import type { QueryReader, Statement } from '../../shared/sql/query-reader.ts';
 import { fieldsOf, keyOf } from '../../shared/sql/query-table.ts';
-import type { QueryReader, Statement } from '../../shared/sql/query-task.ts';
 import type { Connection } from './client.ts';
 import { readCopy } from './copy-binary.ts';
 import type { PostgresQueryConfig } from './query-config.ts';

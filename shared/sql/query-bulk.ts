@@ -1,7 +1,11 @@
-import type { Offsets, Partition } from '../connect/connector.ts';
+import { type Budget, type Offsets, type Poll, type Position, partitionKey } from '../connect/connector.ts';
+import { controlRecord } from '../connect/control.ts';
 import type { QueryOffset } from '../connect/query-config.ts';
-import type { QuerySource } from './query-position.ts';
+import { noPoll, runName, runRecord } from './query-poll.ts';
+import { positionOf, type QuerySource } from './query-position.ts';
+import { type Looked, type Mode, pollSlice, type Reading, type Slice } from './query-reading.ts';
 import type { QueryTable } from './query-table.ts';
+import { committing, waiting } from './snapshot-poll.ts';
 
 /*
  * Bulk. One task reads a table behind its offset, `{server, table}`, to the end. Of several tasks the first begins: it commits in that offset the
@@ -10,50 +14,51 @@ import type { QueryTable } from './query-table.ts';
  * that see it at once one is fenced (invariant 1).
  */
 
-/** Rows of a table that are read one after the other: behind their offset, up to and with the key `to`. */
-export interface Slice<S> {
-  readonly source: S;
-  readonly partition: Partition;
-  readonly from: QueryOffset;
-  /** Left out: to the end. */
-  readonly to?: readonly string[] | undefined;
-}
-
 /** `wait`: other tasks have to begin, or to read what is theirs. `end`: all ranges are read. */
-export type BulkStep<S> =
-  | { readonly kind: 'begin' | 'end'; readonly source: S; readonly from: QueryOffset }
-  | ({ readonly kind: 'read' } & Slice<S>)
+type Step<T extends QueryTable> =
+  | { readonly kind: 'begin' | 'end'; readonly source: QuerySource<T>; readonly from: QueryOffset }
+  | ({ readonly kind: 'read' } & Slice<T>)
   | { readonly kind: 'wait' };
 
-export interface BulkTask {
-  readonly task: number;
-  /** So many read the tables. */
-  readonly tasks: number;
-}
+type Action<T extends QueryTable> = Exclude<Step<T>, { readonly kind: 'wait' }>;
 
-/** What a task does next, by what is committed; undefined: nothing. `positionOf` tells where a table is read from. */
-export const nextBulkStep = <T extends QueryTable, S extends QuerySource<T>>(
-  sources: readonly S[],
+export const readInBulk = <T extends QueryTable>(reading: Reading<T>): Mode<T> => ({
+  async poll(looked, offsets, budget) {
+    const step = nextStep(reading, looked, offsets);
+    if (step === undefined) return noPoll;
+    if (step.kind === 'wait') return waiting();
+    const poll = await take(reading, step, budget);
+    const next = nextStep(reading, looked, moved(offsets, poll.offsets));
+    return { ...poll, caughtUp: next === undefined || next.kind === 'wait', waits: next?.kind === 'wait' };
+  },
+  async more(looked, offsets) {
+    const step = nextStep(reading, looked, offsets);
+    return step?.kind === 'wait' ? 'waits' : step !== undefined;
+  },
+});
+
+/** What the task does next, by what is committed; undefined: nothing. */
+const nextStep = <T extends QueryTable>(
+  reading: Reading<T>,
+  looked: Looked<T>,
   offsets: Offsets<QueryOffset>,
-  { task, tasks }: BulkTask,
-  positionOf: (source: S) => QueryOffset | undefined,
-): BulkStep<S> | undefined => {
-  const steps = sources.map((source, at) => {
-    const from = positionOf(source);
-    return from === undefined ? undefined : tableStep(source, at, from, offsets, { task, tasks });
+): Step<T> | undefined => {
+  const steps = looked.sources.map((source, at) => {
+    const from = positionOf(source, offsets, { ...reading, identity: looked.identity });
+    return from === undefined ? undefined : tableStep(reading, source, at, from, offsets);
   });
   // The others can read what is begun.
-  const begins = tasks === 1 ? undefined : steps.find((step) => step?.kind === 'begin');
+  const begins = reading.tasks === 1 ? undefined : steps.find((step) => step?.kind === 'begin');
   return begins ?? steps.find((step) => step !== undefined && step.kind !== 'wait') ?? steps.find(Boolean);
 };
 
-const tableStep = <S extends QuerySource>(
-  source: S,
+const tableStep = <T extends QueryTable>(
+  { task, tasks }: Reading<T>,
+  source: QuerySource<T>,
   at: number,
   from: QueryOffset,
   offsets: Offsets<QueryOffset>,
-  { task, tasks }: BulkTask,
-): BulkStep<S> => {
+): Step<T> => {
   const { partition } = source;
   const isFirst = task === 0;
   const stored = offsets.get(partition);
@@ -67,12 +72,12 @@ const tableStep = <S extends QuerySource>(
   return own === undefined ? { kind: 'wait' } : { kind: 'read', ...own };
 };
 
-const rangesOf = <S extends QuerySource>(
-  source: S,
+const rangesOf = <T extends QueryTable>(
+  source: QuerySource<T>,
   { bounds: _, ...head }: QueryOffset,
   bounds: NonNullable<QueryOffset['bounds']>,
   offsets: Offsets<QueryOffset>,
-): readonly Slice<S>[] =>
+): readonly Slice<T>[] =>
   Array.from({ length: bounds.length + 1 }, (_, range) => {
     const partition = { ...source.partition, range };
     const stored = offsets.get(partition);
@@ -80,3 +85,53 @@ const rangesOf = <S extends QuerySource>(
     const from = isOfRun ? stored : { ...head, after: bounds[range - 1] ?? null };
     return { source, partition, from, to: bounds[range] };
   });
+
+const take = async <T extends QueryTable>(
+  reading: Reading<T>,
+  step: Action<T>,
+  budget: Budget,
+): Promise<Poll<QueryOffset>> => {
+  const { config, reader, tasks } = reading;
+  const { source, from } = step;
+  const isTold = config.runs;
+  const end = () => pollEvent(reading, source, 'end', ended(from));
+  source.isKnown = true;
+  if (step.kind === 'end') return end();
+  if (step.kind === 'begin' && tasks > 1) {
+    const offset = { ...from, bounds: await reader.bounds(source.table) };
+    return { ...pollEvent(reading, source, 'begin', offset), wakes: true };
+  }
+  if (step.kind === 'begin' && isTold) return pollEvent(reading, source, 'begin', from);
+  const slice = step.kind === 'read' ? step : { source, partition: source.partition, from };
+  const poll = await pollSlice(reading, slice, budget, !isTold);
+  // Where runs are told, what ends is a record by itself.
+  if (!isTold || poll.offsets.length > 0) return poll;
+  return slice.partition === source.partition ? end() : rangeEnd(reading, slice);
+};
+
+/** Commits that the reading of a table begins or ends, with the record that tells it where runs are told. */
+const pollEvent = (
+  { config, incarnation }: Reading,
+  source: QuerySource,
+  event: 'begin' | 'end',
+  offset: QueryOffset,
+): Poll<QueryOffset> =>
+  committing(
+    { partition: source.partition, offset },
+    config.runs ? runRecord(source, incarnation, event, offset) : undefined,
+  );
+
+const ended = (offset: QueryOffset): QueryOffset => ({ ...offset, endedMs: Date.now() });
+
+/** A sink that writes transactions whole has the rows of each partition in a lane of its own, and would keep those of a range for ever. */
+const rangeEnd = ({ incarnation }: Reading, { source, partition, from }: Slice): Poll<QueryOffset> => {
+  const transaction = `${runName(source, incarnation, from)}/${partition.range}`;
+  return committing({ partition, offset: ended(from) }, controlRecord(source.topic, { event: 'commit', transaction }));
+};
+
+/** The offsets when these are committed. */
+const moved = (offsets: Offsets<QueryOffset>, to: readonly Position<QueryOffset>[]): Offsets<QueryOffset> => {
+  const positions = new Map(Array.from(offsets.all(), (one) => [partitionKey(one.partition), one]));
+  for (const position of to) positions.set(partitionKey(position.partition), position);
+  return { get: (partition) => positions.get(partitionKey(partition))?.offset, all: () => positions.values() };
+};

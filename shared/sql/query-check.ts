@@ -2,9 +2,9 @@ import type { Problem } from '../connect/connector.ts';
 import { ConnectError } from '../connect/errors.ts';
 import type { QueryConfig } from '../connect/query-config.ts';
 import { maxPageRows } from './query-page.ts';
+import type { QueryReader } from './query-reader.ts';
 import { conditionsOf, cursorOf, selectOf } from './query-statement.ts';
 import { columnOf, fieldsOf, isNamed, keyOf, missingTables, nameOf, type QueryTable } from './query-table.ts';
-import type { QueryReader } from './query-task.ts';
 
 export interface Index {
   readonly columns: readonly string[];

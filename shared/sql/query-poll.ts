@@ -3,14 +3,23 @@ import type { RecordInput } from '../connect/build.ts';
 import { movedBytes, type Poll, type RejectedSourceRecord } from '../connect/connector.ts';
 import { type Control, controlRecord } from '../connect/control.ts';
 import type { QueryOffset } from '../connect/query-config.ts';
-import type { Slice } from './query-bulk.ts';
 import { cursorOfRow, type Page } from './query-page.ts';
 import type { QuerySource } from './query-position.ts';
+import type { Slice } from './query-reading.ts';
 import { nameOf } from './query-table.ts';
+
+export const noPoll: Poll<QueryOffset> = {
+  batch: emptyBatch,
+  position(index) {
+    throw new RangeError(`record ${index} of none`);
+  },
+  offsets: [],
+  caughtUp: true,
+};
 
 /** A page as a poll. `ends`: where it is the last one, that all is read is committed with it. */
 export const toPoll = (
-  { source: { topic, table, cursor }, partition, from }: Slice<QuerySource>,
+  { source: { topic, table, cursor }, partition, from }: Slice,
   page: Page | undefined,
   ends: boolean,
 ): Poll<QueryOffset> => {

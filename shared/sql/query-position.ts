@@ -1,6 +1,6 @@
 import type { Offsets, Partition } from '../connect/connector.ts';
 import { ConnectError } from '../connect/errors.ts';
-import { type QueryConfig, type QueryOffset, readsInRanges } from '../connect/query-config.ts';
+import type { QueryConfig, QueryOffset } from '../connect/query-config.ts';
 import { topicOf } from '../connect/table-names.ts';
 import { type Cursor, cursorOf, type Dialect, filterOf } from './query-statement.ts';
 import { nameOf, type QueryTable } from './query-table.ts';
@@ -84,6 +84,3 @@ const requireOurs = (
   if (stored.filter !== filter)
     throw lost('`where` or `query` was another when the offset was stored, and chose other rows', 'Set it back');
 };
-
-/** So many tasks read one table. */
-export const tasksOfTable = (config: QueryConfig, tasks: number): number => (readsInRanges(config) ? tasks : 1);
