@@ -65,6 +65,21 @@ sources:
     maxRecords: 100
     tasks: 3
     config: { url: "\${env:SLUICE_MYSQL_URL}", topicPrefix: mysql, tables: [shop.stock], excludeColumns: [pad], mode: bulk, runs: true }
+direct:
+  parts:
+    every: 1m
+    timeout: 5s
+    maxRecords: 100
+    tasks: 3
+    source: { connector: mysql-query, config: { url: "\${env:SLUICE_MYSQL_URL}", topicPrefix: parts, tables: [shop.stock], excludeColumns: [pad], mode: bulk, runs: true } }
+    sink: { connector: postgres, config: { url: "\${env:SLUICE_POSTGRES_URL}", table: parts, transactions: atomic } }
+  whole:
+    every: 1m
+    timeout: 5s
+    maxRecords: 100
+    tasks: 3
+    source: { connector: mysql-query, config: { url: "\${env:SLUICE_MYSQL_URL}", topicPrefix: whole, tables: [shop.stock], excludeColumns: [pad], mode: bulk, runs: true } }
+    sink: { connector: postgres, config: { url: "\${env:SLUICE_POSTGRES_URL}", table: whole, visibility: batch } }
 sinks:
   shown:
     connector: postgres
@@ -120,7 +135,7 @@ test('queries into PostgreSQL, by timestamp and in bulk, whatever is killed', { 
     postgres.url,
     "CREATE SCHEMA ref; CREATE TABLE ref.codes AS SELECT n AS id, 'code ' || n AS name FROM generate_series(1, 1000) n; ALTER TABLE ref.codes ADD PRIMARY KEY (id)",
   );
-  const seen = await watch(['items', 'stock']);
+  const seen = await watch(['items', 'stock', 'whole', 'parts']);
   await drained(place.sluice(['run', 'p.yaml', '--chaos', String(seeded('chaos').seed)], env));
   await db.query(
     `UPDATE orders SET price = price + 1 WHERE id % 7 = 0; INSERT INTO orders (id, price) VALUES (9000, 1);
@@ -132,7 +147,10 @@ test('queries into PostgreSQL, by timestamp and in bulk, whatever is killed', { 
   // Each window and each reading was seen whole: what changed since the first is a window of its own.
   const states = await seen();
   expect(states.items!.toSorted()).toEqual(['0 of 0', '2000 of 2000.00', '2000 of 2285.00']);
-  expect(states.stock!.toSorted()).toEqual(['0 of 0', '1200 of 1200']);
+  for (const table of ['stock', 'whole']) expect(states[table]!.toSorted(), table).toEqual(['0 of 0', '1200 of 1200']);
+  // Transactions are of one partition each, and so is a range.
+  expect(states.parts!.toSorted()).toEqual(expect.arrayContaining(['0 of 0', '1200 of 1200']));
+  expect(states.parts!.length).toBeLessThanOrEqual(4);
 
   const expected = (
     await db.query({

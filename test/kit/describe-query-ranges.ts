@@ -140,6 +140,26 @@ export const describeQueryRanges = (name: string, server: QueryServer): void => 
       expect([await more(first), await more(second), await more(third)]).toEqual([true, 'waits', 'waits']);
     });
 
+    test('the first task begins all tables before it reads one, so that the others need not wait', async () => {
+      const { tables, ...config } = await small();
+      await run('CREATE TABLE u (id int PRIMARY KEY)');
+      const { withTask, pollOnce, advance } = taskOf(
+        { ...config, tables: [...tables, `${tables[0]!.slice(0, -1)}u`] },
+        0,
+        2,
+      );
+      await withTask(async (task) => {
+        const offsets: OffsetMap = new Map();
+        const wakes = [];
+        for (let i = 0; i < 3; i++) {
+          const poll = await pollOnce(task, offsets);
+          wakes.push(poll.wakes);
+          advance(offsets, poll.offsets);
+        }
+        expect(wakes).toEqual([true, true, undefined]);
+      });
+    });
+
     test('what a task began or read it does not begin again, however long the others take to end it', async () => {
       const config = await small();
       const offsets: OffsetMap = new Map();
