@@ -28,7 +28,8 @@ beforeAll(async () => {
   await db.query(`CREATE DATABASE shop; USE shop; CREATE TABLE prices (id int PRIMARY KEY, price int);
     INSERT INTO prices SELECT seq, seq FROM seq_1_to_${rows};
     CREATE TABLE orders (id int PRIMARY KEY, price int, changed timestamp(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6), INDEX (changed));
-    INSERT INTO orders (id, price) SELECT seq, 1 FROM seq_1_to_${rows}`);
+    INSERT INTO orders (id, price) SELECT seq, 1 FROM seq_1_to_${rows};
+    CREATE TABLE stock (id int PRIMARY KEY, pad longtext); INSERT INTO stock SELECT seq, repeat('x', 60000) FROM seq_1_to_1200; ANALYZE TABLE stock`);
   const file = join(directory, 'p.yaml');
   await writeFile(
     file,
@@ -48,7 +49,15 @@ sources:
     timeout: 3s
     maxRecords: 20
     config: { url: "\${env:MY}", topicPrefix: my, tables: [shop.orders], mode: timestamp, timestampColumns: [changed], timestampDelayIntervalMs: 0, runs: true }
+  stock:
+    connector: mysql-query
+    cron: 0 2 * * ? *
+    timeout: 5s
+    maxRecords: 100
+    tasks: 3
+    config: { url: "\${env:MY}", topicPrefix: my, tables: [shop.stock], excludeColumns: [pad], mode: bulk, runs: true }
 sinks:
+  whole: { connector: mysql, from: [stock], timeout: 5s, config: { url: "\${env:MY}", table: whole, visibility: batch } }
   shown: { connector: mysql, from: [orders], timeout: 5s, config: { url: "\${env:MY}", table: copies, visibility: batch } }
   files: { connector: file, from: [prices], config: { path: ${join(directory, 'out')} } }
 `,
@@ -133,4 +142,13 @@ test('a window is seen whole, over as many runs as it takes', { timeout }, async
   } finally {
     await reader.end();
   }
+});
+
+test('a table is read by all tasks, whoever is triggered, and its end is told', { timeout }, async () => {
+  lines.length = 0;
+  await strike('stock');
+  const readers = new Set(lines.flatMap((line) => /p-stock.*"task":(\d).*"records":[1-9]/.exec(line)?.[1] ?? []));
+  expect(readers.size).toBe(2);
+  const [found] = await db.query('SELECT COUNT(*) AS n, MIN(id) AS least, MAX(id) AS most FROM whole');
+  expect(found).toEqual([{ n: 1_200, least: 1, most: 1_200 }]);
 });
