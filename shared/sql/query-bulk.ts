@@ -2,7 +2,7 @@ import { type Budget, type Offsets, type Poll, type Position, partitionKey } fro
 import { controlRecord } from '../connect/control.ts';
 import type { QueryOffset } from '../connect/query-config.ts';
 import { noPoll, runName, runRecord } from './query-poll.ts';
-import { positionOf, type QuerySource } from './query-position.ts';
+import { freshOffset, type QuerySource, requireOurs } from './query-position.ts';
 import { type Looked, type Mode, pollSlice, type Reading, type Slice } from './query-reading.ts';
 import type { QueryTable } from './query-table.ts';
 import { committing, waiting } from './snapshot-poll.ts';
@@ -22,36 +22,81 @@ type Step<T extends QueryTable> =
 
 type Action<T extends QueryTable> = Exclude<Step<T>, { readonly kind: 'wait' }>;
 
-export const readInBulk = <T extends QueryTable>(reading: Reading<T>): Mode<T> => ({
-  async poll(looked, offsets, budget) {
-    const step = nextStep(reading, looked, offsets);
-    if (step === undefined) return noPoll;
-    if (step.kind === 'wait') return waiting();
-    const poll = await take(reading, step, budget);
-    const next = nextStep(reading, looked, moved(offsets, poll.offsets));
-    return { ...poll, caughtUp: next === undefined || next.kind === 'wait', waits: next?.kind === 'wait' };
-  },
-  async more(looked, offsets) {
-    const step = nextStep(reading, looked, offsets);
-    return step?.kind === 'wait' ? 'waits' : step !== undefined;
-  },
-});
+export const readInBulk = <T extends QueryTable>(reading: Reading<T>): Mode<T> => {
+  const part: Part = { isTaken: false };
+  return {
+    async poll(looked, offsets, budget) {
+      const step = nextStep(reading, part, looked, offsets);
+      if (step === undefined) return noPoll;
+      if (step.kind === 'wait') return waiting();
+      part.isTaken = true;
+      const poll = await take(reading, step, budget);
+      const next = nextStep(reading, part, looked, moved(offsets, poll.offsets));
+      return { ...poll, caughtUp: next === undefined || next.kind === 'wait', waits: next?.kind === 'wait' };
+    },
+    async more(looked, offsets) {
+      const step = nextStep(reading, part, looked, offsets);
+      return step?.kind === 'wait' ? 'waits' : step !== undefined;
+    },
+  };
+};
+
+/** This task has read, or seen that all had just been read: it begins no other reading, and so does not wake itself for ever (invariant 9). */
+interface Part {
+  isTaken: boolean;
+}
+
+/** How long bulk rests when all is read: a trigger that comes twice reads once. Those of several tasks come one after the other. */
+const restMs = (tasks: number): number => (tasks === 1 ? 1_000 : 30_000);
 
 /** What the task does next, by what is committed; undefined: nothing. */
 const nextStep = <T extends QueryTable>(
   reading: Reading<T>,
-  looked: Looked<T>,
+  part: Part,
+  { identity, sources }: Looked<T>,
   offsets: Offsets<QueryOffset>,
 ): Step<T> | undefined => {
-  const steps = looked.sources.map((source, at) => {
-    const from = positionOf(source, offsets, { ...reading, identity: looked.identity });
-    return from === undefined ? undefined : tableStep(reading, source, at, from, offsets);
+  const heads = sources.map(({ partition }) => offsets.get(partition));
+  const known = heads.filter((head) => head !== undefined);
+  const lastMs = Math.max(0, ...known.map(({ sinceMs = 0 }) => sinceMs));
+  /** Of a reading that another invocation may have begun: what had ended before is of the one before. */
+  const isRead = (head: QueryOffset | undefined) => head?.endedMs !== undefined && (head.sinceMs ?? 0) === lastMs;
+  const isOver = heads.every(isRead);
+  if (isOver)
+    part.isTaken ||= Date.now() - Math.max(0, ...known.map(({ endedMs = 0 }) => endedMs)) < restMs(reading.tasks);
+  if (isOver && part.isTaken) return undefined;
+  const sinceMs = isOver || known.length === 0 ? Date.now() : lastMs;
+  const steps = sources.map((source, at) => {
+    const fresh = freshOffset(source, identity, reading.config);
+    const head = heads[at];
+    // The end of a bulk is no position: the next one reads all rows, whichever they are.
+    if (head === undefined || (head.mode === 'bulk' && head.endedMs !== undefined))
+      return isRead(head) && !isOver ? undefined : beginStep(reading, source, { ...fresh, sinceMs }, offsets);
+    return tableStep(reading, source, at, requireOurs(head, fresh, source), offsets);
   });
   // The others can read what is begun.
   const begins = reading.tasks === 1 ? undefined : steps.find((step) => step?.kind === 'begin');
   return begins ?? steps.find((step) => step !== undefined && step.kind !== 'wait') ?? steps.find(Boolean);
 };
 
+const beginStep = <T extends QueryTable>(
+  { task }: Reading<T>,
+  source: QuerySource<T>,
+  fresh: QueryOffset,
+  offsets: Offsets<QueryOffset>,
+): Step<T> =>
+  task === 0 ? { kind: 'begin', source, from: { ...fresh, run: nextRun(source, offsets) } } : { kind: 'wait' };
+
+/** Ranges of the last run are left where an operator took the table's own offset away: they are not those of this one. */
+const nextRun = ({ partition, table }: QuerySource, offsets: Offsets<QueryOffset>): number => {
+  let last = offsets.get(partition)?.run ?? 0;
+  for (const { partition: of, offset } of offsets.all())
+    if (of.range !== undefined && of.table === table.name && of.server === partition.server)
+      last = Math.max(last, offset.run ?? 0);
+  return last + 1;
+};
+
+/** Of a table whose reading is under way. */
 const tableStep = <T extends QueryTable>(
   { task, tasks }: Reading<T>,
   source: QuerySource<T>,
@@ -60,12 +105,8 @@ const tableStep = <T extends QueryTable>(
   offsets: Offsets<QueryOffset>,
 ): Step<T> => {
   const { partition } = source;
-  const isFirst = task === 0;
-  const stored = offsets.get(partition);
-  if (stored === undefined || stored.endedMs !== undefined)
-    return isFirst ? { kind: 'begin', source, from } : { kind: 'wait' };
   // Begun when there was one task.
-  if (from.bounds === undefined) return isFirst ? { kind: 'read', source, partition, from } : { kind: 'wait' };
+  if (from.bounds === undefined) return task === 0 ? { kind: 'read', source, partition, from } : { kind: 'wait' };
   const left = rangesOf(source, from, from.bounds, offsets).filter((range) => range.from.endedMs === undefined);
   if (left.length === 0) return { kind: 'end', source, from };
   const own = left.find(({ partition: { range } }) => (at + Number(range)) % tasks === task);
@@ -95,7 +136,6 @@ const take = async <T extends QueryTable>(
   const { source, from } = step;
   const isTold = config.runs;
   const end = () => pollEvent(reading, source, 'end', ended(from));
-  source.isKnown = true;
   if (step.kind === 'end') return end();
   if (step.kind === 'begin' && tasks > 1) {
     const offset = { ...from, bounds: await reader.bounds(source.table) };

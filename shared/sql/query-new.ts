@@ -4,7 +4,7 @@ import type { QueryOffset } from '../connect/query-config.ts';
 import type { Value } from '../connect/schema.ts';
 import { cursorOfRow } from './query-page.ts';
 import { noPoll, runRecord } from './query-poll.ts';
-import { positionOf, type QuerySource } from './query-position.ts';
+import { freshOffset, type QuerySource, requireOurs } from './query-position.ts';
 import { type Mode, pollSlice, type Reading } from './query-reading.ts';
 import { backwards, conditionsOf, selectOf, whereOf } from './query-statement.ts';
 import type { QueryTable } from './query-table.ts';
@@ -19,7 +19,7 @@ export const readNew = <T extends QueryTable>(reading: Reading<T>): Mode<T> => (
   async poll({ identity, sources }, offsets, budget) {
     let found: Poll<QueryOffset> | undefined;
     for (const source of sources.filter((one) => !isDone(one, offsets))) {
-      const from = positionOf(source, offsets, { ...reading, identity })!;
+      const from = positionOf(reading, source, identity, offsets);
       const poll = await pollSource(reading, source, from, budget);
       const isEmpty = poll.offsets.length === 0;
       if (poll.caughtUp) source.doneAt = textOf(isEmpty ? offsets.get(source.partition) : poll.offsets[0]!.offset);
@@ -38,7 +38,7 @@ export const readNew = <T extends QueryTable>(reading: Reading<T>): Mode<T> => (
 
   async more({ identity, sources }, offsets) {
     const { config, reader } = reading;
-    const froms = sources.map((source) => positionOf(source, offsets, { ...reading, identity })!);
+    const froms = sources.map((source) => positionOf(reading, source, identity, offsets));
     // The end of a window is told, even where none of its rows is left.
     if (froms.some(({ to }) => to !== undefined)) return true;
     if (sources.length === 0) return false;
@@ -50,6 +50,17 @@ export const readNew = <T extends QueryTable>(reading: Reading<T>): Mode<T> => (
     return Number(row!.found) === 1;
   },
 });
+
+const positionOf = (
+  { config }: Reading,
+  source: QuerySource,
+  identity: string,
+  offsets: Offsets<QueryOffset>,
+): QueryOffset => {
+  const fresh = freshOffset(source, identity, config);
+  const stored = offsets.get(source.partition);
+  return stored === undefined ? fresh : requireOurs(stored, fresh, source);
+};
 
 const isDone = ({ doneAt, partition }: QuerySource, offsets: Offsets<QueryOffset>): boolean =>
   doneAt === textOf(offsets.get(partition));

@@ -1,4 +1,4 @@
-import type { Offsets, Partition } from '../connect/connector.ts';
+import type { Partition } from '../connect/connector.ts';
 import { ConnectError } from '../connect/errors.ts';
 import type { QueryConfig, QueryOffset } from '../connect/query-config.ts';
 import { topicOf } from '../connect/table-names.ts';
@@ -15,8 +15,6 @@ export interface QuerySource<T extends QueryTable = QueryTable> {
   rowBytes?: number;
   /** The stored offset behind which this run has found nothing more. */
   doneAt?: string | undefined;
-  /** bulk: this task has read of it, or seen that it had just ended. */
-  isKnown?: boolean;
 }
 
 export const sourceOf = <T extends QueryTable>(table: T, config: QueryConfig, dialect: Dialect): QuerySource<T> => {
@@ -27,47 +25,21 @@ export const sourceOf = <T extends QueryTable>(table: T, config: QueryConfig, di
   return { table, cursor: cursorOf(table, config, dialect), partition, topic };
 };
 
-/** How long bulk rests when all is read: a trigger that comes twice reads once. Those of several tasks come one after the other. */
-const bulkRestMs = (tasks: number): number => (tasks === 1 ? 1_000 : 30_000);
-
-/**
- * Where a table is read from; undefined where there is nothing to read now. A bulk that has ended begins again with the first run after its
- * rest, and never in a task that has read of it: however long its last rows take to be written, it does not wake itself for ever
- * (invariant 9).
- */
-export const positionOf = (
-  source: QuerySource,
-  offsets: Offsets<QueryOffset>,
-  { identity, config, tasks }: { readonly identity: string; readonly config: QueryConfig; readonly tasks: number },
-): QueryOffset | undefined => {
-  const { mode } = config;
-  const stored = offsets.get(source.partition);
+/** How the offset of a source begins, before the first of its rows. */
+export const freshOffset = ({ cursor }: QuerySource, identity: string, config: QueryConfig): QueryOffset => {
   const filter = filterOf(config);
-  const fresh = { server: identity, mode, by: source.cursor.by, ...(filter === undefined ? {} : { filter }) };
-  // The end of a bulk is no position: the next one reads all rows, whichever they are.
-  if (mode === 'bulk' && stored?.mode === mode && stored.endedMs !== undefined) {
-    if (Date.now() - stored.endedMs < bulkRestMs(tasks)) source.isKnown = true;
-    return source.isKnown === true ? undefined : { ...fresh, after: null, run: nextRun(source, offsets) };
-  }
-  if (stored !== undefined) requireOurs(stored, fresh, source);
-  return stored ?? { ...fresh, after: null, ...(mode === 'bulk' ? { run: nextRun(source, offsets) } : {}) };
-};
-
-/** Ranges of the last run are left where an operator took the table's own offset away: they are not those of this one. */
-const nextRun = ({ partition, table }: QuerySource, offsets: Offsets<QueryOffset>): number => {
-  let last = offsets.get(partition)?.run ?? 0;
-  for (const { partition: of, offset } of offsets.all())
-    if (of.range !== undefined && of.table === table.name && of.server === partition.server)
-      last = Math.max(last, offset.run ?? 0);
-  return last + 1;
+  return {
+    ...{ server: identity, mode: config.mode, by: cursor.by, after: null },
+    ...(filter === undefined ? {} : { filter }),
+  };
 };
 
 /** Invariant 7: an offset says where rows go on only on the same server, in the same order, of the same rows. */
-const requireOurs = (
+export const requireOurs = (
   stored: QueryOffset,
-  { server, mode, by, filter }: Pick<QueryOffset, 'server' | 'mode' | 'by' | 'filter'>,
+  { server, mode, by, filter }: QueryOffset,
   { table, cursor }: QuerySource,
-): void => {
+): QueryOffset => {
   const lost = (what: string, back: string) =>
     new ConnectError(
       'LOST_POSITION',
@@ -83,4 +55,5 @@ const requireOurs = (
     throw lost(`the offset is one of the order by ${stored.by}, and rows are read by ${by}`, 'Set the columns back');
   if (stored.filter !== filter)
     throw lost('`where` or `query` was another when the offset was stored, and chose other rows', 'Set it back');
+  return stored;
 };
