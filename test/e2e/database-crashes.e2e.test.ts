@@ -52,8 +52,8 @@ const after = [
 
 let made = 0;
 
-/** Runs it all with one fault, or none, and compares. Tells the operations. */
-const schedule = async (from: Database, to: Database, fault: { at?: number; fault?: Fault }): Promise<FaultPlan> => {
+/** Runs it all with the faults of a plan, or none, and compares. */
+const schedule = async (from: Database, to: Database, plan: FaultPlan): Promise<FaultPlan> => {
   const [source, copy] = [`from_${made}`, `to_${made++}`];
   const inSource = (sql: string) =>
     from.run(`${from.system === 'postgres' ? `SET search_path = ${source}` : `USE ${source}`}; ${sql}`);
@@ -81,7 +81,6 @@ const schedule = async (from: Database, to: Database, fault: { at?: number; faul
     sink: () => writeTables(to, copy),
   };
   const world = createWorld(memoryTable());
-  const plan = faultPlan(fault);
   await world.drain(task, plan);
   for (const statement of after) await inSource(statement);
   await world.drain(task, plan);
@@ -102,7 +101,8 @@ test.each(pairs)(
     timeout: 400_000,
   },
   async (from, to) => {
-    const run = (fault: { at?: number; fault?: Fault }) => schedule(servers.get(from)!, servers.get(to)!, fault);
+    const run = (fault: { at?: number; fault?: Fault }) =>
+      schedule(servers.get(from)!, servers.get(to)!, faultPlan(fault));
     const { names } = await run({});
     const puts = [...names.keys()].filter((at) => names[at] === 'put');
     expect(puts.length).toBeGreaterThan(10);
@@ -112,6 +112,74 @@ test.each(pairs)(
       const fault = faults[(first + i) % faults.length]!;
       const plan = await run({ at, fault }).catch((cause: Error) => {
         throw new Error(`${fault} at put ${i} of ${puts.length}: ${cause.message}`, { cause });
+      });
+      expect(plan.fired()).toBe(true);
+    }
+  },
+);
+
+/** All of the source's sessions end at its server while it polls or acknowledges: each third time, in the next run one later. */
+const cutting = (source: Database): FaultPlan & { readonly cuts: readonly string[] } => {
+  const names: string[] = [];
+  const cuts: string[] = [];
+  let runs = 0;
+  const process = () => {
+    let place = runs++;
+    const op = async <T>(name: string, call: () => Promise<T>): Promise<T> => {
+      names.push(name);
+      if ((name !== 'poll' && name !== 'source commit') || place++ % 3 !== 0) return call();
+      cuts.push(name);
+      const [result] = await Promise.allSettled([call(), cutSessions(source)]);
+      if (result.status === 'rejected') throw result.reason;
+      return result.value;
+    };
+    return { op, stopped: new Promise<never>(() => {}) };
+  };
+  return { names, cuts, process, wakeUp: () => {}, fired: () => cuts.length > 0 };
+};
+
+const cutSessions = async (source: Database): Promise<void> => {
+  if (source.system === 'postgres')
+    return source.run(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+      WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'`);
+  const sessions = await source.rows(
+    "SELECT id FROM information_schema.processlist WHERE id <> connection_id() AND user = 'sluice'",
+  );
+  // One that has ended meanwhile is as good as cut.
+  for (const [id] of sessions) await source.run(`KILL ${id}`).catch(() => {});
+};
+
+// Of two servers: the sink's sessions go on.
+test.each<readonly [from: System, to: System]>([
+  ['mariadb', 'postgres'],
+  ['mysql', 'mariadb'],
+  ['postgres', 'mysql'],
+])(
+  '%s to %s: whatever poll or acknowledgement the connections to the source are cut at, all rows are the same in the end',
+  { timeout: 120_000 },
+  async (from, to) => {
+    const plan = cutting(servers.get(from)!);
+    await schedule(servers.get(from)!, servers.get(to)!, plan);
+    expect(plan.cuts.length).toBeGreaterThanOrEqual(7);
+    expect(plan.cuts).toContain('poll');
+    expect(plan.cuts).toContain('source commit');
+  },
+);
+
+test.each(pairs)(
+  '%s to %s: whatever poll or acknowledgement a process dies or sleeps at, all rows are the same in the end',
+  { timeout: 240_000 },
+  async (from, to) => {
+    const run = (fault: { at?: number; fault?: Fault }) =>
+      schedule(servers.get(from)!, servers.get(to)!, faultPlan(fault));
+    const { names } = await run({});
+    const places = [...names.keys()].filter((at) => names[at] === 'poll' || names[at] === 'source commit');
+    // Each second one, with one fault; the next pair has the others.
+    const first = pairs.findIndex((pair) => pair[0] === from);
+    for (let i = first % 2; i < places.length; i += 2) {
+      const fault = faults[((i >> 1) + first) % faults.length]!;
+      const plan = await run({ at: places[i]!, fault }).catch((cause: Error) => {
+        throw new Error(`${fault} at ${names[places[i]!]} ${i} of ${places.length}: ${cause.message}`, { cause });
       });
       expect(plan.fired()).toBe(true);
     }

@@ -37,6 +37,8 @@ export const manualClock = (startMs = Date.UTC(2026, 0, 1)): Clock & { advance(m
 
 export interface WorldTask {
   readonly name: string;
+  /** Which one of its connector's tasks; the first unless said. */
+  readonly taskId?: number;
   source(process: Process, table: Table, objects: ObjectStore): SourceTask<never> | SourceTask<unknown>;
   sink(process: Process, table: Table, objects: ObjectStore): SinkTask;
   readonly transforms?: readonly Transform[];
@@ -62,7 +64,7 @@ export const createWorld = (
     const gatedObjects = faultyObjects(objects, process);
     return runTask({
       identity: { connector: task.name, incarnation: 'i1', deployment: 'test' },
-      taskId: 0,
+      taskId: task.taskId ?? 0,
       requestId: newId(),
       table: gated,
       budget: { maxRecords: 5, maxBytes: 1 << 20 },
@@ -104,10 +106,11 @@ export const createWorld = (
   };
 
   const restart = async (task: WorldTask): Promise<void> => {
-    const row = await readTask(table, task.name, 0);
+    const taskId = task.taskId ?? 0;
+    const row = await readTask(table, task.name, taskId);
     if (row.state === 'FAILED' && row.retriable !== true && !row.trace?.includes('after the crash'))
       throw new Error(`${task.name}: ${row.trace}`);
-    await restartTask(table, task.name, 0, true);
+    await restartTask(table, task.name, taskId, true);
   };
 
   return { table, objects, clock, run, drain, restart };
