@@ -75,6 +75,28 @@ export const describeQueryModes = (name: string, server: QueryServer): void => {
       }
     });
 
+    test('a clock of the function that is an hour off, either way, neither holds rows back nor loses any', async () => {
+      const schema = await server.schema();
+      await run(`CREATE TABLE t (id int PRIMARY KEY, at ${server.instant}); INSERT INTO t VALUES (1, CURRENT_TIMESTAMP(6))`);
+      const byTime = { tables: [`${schema}.t`], ...byTimestamp, timestampDelayIntervalMs: 0 };
+      const bulk = { tables: [`${schema}.t`], mode: 'bulk' };
+      const nowMs = Date.now();
+      vi.useFakeTimers({ toFake: ['Date'] });
+      try {
+        let [changes, whole] = [await readAll(byTime), await readAll(bulk)];
+        for (const [i, hours] of [1, -1, 0].entries()) {
+          vi.setSystemTime(nowMs + hours * 3_600_000);
+          await run(`INSERT INTO t VALUES (${i + 2}, CURRENT_TIMESTAMP(6))`);
+          changes = await readAll(byTime, changes.offsets);
+          expect(idsOf(changes.records)).toEqual([i + 2]);
+          whole = await readAll(bulk, whole.offsets);
+          expect(whole.records).toHaveLength(i + 2);
+        }
+      } finally {
+        vi.useRealTimers();
+      }
+    });
+
     test('large numbers of a query, page by page', async () => {
       const schema = await server.schema();
       const ids = [9007199254740992n, 9007199254740993n, 9007199254740994n];
