@@ -210,7 +210,8 @@ const beginning = <T extends QueryTable>(
   const fresh = { server: identity, mode, by: source.cursor.by, ...(filter === undefined ? {} : { filter }) };
   // The end of a bulk is no position: the next one reads all rows, whichever they are.
   if (mode === 'bulk' && stored?.mode === mode && stored.endedMs !== undefined) {
-    if (source.isRead === true || Date.now() - stored.endedMs < bulkRestMs) return undefined;
+    // A clock that was set back since says nothing of how long it is ago, and is no reason to rest until it is there again.
+    if (source.isRead === true || Math.abs(Date.now() - stored.endedMs) < bulkRestMs) return undefined;
     return { ...fresh, after: null, run: (stored.run ?? 0) + 1 };
   }
   if (stored !== undefined) requireOurs(stored, fresh, source);

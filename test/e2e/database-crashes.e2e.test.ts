@@ -1,10 +1,10 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import type { Budget, Offsets } from '../../shared/connect/connector.ts';
 import { memoryTable } from '../../shared/state/memory/table.ts';
 import { type Database, type System, startDatabase } from '../kit/database.ts';
 import { captureTables, writeTables } from '../kit/database-tasks.ts';
 import { type Fault, type FaultPlan, faultPlan } from '../kit/faults.ts';
-import { createWorld, type WorldTask } from '../kit/world.ts';
+import { createWorld, manualClock, type WorldTask } from '../kit/world.ts';
 
 /*
  * From a database to a database, directly: a process dies or sleeps at each put, in the middle of a snapshot, at the hand-over, within a
@@ -52,11 +52,16 @@ const after = [
 
 let made = 0;
 
-/** Runs it all with the faults of a plan, or none, and compares. */
-const schedule = async (from: Database, to: Database, plan: FaultPlan): Promise<FaultPlan> => {
+/** Runs it all with the faults of a plan, or none, and compares. `before`: what the source's session does before each statement. */
+const schedule = async (
+  from: Database,
+  to: Database,
+  plan: FaultPlan,
+  { clock = manualClock(), before = (): string => '' } = {},
+): Promise<FaultPlan> => {
   const [source, copy] = [`from_${made}`, `to_${made++}`];
   const inSource = (sql: string) =>
-    from.run(`${from.system === 'postgres' ? `SET search_path = ${source}` : `USE ${source}`}; ${sql}`);
+    from.run(`${from.system === 'postgres' ? `SET search_path = ${source}` : `USE ${source}`}; ${before()} ${sql}`);
   await from.run(`CREATE SCHEMA ${source}`);
   await to.run(`CREATE SCHEMA ${copy}`);
   await to.run(`CREATE TABLE ${copy}.u (id int PRIMARY KEY, word varchar(20) UNIQUE)`);
@@ -80,7 +85,7 @@ const schedule = async (from: Database, to: Database, plan: FaultPlan): Promise<
     },
     sink: () => writeTables(to, copy),
   };
-  const world = createWorld(memoryTable());
+  const world = createWorld(memoryTable(), clock);
   await world.drain(task, plan);
   for (const statement of after) await inSource(statement);
   await world.drain(task, plan);
@@ -183,5 +188,49 @@ test.each(pairs)(
       });
       expect(plan.fired()).toBe(true);
     }
+  },
+);
+
+const hourMs = 3_600_000;
+
+test.each(pairs)(
+  '%s to %s: clocks of functions and of the source that jump by an hour, at any time, lose nothing and hold nothing up',
+  { timeout: 120_000 },
+  async (from, to) => {
+    const clock = manualClock();
+    let jumps = 0;
+    let runs = 0;
+    vi.useFakeTimers({ toFake: ['Date'] });
+    const jump = () => {
+      const ms = [hourMs, -hourMs, -hourMs, hourMs][jumps++ % 4]!;
+      clock.advance(ms);
+      vi.setSystemTime(Date.now() + ms);
+    };
+    const op = async <T>(name: string, call: () => Promise<T>): Promise<T> => {
+      if (/^(poll|put|more|source commit|write)/.test(name)) jump();
+      return call();
+    };
+    const plan: FaultPlan = {
+      names: [],
+      wakeUp: () => {},
+      fired: () => true,
+      process() {
+        runs++;
+        return { op, stopped: new Promise<never>(() => {}) };
+      },
+    };
+    // What a server that jumps writes into its log; SYSDATE() is the real time.
+    const ofSession = () => `SET timestamp = UNIX_TIMESTAMP(SYSDATE()) + ${[3600, -3600, 0][jumps % 3]};`;
+    try {
+      await schedule(servers.get(from)!, servers.get(to)!, plan, {
+        clock,
+        ...(from === 'postgres' ? {} : { before: ofSession }),
+      });
+    } finally {
+      vi.useRealTimers();
+    }
+    expect(jumps).toBeGreaterThan(40);
+    // One whose lease is over by its clock stops, and the next one goes on at once.
+    expect(runs).toBeLessThan(16);
   },
 );

@@ -77,7 +77,9 @@ export const describeQueryModes = (name: string, server: QueryServer): void => {
 
     test('a clock of the function that is an hour off, either way, neither holds rows back nor loses any', async () => {
       const schema = await server.schema();
-      await run(`CREATE TABLE t (id int PRIMARY KEY, at ${server.instant}); INSERT INTO t VALUES (1, CURRENT_TIMESTAMP(6))`);
+      await run(
+        `CREATE TABLE t (id int PRIMARY KEY, at ${server.instant}); INSERT INTO t VALUES (1, CURRENT_TIMESTAMP(6))`,
+      );
       const byTime = { tables: [`${schema}.t`], ...byTimestamp, timestampDelayIntervalMs: 0 };
       const bulk = { tables: [`${schema}.t`], mode: 'bulk' };
       const nowMs = Date.now();
