@@ -473,8 +473,9 @@ const tableOf = (
     const schema = { ...logged, COLUMN_TYPE: type };
     return { name: COLUMN_NAME, type, info: rawGeometry(infos![i]!, schema), schema };
   });
+  // Described as are its columns, where it has one: not the one that the table has now.
   const { primaryKey } = event as unknown as { primaryKey?: number[] };
-  return { database, name, columns, keyColumns: primaryKey?.map((i) => columns[i]!.name) ?? known?.key ?? [] };
+  return { database, name, columns, keyColumns: primaryKey?.map((i) => columns[i]!.name) ?? [] };
 };
 
 /** MariaDB's uuid and inet are binary columns to the binlog. */

@@ -1,13 +1,16 @@
+import { inspect } from 'node:util';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Struct } from '../../shared/connect/schema.ts';
+import { memoryObjects } from '../../shared/log/objects.ts';
 import type { RunResult } from '../../shared/runtime/run.ts';
+import { defaultErrorPolicy } from '../../shared/state/connectors.ts';
 import { restartTask } from '../../shared/state/lease.ts';
 import { memoryTable } from '../../shared/state/memory/table.ts';
 import { askDestination } from '../../shared/state/offsets.ts';
 import { type Database, type System, startDatabase } from '../kit/database.ts';
 import { captureTables, writeTables } from '../kit/database-tasks.ts';
 import { faultPlan } from '../kit/faults.ts';
-import { createWorld, type WorldTask } from '../kit/world.ts';
+import { createWorld, manualClock, type WorldTask } from '../kit/world.ts';
 
 /*
  * Somebody changes tables and privileges under a pipeline that runs, directly from a database to a database. What it cannot go on with stops it with a
@@ -40,7 +43,11 @@ const makePipeline = async (
   await source.run(`CREATE SCHEMA ${schema}`);
   await source.run(from === 'postgres' ? `SET search_path = ${schema}` : `USE ${schema}`);
   await destination.run(`CREATE SCHEMA copy_${schema}`);
-  const world = createWorld(memoryTable());
+  const letters: string[] = [];
+  const errors = { ...defaultErrorPolicy, tolerance: 'all' as const, deadLetterTopic: 'letters' };
+  const world = createWorld(memoryTable(), manualClock(), memoryObjects(), errors, async (batch) => {
+    for (const { value } of batch) letters.push(inspect(value, { depth: null }));
+  });
   const capture = captureTables(url === undefined ? source : { ...source, url }, schema, tables);
   const task: WorldTask = {
     name: 'c',
@@ -48,7 +55,7 @@ const makePipeline = async (
     sink: () => writeTables(destination, `copy_${schema}`, sink),
   };
   return {
-    ...{ schema, source },
+    ...{ schema, source, copy: `copy_${schema}`, letters },
     run: (): Promise<RunResult> => world.run(task, faultPlan().process()),
     /** As an operator does who mended what the message said. */
     restart: () => restartTask(world.table, 'c', 0, true),
@@ -141,6 +148,24 @@ describe.each(pairs)('from %s into %s', (...pair) => {
       ['3', 'new'],
     ]);
     expect(await copied('u')).toEqual([['1'], ['2'], ['3'], ['4']]);
+  });
+
+  test('a row that the destination refuses is a dead letter, read or changed, and all others are there', async () => {
+    const { source, at, drain, copied, copy, letters } = await makePipeline(pair, ['t']);
+    await at.run(`CREATE TABLE ${copy}.t (id int PRIMARY KEY, n numeric(2))`);
+    await source.run(`CREATE TABLE t (id int PRIMARY KEY, n int);
+      INSERT INTO t VALUES (1, 1), (2, 2), (3, 300), (4, 4), (5, 5), (6, 6), (7, 700)`);
+    await drain();
+    await source.run(`BEGIN; UPDATE t SET n = 500 WHERE id = 5; UPDATE t SET n = 30 WHERE id = 3; DELETE FROM t WHERE id = 4;
+      INSERT INTO t VALUES (8, 800); INSERT INTO t VALUES (9, 9); COMMIT`);
+    await drain();
+    expect(await copied('t')).toEqual([1, 2, 3, 5, 6, 9].map((id) => [String(id), id === 3 ? '30' : String(id)]));
+    expect(letters.map((text) => /after: {[^}]* n: (\d+)/.exec(text)?.[1]).toSorted()).toEqual([
+      '300',
+      '500',
+      '700',
+      '800',
+    ]);
   });
 
   test('a right that is taken away stops the task with its name where it is needed, and given back it goes on', async () => {

@@ -6,7 +6,7 @@ import { memoryObjects, type ObjectStore } from '../../shared/log/objects.ts';
 import { logSource } from '../../shared/log/read.ts';
 import { ensureTopic } from '../../shared/log/topics.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
-import { type Outcome, type RunResult, runTask } from '../../shared/runtime/run.ts';
+import { type Outcome, type RunRequest, type RunResult, runTask } from '../../shared/runtime/run.ts';
 import { defaultErrorPolicy } from '../../shared/state/connectors.ts';
 import { readTask, restartTask } from '../../shared/state/lease.ts';
 import type { Table } from '../../shared/state/table.ts';
@@ -55,6 +55,7 @@ export const createWorld = (
   clock = manualClock(),
   objects: ObjectStore = memoryObjects(),
   errors: ErrorPolicy = defaultErrorPolicy,
+  appendDeadLetters?: RunRequest['appendDeadLetters'],
 ) => {
   let ids = 0;
   const newId = () => `id-${ids++}`;
@@ -69,6 +70,7 @@ export const createWorld = (
       table: gated,
       budget: { maxRecords: 5, maxBytes: 1 << 20 },
       errors,
+      ...(appendDeadLetters === undefined ? {} : { appendDeadLetters }),
       transforms: task.transforms ?? [],
       openSource: async () => faultySource(task.source(process, gated, gatedObjects) as SourceTask<unknown>, process),
       openSink: async () => faultySink(task.sink(process, gated, gatedObjects), process),

@@ -50,3 +50,20 @@ describe.each(['mariadb', 'mysql'] as const)('rows of a binlog of %s that has no
     },
   );
 });
+
+describe.each(['mariadb', 'mysql'] as const)('keys of rows of %s', (flavour) => {
+  const { run, database, fixture } = useMysql(flavour);
+
+  test('are those that the table had when they were written', async () => {
+    const name = await database();
+    await run('CREATE TABLE t (id int PRIMARY KEY, a int NOT NULL)');
+    const of = { ...fixture({ tables: [`${name}.t`], snapshotMode: 'no_data' }), expected: [] } as SourceFixture;
+    const { withTask, readAll } = createRunner(of);
+    const { offsets } = await withTask((task) => readAll(task));
+    await run(`INSERT INTO t VALUES (1, 10); ALTER TABLE t DROP PRIMARY KEY; INSERT INTO t VALUES (2, 20);
+      ALTER TABLE t ADD PRIMARY KEY (a); INSERT INTO t VALUES (3, 30);
+      ALTER TABLE t DROP PRIMARY KEY, ADD COLUMN n int NOT NULL AUTO_INCREMENT PRIMARY KEY; INSERT INTO t VALUES (4, 40, 400)`);
+    const { records } = await withTask((task) => readAll(task, offsets));
+    expect(records.map(({ key }) => key)).toEqual([{ id: 1 }, null, { a: 30 }, { n: 400 }]);
+  });
+});
