@@ -4,6 +4,7 @@ import { checkThrough, told } from '../../shared/sql/check.ts';
 import { type Connection, connect } from './client.ts';
 import type { MysqlSinkConfig } from './config.ts';
 import { createOffsetsTable } from './offsets.ts';
+import { createRunsTable, createStagedTable } from './staging.ts';
 import { engineProblem, keyProblem, loadTable, sqlName, tableOf } from './table.ts';
 
 /** Every problem at once, with the statement that mends it. */
@@ -13,7 +14,7 @@ export const checkSink = ({ config, connector, signal }: OpenContext<MysqlSinkCo
     signal,
     async (connection) => {
       const fixed = isOneTable(config.table) ? await tableProblems(connection, config).catch(told) : [];
-      return [...(await readOnlyProblem(connection)), ...(await offsetsProblems(connection, config)), ...fixed];
+      return [...(await readOnlyProblem(connection)), ...(await ownTableProblems(connection, config)), ...fixed];
     },
   );
 
@@ -24,15 +25,24 @@ const readOnlyProblem = async ({ query, server }: Connection): Promise<Problem[]
     : [`the server of ${server.database} is read-only: connect to the primary server`];
 };
 
-const offsetsProblems = async (connection: Connection, { create }: MysqlSinkConfig): Promise<readonly Problem[]> => {
+/** Tables that the sink keeps its own account in. */
+const ownTableProblems = async (connection: Connection, config: MysqlSinkConfig): Promise<readonly Problem[]> => {
   const { database } = connection.server;
-  const name = { schema: database, name: 'sluice_offsets' };
-  const table = await loadTable(connection, name);
-  if (table !== undefined) return engineProblem(table);
-  if (create) return [];
-  return [
-    `table ${sqlName(name)} is missing, and the first run needs the privilege to make it: ${createOffsetsTable(database)}`,
-  ];
+  const tables = [
+    ['sluice_offsets', createOffsetsTable],
+    ...(config.transactions === 'atomic' ? [['sluice_staged', createStagedTable] as const] : []),
+    ...(config.visibility === 'batch' ? [['sluice_runs', createRunsTable] as const] : []),
+  ] as const;
+  const problems: Problem[] = [];
+  for (const [name, statement] of tables) {
+    const table = await loadTable(connection, { schema: database, name });
+    if (table !== undefined) problems.push(...engineProblem(table));
+    else if (!config.create)
+      problems.push(
+        `table ${sqlName({ schema: database, name })} is missing, and the first run needs the privilege to make it: ${statement(database)}`,
+      );
+  }
+  return problems;
 };
 
 const tableProblems = async (connection: Connection, config: MysqlSinkConfig): Promise<readonly Problem[]> => {

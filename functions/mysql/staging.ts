@@ -9,44 +9,48 @@ import type { MysqlSinkConfig } from './config.ts';
 import { engineProblem, loadTable, makeOnce, sqlName, tableOf } from './table.ts';
 import { upsertOf } from './target.ts';
 
+const createTable = (database: string, name: string, columns: string): string =>
+  `CREATE TABLE IF NOT EXISTS ${sqlName({ schema: database, name })} (deployment varchar(200) NOT NULL, connector varchar(200) NOT NULL,
+    incarnation varchar(200) NOT NULL, ${columns}) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin`;
+
+export const createRunsTable = (database: string): string =>
+  createTable(
+    database,
+    'sluice_runs',
+    `staging varchar(64) NOT NULL, topic longtext NOT NULL, run longtext NOT NULL, scope varchar(16) NOT NULL,
+     records bigint NOT NULL, written longtext, state varchar(16) NOT NULL, v smallint NOT NULL,
+     PRIMARY KEY (deployment, connector, incarnation, staging)`,
+  );
+
+export const createStagedTable = (database: string): string =>
+  createTable(
+    database,
+    'sluice_staged',
+    `lane char(64) NOT NULL, number integer NOT NULL, part integer NOT NULL, meta longtext NOT NULL, body longblob NOT NULL, v smallint NOT NULL,
+     PRIMARY KEY (deployment, connector, incarnation, lane, number, part)`,
+  );
+
 /** A table of the sink's own, in the database that the connection is in. */
-const ownTable = (name: string, columns: string): SqlTable<Connection> => ({
+const ownTable = (name: string, statement: (database: string) => string): SqlTable<Connection> => ({
   table: quote(name),
   literal,
   async make(connection) {
-    const full = { schema: connection.server.database, name };
-    const owner =
-      'deployment varchar(200) NOT NULL, connector varchar(200) NOT NULL, incarnation varchar(200) NOT NULL';
+    const { database } = connection.server;
+    const full = { schema: database, name };
     // IF NOT EXISTS alone would ask for the privilege to create even where the table exists.
-    if ((await loadTable(connection, full)) === undefined)
-      await makeOnce(
-        connection,
-        `CREATE TABLE IF NOT EXISTS ${sqlName(full)} (${owner}, ${columns}) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin`,
-      );
+    if ((await loadTable(connection, full)) === undefined) await makeOnce(connection, statement(database));
     const [problem] = engineProblem((await loadTable(connection, full))!);
     if (problem !== undefined) throw new ConnectError('CONFIG_INVALID', problem);
   },
 });
 
 export const createMysqlRuns = (identity: Identity): RunTable<Connection> =>
-  createRunTable(
-    ownTable(
-      'sluice_runs',
-      `staging varchar(64) NOT NULL, topic longtext NOT NULL, run longtext NOT NULL, scope varchar(16) NOT NULL,
-       records bigint NOT NULL, written longtext, state varchar(16) NOT NULL, v smallint NOT NULL,
-       PRIMARY KEY (deployment, connector, incarnation, staging)`,
-    ),
-    identity,
-  );
+  createRunTable(ownTable('sluice_runs', createRunsTable), identity);
 
 export const createMysqlStaged = (identity: Identity): StagedBatches<Connection> =>
   createStagedBatches(
     {
-      ...ownTable(
-        'sluice_staged',
-        `lane char(64) NOT NULL, number integer NOT NULL, part integer NOT NULL, meta longtext NOT NULL, body longblob NOT NULL, v smallint NOT NULL,
-         PRIMARY KEY (deployment, connector, incarnation, lane, number, part)`,
-      ),
+      ...ownTable('sluice_staged', createStagedTable),
       bytesLiteral: (bytes) => `x'${bufferOf(bytes).toString('hex')}'`,
     },
     identity,

@@ -5,6 +5,7 @@ import type { TableName } from '../../shared/sql/table.ts';
 import { type Connection, connect, quote } from './client.ts';
 import type { PostgresSinkConfig } from './config.ts';
 import { createOffsetsTable } from './offsets.ts';
+import { createRunsTable, createStagedTable } from './staging.ts';
 import { keyProblem, loadTable, sqlName, tableOf } from './table.ts';
 
 /** Every problem at once, with the statement that mends it. */
@@ -20,7 +21,7 @@ export const checkSink = ({
       const role = await connection.query<Server>(serverQuery, [config.schema]);
       return [
         ...serverProblems(role[0]!, config),
-        ...(await offsetsProblems(connection, role[0]!, config)),
+        ...(await ownTableProblems(connection, role[0]!, config)),
         ...(isOneTable(config.table) ? await tableProblems(connection, role[0]!, config).catch(told) : []),
       ];
     },
@@ -51,6 +52,10 @@ const serverProblems = ({ role, database, ...server }: Server, config: PostgresS
       `role ${role} may make no temporary tables, which upsert needs: GRANT TEMPORARY ON DATABASE ${quote(database)} TO ${quote(role)}`,
     );
   if (!server.schemaExists) problems.push(`schema ${config.schema} is missing: CREATE SCHEMA ${quote(config.schema)}`);
+  else if (config.visibility === 'batch' && !server.mayCreate)
+    problems.push(
+      `role ${role} may create no tables in schema ${config.schema}, which the rows of a run wait in: GRANT CREATE, USAGE ON SCHEMA ${quote(config.schema)} TO ${quote(role)}`,
+    );
   else if (config.create && !server.mayCreate)
     problems.push(
       `role ${role} may create no tables in schema ${config.schema}: GRANT CREATE, USAGE ON SCHEMA ${quote(config.schema)} TO ${quote(role)}, or make them yourself and set create: false`,
@@ -62,19 +67,34 @@ const serverProblems = ({ role, database, ...server }: Server, config: PostgresS
   return problems;
 };
 
-const offsetsProblems = async (
+/** Tables that the sink keeps its own account in, and what it does with them. */
+const ownTables = ({ schema, transactions, visibility }: PostgresSinkConfig) => [
+  { name: 'sluice_offsets', statement: createOffsetsTable(schema), needed: ['SELECT', 'INSERT', 'UPDATE'] },
+  ...(transactions === 'atomic'
+    ? [{ name: 'sluice_staged', statement: createStagedTable(schema), needed: ['SELECT', 'INSERT', 'DELETE'] }]
+    : []),
+  ...(visibility === 'batch'
+    ? [{ name: 'sluice_runs', statement: createRunsTable(schema), needed: ['SELECT', 'INSERT', 'UPDATE', 'DELETE'] }]
+    : []),
+];
+
+const ownTableProblems = async (
   connection: Connection,
   server: Server,
   config: PostgresSinkConfig,
 ): Promise<Problem[]> => {
-  const name = { schema: config.schema, name: 'sluice_offsets' };
-  if ((await loadTable(connection, name)) !== undefined)
-    return privilegeProblems(connection, server, name, ['SELECT', 'INSERT', 'UPDATE']);
-  // With `create` the missing privilege is named already.
-  if (server.mayCreate || config.create || !server.schemaExists) return [];
-  return [
-    `table ${sqlName(name)} is missing and role ${server.role} may not make it: ${createOffsetsTable(config.schema)}`,
-  ];
+  const { schema } = config;
+  const problems: Problem[] = [];
+  for (const { name, statement, needed } of ownTables(config)) {
+    if ((await loadTable(connection, { schema, name })) !== undefined)
+      problems.push(...(await privilegeProblems(connection, server, { schema, name }, needed)));
+    // With `create` the missing privilege is named already.
+    else if (!server.mayCreate && !config.create && server.schemaExists)
+      problems.push(
+        `table ${sqlName({ schema, name })} is missing and role ${server.role} may not make it: ${statement}`,
+      );
+  }
+  return problems;
 };
 
 const tableProblems = async (

@@ -44,8 +44,6 @@ export interface SlotState {
     readonly database: string;
     /** pg_replication_slots.wal_status is lost: what it needs is gone. */
     readonly isLost: boolean;
-    /** A session decodes it; the server refuses it to any other meanwhile. */
-    readonly isActive: boolean;
     /** A standby keeps a copy of it (PostgreSQL 17). */
     readonly isFailover: boolean;
   };
@@ -62,7 +60,7 @@ const stateQuery = `SELECT c.system_identifier::text AS system, current_database
   current_setting('server_version') AS version, pg_current_wal_flush_lsn()::text AS "end",
   (SELECT setting::float8 * 1048576 FROM pg_settings WHERE name = 'max_slot_wal_keep_size' AND setting::int >= 0) AS "keptAtMost",
   s.confirmed_flush_lsn::text AS confirmed, pg_wal_lsn_diff(pg_current_wal_lsn(), s.restart_lsn)::float8 AS retained,
-  s.plugin, s.database AS "slotDatabase", s.wal_status = 'lost' AS "isLost", s.active AS "isActive",
+  s.plugin, s.database AS "slotDatabase", s.wal_status = 'lost' AS "isLost",
   to_jsonb(s)->>'failover' = 'true' AS "isFailover", s.slot_name AS slot
   FROM pg_control_system() c LEFT JOIN pg_replication_slots s ON s.slot_name = $1`;
 
@@ -79,7 +77,6 @@ interface StateRow {
   readonly plugin: string;
   readonly slotDatabase: string;
   readonly isLost: boolean | null;
-  readonly isActive: boolean | null;
   readonly isFailover: boolean | null;
 }
 
@@ -99,7 +96,6 @@ export const readSlot = async (connection: Connection, name: string): Promise<Sl
       plugin,
       database: row!.slotDatabase,
       isLost: row!.isLost === true,
-      isActive: row!.isActive === true,
       isFailover: row!.isFailover === true,
     },
   };
@@ -109,16 +105,19 @@ export const readSlot = async (connection: Connection, name: string): Promise<Sl
 const activeMs = 5000;
 
 /**
- * The slot once no session decodes it. One that was cut, by the end of a run or by a death, goes on until it has something to send. Whoever
- * keeps the slot for longer is told by the server's refusal.
+ * Does it again while another session decodes the slot: a run that only looks does, and one that was cut goes on until it has something to
+ * send. Whoever keeps the slot for longer is told by the server's refusal.
  */
-export const readFreeSlot = async (connection: Connection, name: string): Promise<SlotState> => {
+export const whenFree = async <T>(work: () => Promise<T>): Promise<T> => {
   const untilMs = performance.now() + activeMs;
-  for (let waitMs = 5; ; waitMs = Math.min(waitMs * 2, 100)) {
-    const state = await readSlot(connection, name);
-    if (state.slot?.isActive !== true || performance.now() > untilMs) return state;
-    await delay(waitMs);
-  }
+  for (let waitMs = 5; ; waitMs = Math.min(waitMs * 2, 100))
+    try {
+      return await work();
+    } catch (error) {
+      const isActive = ((error as Error).cause as { code?: string } | undefined)?.code === '55006';
+      if (!isActive || performance.now() > untilMs) throw error;
+      await delay(waitMs);
+    }
 };
 
 /** Invariant 7: what is offered where a position is gone. */

@@ -7,41 +7,42 @@ import { type Connection, literal, quote } from './client.ts';
 import type { PostgresSinkConfig } from './config.ts';
 import { loadTable, makeOnce, sqlName, tableOf } from './table.ts';
 
+const createTable = (schema: string, name: string, columns: string): string =>
+  `CREATE TABLE IF NOT EXISTS ${sqlName({ schema, name })} (deployment text, connector text, incarnation text, ${columns})`;
+
+export const createRunsTable = (schema: string): string =>
+  createTable(
+    schema,
+    'sluice_runs',
+    `staging text, topic text NOT NULL, run text NOT NULL, scope text NOT NULL, records bigint NOT NULL, written text,
+     state text NOT NULL, v smallint NOT NULL, PRIMARY KEY (deployment, connector, incarnation, staging)`,
+  );
+
+export const createStagedTable = (schema: string): string =>
+  createTable(
+    schema,
+    'sluice_staged',
+    `lane text, number integer, part integer, meta text NOT NULL, body bytea NOT NULL, v smallint NOT NULL,
+     PRIMARY KEY (deployment, connector, incarnation, lane, number, part)`,
+  );
+
 /** A table of the sink's own, in its schema. */
-const ownTable = (schema: string, name: string, columns: string): SqlTable<Connection> => {
-  const table = sqlName({ schema, name });
-  return {
-    table,
-    literal,
-    async make(connection) {
-      // IF NOT EXISTS alone would ask for the privilege to create even where the table exists.
-      if ((await loadTable(connection, { schema, name })) !== undefined) return;
-      const owner = 'deployment text, connector text, incarnation text';
-      await makeOnce(connection, `CREATE TABLE IF NOT EXISTS ${table} (${owner}, ${columns})`);
-    },
-  };
-};
+const ownTable = (schema: string, name: string, statement: string): SqlTable<Connection> => ({
+  table: sqlName({ schema, name }),
+  literal,
+  async make(connection) {
+    // IF NOT EXISTS alone would ask for the privilege to create even where the table exists.
+    if ((await loadTable(connection, { schema, name })) === undefined) await makeOnce(connection, statement);
+  },
+});
 
 export const createPostgresRuns = (schema: string, identity: Identity): RunTable<Connection> =>
-  createRunTable(
-    ownTable(
-      schema,
-      'sluice_runs',
-      `staging text, topic text NOT NULL, run text NOT NULL, scope text NOT NULL, records bigint NOT NULL, written text,
-       state text NOT NULL, v smallint NOT NULL, PRIMARY KEY (deployment, connector, incarnation, staging)`,
-    ),
-    identity,
-  );
+  createRunTable(ownTable(schema, 'sluice_runs', createRunsTable(schema)), identity);
 
 export const createPostgresStaged = (schema: string, identity: Identity): StagedBatches<Connection> =>
   createStagedBatches(
     {
-      ...ownTable(
-        schema,
-        'sluice_staged',
-        `lane text, number integer, part integer, meta text NOT NULL, body bytea NOT NULL, v smallint NOT NULL,
-         PRIMARY KEY (deployment, connector, incarnation, lane, number, part)`,
-      ),
+      ...ownTable(schema, 'sluice_staged', createStagedTable(schema)),
       bytesLiteral: (bytes) => `'\\x${bufferOf(bytes).toString('hex')}'::bytea`,
     },
     identity,

@@ -14,11 +14,11 @@ import {
   flushedTo,
   hasChanges,
   peekStatement,
-  readFreeSlot,
   readSlot,
   requirePosition,
   type SlotNames,
   type SlotState,
+  whenFree,
 } from './slot.ts';
 
 /**
@@ -106,7 +106,7 @@ export const createStream = (context: OpenContext<PostgresCdcConfig>, options: S
 
   /** Undefined: there is nothing behind the place. */
   const startPeek = async (connection: Connection, progress: Progress, doubled: number): Promise<Peek | undefined> => {
-    const state = await readFreeSlot(connection, names.slot);
+    const state = await readSlot(connection, names.slot);
     const { confirmed } = requirePosition(state, names, progress.stored);
     // Not before it is known to be the server whose changes these are.
     await slot.acknowledge(connection);
@@ -130,23 +130,30 @@ export const createStream = (context: OpenContext<PostgresCdcConfig>, options: S
     return { changes, state, to, maxChanges, isHandOver: seenIn !== undefined };
   };
 
+  const readPeek = async (connection: Connection, progress: Progress, budget: Budget, doubled: number) => {
+    peek ??= await startPeek(connection, progress, doubled);
+    if (peek === undefined) return undefined;
+    const { changes, state } = peek;
+    progress.state = state;
+    progress.isHandOver = peek.isHandOver;
+    const source = { version: state.version, name: config.topicPrefix, db: state.database };
+    progress.batch ??= createBatch(budget, partition, source, config.topic !== undefined);
+    try {
+      return await changes.read(progress.batch);
+    } catch (error) {
+      peek = undefined;
+      throw error;
+    } finally {
+      progress.place = changes.place;
+    }
+  };
+
   /** Reads until the batch is full or nothing is left. */
   const read = async (progress: Progress, budget: Budget): Promise<void> => {
     for (let doubled = 0; !progress.caughtUp; doubled++) {
-      const done = await session.use(budget.signal, async (connection) => {
-        peek ??= await startPeek(connection, progress, doubled);
-        if (peek === undefined) return undefined;
-        const { changes, state } = peek;
-        progress.state = state;
-        progress.isHandOver = peek.isHandOver;
-        const source = { version: state.version, name: config.topicPrefix, db: state.database };
-        progress.batch ??= createBatch(budget, partition, source, config.topic !== undefined);
-        try {
-          return await changes.read(progress.batch);
-        } finally {
-          progress.place = changes.place;
-        }
-      });
+      const done = await whenFree(() =>
+        session.use(budget.signal, (connection) => readPeek(connection, progress, budget, doubled)),
+      );
       if (done === 'full') return;
       if (peek === undefined || hasAll(peek, progress)) progress.caughtUp = true;
       peek = undefined;
@@ -170,6 +177,23 @@ export const createStream = (context: OpenContext<PostgresCdcConfig>, options: S
       ...(moved === 0 ? {} : { moved }),
       ...(rejected.length === 0 ? {} : { rejected }),
     };
+  };
+
+  const look = async (connection: Connection, stored: StreamOffset | undefined): Promise<boolean> => {
+    const state = await readSlot(connection, names.slot);
+    try {
+      requirePosition(state, names, stored);
+    } catch (error) {
+      // Another run went further, or the position is lost: which of the two is told when the offsets are read under the lease.
+      if (isCode(error, 'LOST_POSITION')) return true;
+      throw error;
+    }
+    const lsn = stored === undefined ? state.slot!.confirmed : parseLsn(stored.lsn);
+    if (stored?.row !== undefined || state.end - lsn >= dueBytes) return true;
+    if (state.end <= lsn) return false;
+    if (stored !== undefined) slot.isDurable(lsn);
+    await slot.acknowledge(connection);
+    return hasChanges(connection, names, state.end);
   };
 
   return {
@@ -201,22 +225,7 @@ export const createStream = (context: OpenContext<PostgresCdcConfig>, options: S
     forget,
     more(stored) {
       forget();
-      return session.use(context.signal, async (connection) => {
-        const state = await readFreeSlot(connection, names.slot);
-        try {
-          requirePosition(state, names, stored);
-        } catch (error) {
-          // Another run went further, or the position is lost: which of the two is told when the offsets are read under the lease.
-          if (isCode(error, 'LOST_POSITION')) return true;
-          throw error;
-        }
-        const lsn = stored === undefined ? state.slot!.confirmed : parseLsn(stored.lsn);
-        if (stored?.row !== undefined || state.end - lsn >= dueBytes) return true;
-        if (state.end <= lsn) return false;
-        if (stored !== undefined) slot.isDurable(lsn);
-        await slot.acknowledge(connection);
-        return hasChanges(connection, names, state.end);
-      });
+      return whenFree(() => session.use(context.signal, (connection) => look(connection, stored)));
     },
     async close() {
       const isBusy = peek !== undefined;

@@ -245,6 +245,14 @@ describe.each(['mariadb', 'mysql'] as const)('%s', (flavour) => {
         expect.stringMatching(/sluice_offsets` is missing/),
         expect.stringMatching(/`absent` is missing/),
       ]);
+      expect(await check({ create: false, transactions: 'atomic' })).toEqual([
+        expect.stringMatching(/sluice_offsets` is missing/),
+        expect.stringMatching(/CREATE TABLE IF NOT EXISTS .*sluice_staged/),
+      ]);
+      expect(await check({ create: false, visibility: 'batch' })).toEqual([
+        expect.stringMatching(/sluice_offsets` is missing/),
+        expect.stringMatching(/CREATE TABLE IF NOT EXISTS .*sluice_runs/),
+      ]);
       expect(await check({ table: 'a.b.c' })).toEqual([expect.stringMatching(/more than one dot/)]);
       await run('CREATE TABLE t (id integer NOT NULL) ENGINE = MyISAM');
       expect(await check({ table: 't', keyFields: ['id'] })).toEqual([

@@ -4,6 +4,7 @@ import pg from 'pg';
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { createOffsetsTable } from '../../../functions/postgres/offsets.ts';
 import { postgresSink } from '../../../functions/postgres/sink.ts';
+import { createRunsTable, createStagedTable } from '../../../functions/postgres/staging.ts';
 import type { RecordInput } from '../../../shared/connect/build.ts';
 import { type OffsetCommit, partitionKey } from '../../../shared/connect/connector.ts';
 import type { Schema, Struct } from '../../../shared/connect/schema.ts';
@@ -291,6 +292,25 @@ describe('check', () => {
     await task.close();
     expect(await ids()).toEqual([1, 2]);
     await db.query('GRANT TEMPORARY ON DATABASE postgres TO PUBLIC');
+  });
+
+  test.each([
+    ['transactions', 'atomic', 'sluice_staged', createStagedTable],
+    ['visibility', 'batch', 'sluice_runs', createRunsTable],
+  ] as const)('%s: %s asks for the privileges on its own table too', async (option, value, table, statement) => {
+    await db.query(createOffsetsTable(schema));
+    const { url } = await asRole(
+      `GRANT USAGE ON SCHEMA ${schema} TO ROLE; GRANT ALL ON ${schema}.sluice_offsets TO ROLE`,
+    );
+    const config = { url, create: false, [option]: value };
+    expect(await postgresSink.check!(contextOf(config))).toContainEqual(
+      expect.stringContaining(`${table}" is missing and role`),
+    );
+    await db.query(statement(schema));
+    const problems = await postgresSink.check!(contextOf(config));
+    expect(problems).toContainEqual(expect.stringMatching(new RegExp(`GRANT SELECT, INSERT.*${table}`)));
+    await db.query(problems.map((problem) => /(GRANT .*? TO "\w+")/.exec(problem)![1]!).join(';'));
+    expect(await postgresSink.check!(contextOf(config))).toEqual([]);
   });
 
   test('what is missing is told: the schema, the table, its key', async () => {
