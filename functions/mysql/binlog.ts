@@ -5,6 +5,7 @@ import ZongJi, {
   type ColumnSchema,
   GtidSet,
   MariadbGtidPosition,
+  type TableMapEvent,
 } from '@vlasky/zongji';
 import { ConnectError, toConnectError } from '../../shared/connect/errors.ts';
 import type { Connection } from './client.ts';
@@ -151,6 +152,21 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
     push({ kind: 'end', place: last }, 0);
   };
 
+  /**
+   * The rows behind a description of a table without names may be older than its present columns, and an ALTER TABLE that keeps their number
+   * would give values to others in silence. Where the log has names and the catalogue the types, both must mean the same columns.
+   */
+  const isNamed = (told: DescribedTable, columns: readonly ColumnSchema[] | undefined): boolean => {
+    const { columnNames: names, columnCount, schemaName, tableName } = told;
+    const isSame = names?.every((name, i) => columns === undefined || columns[i]?.COLUMN_NAME === name) ?? false;
+    if (isSame && names!.length === columnCount) return true;
+    failure ??= new ConnectError(
+      'CONFIG_INVALID',
+      `rows of ${schemaName}.${tableName} at ${inner.options.filename}:${inner.options.position} have no names of columns in the binlog, and which those were is not known: SET GLOBAL binlog_row_metadata = FULL, and in the server's configuration, and then reset the offsets to read all rows again (sluice offsets reset)`,
+    );
+    return false;
+  };
+
   const pushRows = (table: BinlogTable, event: RowsEvent) => {
     const { start, end } = event;
     if (start < end) push({ kind: 'rows', ...event, table, gtid: zongji.lastGtid }, end - start);
@@ -280,9 +296,10 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
       case 'TableMap': {
         isInTransaction = true;
         hasRows = true;
-        const { tableId } = event as unknown as { tableId: number };
+        const described = event as unknown as DescribedTable;
+        const { tableId } = described;
         const entry = inner.tableMap[tableId];
-        if (entry?.columns === undefined) return;
+        if (entry?.columns === undefined || !isNamed(described, entry.columnSchemas)) return;
         tables.set(tableId, { told: Buffer.from(tableMap), table: tableOf(entry, event, catalog) });
         return;
       }
@@ -312,6 +329,7 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
   inner._fetchTableInfo = function fetchTableInfo(event, next) {
     const name = `${event.schemaName}.${event.tableName}`;
     const columns = catalog.get(name)?.columns;
+    if (!isNamed(event, columns)) return;
     if (columns === undefined)
       failure ??= new ConnectError('NOT_FOUND', `${name} is in the binlog, and no table of the server now`);
     else {
@@ -405,8 +423,10 @@ interface Inner {
   options: { filename: string; position: number };
   tableMap: Record<number, TableEntry>;
   _skipSchema(database: string, table: string): boolean;
-  _fetchTableInfo(event: { schemaName: string; tableName: string; tableId: number }, next: () => void): void;
+  _fetchTableInfo(event: DescribedTable, next: () => void): void;
 }
+
+type DescribedTable = Pick<TableMapEvent, 'schemaName' | 'tableName' | 'tableId' | 'columnCount' | 'columnNames'>;
 
 interface InnerConnection {
   pause(): void;
@@ -453,8 +473,9 @@ const tableOf = (
     const schema = { ...logged, COLUMN_TYPE: type };
     return { name: COLUMN_NAME, type, info: rawGeometry(infos![i]!, schema), schema };
   });
+  // Described as are its columns, where it has one: not the one that the table has now.
   const { primaryKey } = event as unknown as { primaryKey?: number[] };
-  return { database, name, columns, keyColumns: primaryKey?.map((i) => columns[i]!.name) ?? known?.key ?? [] };
+  return { database, name, columns, keyColumns: primaryKey?.map((i) => columns[i]!.name) ?? [] };
 };
 
 /** MariaDB's uuid and inet are binary columns to the binlog. */

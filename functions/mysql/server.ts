@@ -7,7 +7,7 @@ import type { MysqlCdcConfig } from './cdc-config.ts';
 import type { StreamOffset } from './cdc-offset.ts';
 import { tablesOf } from './cdc-tables.ts';
 import { type Connection, connect } from './client.ts';
-import { lostPosition } from './errors.ts';
+import { errnoOf, lostPosition } from './errors.ts';
 import { partsOf } from './query-tables.ts';
 import { planTable, type SnapshotTable } from './snapshot.ts';
 
@@ -179,11 +179,16 @@ export const identityOf = async (connection: Connection, isMariaDb: boolean): Pr
   return String(row!.id);
 };
 
+const SYNTAX_ERROR = 1064;
+
 export const endOf = async (connection: Connection, isMariaDb: boolean): Promise<BinlogPlace> => {
   const [status] = await connection
     .query<{ File: string; Position: number | string; Executed_Gtid_Set?: string }>('SHOW MASTER STATUS')
-    // Its name since MySQL 8.4.
-    .catch(() => connection.query<never>('SHOW BINARY LOG STATUS'));
+    .catch((error: unknown) => {
+      // Its name since MySQL 8.4. Whatever else is wrong, such as a privilege, is told as it is.
+      if (errnoOf(error) === SYNTAX_ERROR) return connection.query<never>('SHOW BINARY LOG STATUS');
+      throw error;
+    });
   if (status === undefined) throw noBinlog();
   const place = { file: status.File, pos: Number(status.Position) };
   const gtids = isMariaDb ? await mariaDbGtids(connection, place) : (status.Executed_Gtid_Set ?? '').replace(/\s/g, '');

@@ -1,4 +1,4 @@
-import type { Offsets, OpenContext, SourceTask } from '../../shared/connect/connector.ts';
+import type { Budget, Offsets, OpenContext, SourceTask } from '../../shared/connect/connector.ts';
 import { tableFilter } from '../../shared/connect/table-names.ts';
 import { nextRepair, repairedIn, repairsOf } from '../../shared/sql/repair.ts';
 import { nextStep, type SnapshotScope, type Step, viewsOf } from '../../shared/sql/snapshot.ts';
@@ -9,7 +9,7 @@ import type { PostgresCdcOffset, StreamOffset, View } from './cdc-offset.ts';
 import { createLayouts, createSession } from './cdc-session.ts';
 import type { Connection } from './client.ts';
 import { createHandOver, passedAt, type ReadTable, requireOneHistory, type SeenIn } from './hand-over.ts';
-import { makeUpstream, publishedTables } from './publication.ts';
+import { makeUpstream, publishedTables, requirePublished } from './publication.ts';
 import { pollRepair } from './repair.ts';
 import { readSlot, type SlotState, slotNames } from './slot.ts';
 import { createSnapshot } from './snapshot.ts';
@@ -96,6 +96,14 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
     return createHandOver(partition, read);
   };
 
+  let isPublished = false;
+  const readChanges = async (stored: StreamOffset | undefined, budget: Budget) => {
+    if (!isPublished)
+      await session.use(budget.signal, (connection) => requirePublished(connection, config, names.publication));
+    isPublished = true;
+    return stream.poll(stored, budget);
+  };
+
   const stream = createStream(context, {
     partition,
     names,
@@ -132,7 +140,7 @@ export const createTask = (context: OpenContext<PostgresCdcConfig>): SourceTask<
           await snapshot.end();
           if (step.kind === 'done' && isFirst) {
             const order = repairNext(offsets);
-            if (order === undefined) return stream.poll(stored, budget);
+            if (order === undefined) return readChanges(stored, budget);
             // The end of a transaction that is half sent comes first, in this run: what is stored is often inside of one.
             if (isInside(offsets)) return { ...(await stream.poll(stored, budget)), caughtUp: false };
             stream.forget();

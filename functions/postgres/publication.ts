@@ -53,6 +53,31 @@ export const publishedTables = async (
   return rows.map(({ name }) => name).filter(isIncluded);
 };
 
+/**
+ * Throws where a table that the config names is there and its changes are not told. DROP TABLE takes a table out of its publication, and one that
+ * is made again under its name is not in it: what is written to it would be passed over in silence (invariant 7).
+ */
+export const requirePublished = async (
+  connection: Connection,
+  config: PostgresCdcConfig,
+  publication: string,
+): Promise<void> => {
+  const [found] = await connection.query<{ schema: string; name: string }>(
+    `SELECT n.nspname AS schema, c.relname AS name FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+     WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND n.nspname || '.' || c.relname = ANY ($2)
+       AND (n.nspname, c.relname) NOT IN (SELECT schemaname, tablename FROM pg_publication_tables WHERE pubname = $1)
+     ORDER BY 1, 2`,
+    [publication, config.tables.filter(tableFilter(config))],
+  );
+  if (found === undefined) return;
+  const { schema, name } = found;
+  const offset = JSON.stringify({ server: config.topicPrefix, table: `${schema}.${name}` });
+  throw new ConnectError(
+    'CONFIG_INVALID',
+    `publication ${publication} lacks ${schema}.${name}, which was made again or taken out of it, and changes of it are not told: ALTER PUBLICATION ${quote(publication)} ADD TABLE ${quote(schema)}.${quote(name)}, and have its rows read again by sluice offsets set CONNECTOR '${offset}' null; or take it out of tables`,
+  );
+};
+
 /** Tables of the config, not patterns, that are not there. */
 export const missingTables = (config: PostgresCdcConfig, tables: readonly PublishedTable[]): readonly string[] => {
   const found = new Set(tables.map(({ schema, name }) => `${schema}.${name}`));

@@ -62,10 +62,14 @@ const nextStep = <T extends QueryTable>(
   /** Of a reading that another invocation may have begun: what had ended before is of the one before. */
   const isRead = (head: QueryOffset | undefined) => head?.endedMs !== undefined && (head.sinceMs ?? 0) === lastMs;
   const isOver = heads.every(isRead);
-  if (isOver)
-    part.isTaken ||= Date.now() - Math.max(0, ...known.map(({ endedMs = 0 }) => endedMs)) < restMs(reading.tasks);
+  if (isOver) {
+    // A clock that was set back since says nothing of how long it is ago, and is no reason to rest until it is there again.
+    part.isTaken ||=
+      Math.abs(Date.now() - Math.max(0, ...known.map(({ endedMs = 0 }) => endedMs))) < restMs(reading.tasks);
+  }
   if (isOver && part.isTaken) return undefined;
-  const sinceMs = isOver || known.length === 0 ? Date.now() : lastMs;
+  // Later than the last one's also where the clock was set back: by it the tables of one reading are told.
+  const sinceMs = isOver || known.length === 0 ? Math.max(Date.now(), lastMs + 1) : lastMs;
   const steps = sources.map((source, at) => {
     const fresh = freshOffset(source, identity, reading.config);
     const head = heads[at];

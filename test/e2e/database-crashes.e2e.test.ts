@@ -1,10 +1,10 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test, vi } from 'vitest';
 import type { Budget, Offsets } from '../../shared/connect/connector.ts';
 import { memoryTable } from '../../shared/state/memory/table.ts';
 import { type Database, type System, startDatabase } from '../kit/database.ts';
 import { captureTables, writeTables } from '../kit/database-tasks.ts';
 import { type Fault, type FaultPlan, faultPlan } from '../kit/faults.ts';
-import { createWorld, type WorldTask } from '../kit/world.ts';
+import { createWorld, manualClock, type WorldTask } from '../kit/world.ts';
 
 /*
  * From a database to a database, directly: a process dies or sleeps at each put, in the middle of a snapshot, at the hand-over, within a
@@ -52,11 +52,16 @@ const after = [
 
 let made = 0;
 
-/** Runs it all with one fault, or none, and compares. Tells the operations. */
-const schedule = async (from: Database, to: Database, fault: { at?: number; fault?: Fault }): Promise<FaultPlan> => {
+/** Runs it all with the faults of a plan, or none, and compares. `before`: what the source's session does before each statement. */
+const schedule = async (
+  from: Database,
+  to: Database,
+  plan: FaultPlan,
+  { clock = manualClock(), before = (): string => '' } = {},
+): Promise<FaultPlan> => {
   const [source, copy] = [`from_${made}`, `to_${made++}`];
   const inSource = (sql: string) =>
-    from.run(`${from.system === 'postgres' ? `SET search_path = ${source}` : `USE ${source}`}; ${sql}`);
+    from.run(`${from.system === 'postgres' ? `SET search_path = ${source}` : `USE ${source}`}; ${before()} ${sql}`);
   await from.run(`CREATE SCHEMA ${source}`);
   await to.run(`CREATE SCHEMA ${copy}`);
   await to.run(`CREATE TABLE ${copy}.u (id int PRIMARY KEY, word varchar(20) UNIQUE)`);
@@ -80,8 +85,7 @@ const schedule = async (from: Database, to: Database, fault: { at?: number; faul
     },
     sink: () => writeTables(to, copy),
   };
-  const world = createWorld(memoryTable());
-  const plan = faultPlan(fault);
+  const world = createWorld(memoryTable(), clock);
   await world.drain(task, plan);
   for (const statement of after) await inSource(statement);
   await world.drain(task, plan);
@@ -102,7 +106,8 @@ test.each(pairs)(
     timeout: 400_000,
   },
   async (from, to) => {
-    const run = (fault: { at?: number; fault?: Fault }) => schedule(servers.get(from)!, servers.get(to)!, fault);
+    const run = (fault: { at?: number; fault?: Fault }) =>
+      schedule(servers.get(from)!, servers.get(to)!, faultPlan(fault));
     const { names } = await run({});
     const puts = [...names.keys()].filter((at) => names[at] === 'put');
     expect(puts.length).toBeGreaterThan(10);
@@ -115,5 +120,117 @@ test.each(pairs)(
       });
       expect(plan.fired()).toBe(true);
     }
+  },
+);
+
+/** All of the source's sessions end at its server while it polls or acknowledges: each third time, in the next run one later. */
+const cutting = (source: Database): FaultPlan & { readonly cuts: readonly string[] } => {
+  const names: string[] = [];
+  const cuts: string[] = [];
+  let runs = 0;
+  const process = () => {
+    let place = runs++;
+    const op = async <T>(name: string, call: () => Promise<T>): Promise<T> => {
+      names.push(name);
+      if ((name !== 'poll' && name !== 'source commit') || place++ % 3 !== 0) return call();
+      cuts.push(name);
+      const [result] = await Promise.allSettled([call(), cutSessions(source)]);
+      if (result.status === 'rejected') throw result.reason;
+      return result.value;
+    };
+    return { op, stopped: new Promise<never>(() => {}) };
+  };
+  return { names, cuts, process, wakeUp: () => {}, fired: () => cuts.length > 0 };
+};
+
+const cutSessions = async (source: Database): Promise<void> => {
+  if (source.system === 'postgres')
+    return source.run(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+      WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'`);
+  const sessions = await source.rows(
+    "SELECT id FROM information_schema.processlist WHERE id <> connection_id() AND user = 'sluice'",
+  );
+  // One that has ended meanwhile is as good as cut.
+  for (const [id] of sessions) await source.run(`KILL ${id}`).catch(() => {});
+};
+
+// Of two servers: the sink's sessions go on.
+test.each<readonly [from: System, to: System]>([
+  ['mariadb', 'postgres'],
+  ['mysql', 'mariadb'],
+  ['postgres', 'mysql'],
+])(
+  '%s to %s: whatever poll or acknowledgement the connections to the source are cut at, all rows are the same in the end',
+  { timeout: 120_000 },
+  async (from, to) => {
+    const plan = cutting(servers.get(from)!);
+    await schedule(servers.get(from)!, servers.get(to)!, plan);
+    expect(plan.cuts.length).toBeGreaterThanOrEqual(7);
+    expect(plan.cuts).toContain('poll');
+    expect(plan.cuts).toContain('source commit');
+  },
+);
+
+test.each(pairs)(
+  '%s to %s: whatever poll or acknowledgement a process dies or sleeps at, all rows are the same in the end',
+  { timeout: 240_000 },
+  async (from, to) => {
+    const run = (fault: { at?: number; fault?: Fault }) =>
+      schedule(servers.get(from)!, servers.get(to)!, faultPlan(fault));
+    const { names } = await run({});
+    const places = [...names.keys()].filter((at) => names[at] === 'poll' || names[at] === 'source commit');
+    // Each second one, with one fault; the next pair has the others.
+    const first = pairs.findIndex((pair) => pair[0] === from);
+    for (let i = first % 2; i < places.length; i += 2) {
+      const fault = faults[((i >> 1) + first) % faults.length]!;
+      const plan = await run({ at: places[i]!, fault }).catch((cause: Error) => {
+        throw new Error(`${fault} at ${names[places[i]!]} ${i} of ${places.length}: ${cause.message}`, { cause });
+      });
+      expect(plan.fired()).toBe(true);
+    }
+  },
+);
+
+const hourMs = 3_600_000;
+
+test.each(pairs)(
+  '%s to %s: clocks of functions and of the source that jump by an hour, at any time, lose nothing and hold nothing up',
+  { timeout: 120_000 },
+  async (from, to) => {
+    const clock = manualClock();
+    let jumps = 0;
+    let runs = 0;
+    vi.useFakeTimers({ toFake: ['Date'] });
+    const jump = () => {
+      const ms = [hourMs, -hourMs, -hourMs, hourMs][jumps++ % 4]!;
+      clock.advance(ms);
+      vi.setSystemTime(Date.now() + ms);
+    };
+    const op = async <T>(name: string, call: () => Promise<T>): Promise<T> => {
+      if (/^(poll|put|more|source commit|write)/.test(name)) jump();
+      return call();
+    };
+    const plan: FaultPlan = {
+      names: [],
+      wakeUp: () => {},
+      fired: () => true,
+      process() {
+        runs++;
+        return { op, stopped: new Promise<never>(() => {}) };
+      },
+    };
+    // What a server that jumps writes into its log; SYSDATE() is the real time.
+    const ofSession = () => `SET timestamp = UNIX_TIMESTAMP(SYSDATE()) + ${[3600, -3600, 0][jumps % 3]};`;
+    try {
+      await schedule(servers.get(from)!, servers.get(to)!, plan, {
+        clock,
+        ...(from === 'postgres' ? {} : { before: ofSession }),
+      });
+    } finally {
+      vi.useRealTimers();
+    }
+    expect(jumps).toBeGreaterThan(40);
+    // One whose lease is over by its clock stops, and the next one goes on at once.
+    expect(runs).toBeLessThan(16);
   },
 );

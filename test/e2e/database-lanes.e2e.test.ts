@@ -6,6 +6,7 @@ import { changesOf } from '../kit/changes.ts';
 import { type Database, type System, startDatabase } from '../kit/database.ts';
 import { writeTables } from '../kit/database-tasks.ts';
 import { faultPlan } from '../kit/faults.ts';
+import { historyOf } from '../kit/history.ts';
 import { structOf } from '../kit/put-records.ts';
 import { createWorld, type WorldTask } from '../kit/world.ts';
 
@@ -145,16 +146,3 @@ describe.each<System>(['mariadb', 'mysql', 'postgres'])('lanes of one topic into
 
 /** A sink that takes everything: to count the operations of a run. */
 const nowhere: SinkTask = { put: async () => ({ committed: false }), close: async () => {} };
-
-/** Every value that a row is given, in the order in which it is. */
-const historyOf = (system: System, schema: string): string => {
-  const history = `${schema}.history`;
-  if (system === 'postgres')
-    return `CREATE TABLE ${history} (at bigserial PRIMARY KEY, id int, n int);
-      CREATE FUNCTION ${schema}.note() RETURNS trigger LANGUAGE plpgsql AS
-        $$ BEGIN INSERT INTO ${history} (id, n) VALUES (NEW.id, NEW.n); RETURN NULL; END $$;
-      CREATE TRIGGER note AFTER INSERT OR UPDATE ON ${schema}.t FOR EACH ROW EXECUTE FUNCTION ${schema}.note()`;
-  const note = (event: string) =>
-    `CREATE TRIGGER ${schema}.note_${event} AFTER ${event} ON ${schema}.t FOR EACH ROW INSERT INTO ${history} (id, n) VALUES (NEW.id, NEW.n)`;
-  return `CREATE TABLE ${history} (at bigint PRIMARY KEY AUTO_INCREMENT, id int, n int); ${note('insert')}; ${note('update')}`;
-};

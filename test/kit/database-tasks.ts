@@ -54,6 +54,7 @@ export const writeTables = (database: Database, schema: string, more: Struct = {
   return {
     put: async (batch, put) => (await opened()).put(batch, put),
     offsets: async () => (await opened()).offsets!(),
+    reset: async (id, offsets) => (await opened()).reset!(id, offsets),
     close: async () => (await opening)?.close(),
   };
 };

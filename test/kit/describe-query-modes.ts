@@ -114,6 +114,31 @@ export const describeQueryModes = (name: string, server: QueryServer): void => {
       }
     });
 
+    test('a clock of the function that is an hour off, either way, neither holds rows back nor loses any', async () => {
+      const schema = await server.schema();
+      await run(
+        `CREATE TABLE t (id int PRIMARY KEY, at ${server.instant}); INSERT INTO t VALUES (1, CURRENT_TIMESTAMP(6));
+         CREATE TABLE u (id int PRIMARY KEY); INSERT INTO u VALUES (1)`,
+      );
+      const byTime = { tables: [`${schema}.t`], ...byTimestamp, timestampDelayIntervalMs: 0 };
+      const bulk = { tables: [`${schema}.t`, `${schema}.u`], mode: 'bulk' };
+      const nowMs = Date.now();
+      vi.useFakeTimers({ toFake: ['Date'] });
+      try {
+        let [changes, whole] = [await readAll(byTime), await readAll(bulk)];
+        for (const [i, hours] of [1, -1, 0].entries()) {
+          vi.setSystemTime(nowMs + hours * 3_600_000);
+          await run(`INSERT INTO t VALUES (${i + 2}, CURRENT_TIMESTAMP(6))`);
+          changes = await readAll(byTime, changes.offsets);
+          expect(idsOf(changes.records)).toEqual([i + 2]);
+          whole = await readAll(bulk, whole.offsets);
+          expect(whole.records).toHaveLength(i + 2 + 1);
+        }
+      } finally {
+        vi.useRealTimers();
+      }
+    });
+
     test.each([-5, 0, 5])('a wall clock %i hours ahead is compared in its zone', async (hours) => {
       const schema = await server.schema();
       await run(`CREATE TABLE t (id int PRIMARY KEY, at ${server.wallClock});

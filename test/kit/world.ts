@@ -6,7 +6,7 @@ import { memoryObjects, type ObjectStore } from '../../shared/log/objects.ts';
 import { logSource } from '../../shared/log/read.ts';
 import { ensureTopic } from '../../shared/log/topics.ts';
 import type { Clock } from '../../shared/runtime/clock.ts';
-import { type Outcome, type RunResult, runTask } from '../../shared/runtime/run.ts';
+import { type Outcome, type RunRequest, type RunResult, runTask } from '../../shared/runtime/run.ts';
 import { defaultErrorPolicy } from '../../shared/state/connectors.ts';
 import { readTask, restartTask } from '../../shared/state/lease.ts';
 import type { Table } from '../../shared/state/table.ts';
@@ -37,6 +37,8 @@ export const manualClock = (startMs = Date.UTC(2026, 0, 1)): Clock & { advance(m
 
 export interface WorldTask {
   readonly name: string;
+  /** Which one of its connector's tasks; the first unless said. */
+  readonly taskId?: number;
   source(process: Process, table: Table, objects: ObjectStore): SourceTask<never> | SourceTask<unknown>;
   sink(process: Process, table: Table, objects: ObjectStore): SinkTask;
   readonly transforms?: readonly Transform[];
@@ -53,6 +55,7 @@ export const createWorld = (
   clock = manualClock(),
   objects: ObjectStore = memoryObjects(),
   errors: ErrorPolicy = defaultErrorPolicy,
+  appendDeadLetters?: RunRequest['appendDeadLetters'],
 ) => {
   let ids = 0;
   const newId = () => `id-${ids++}`;
@@ -62,11 +65,12 @@ export const createWorld = (
     const gatedObjects = faultyObjects(objects, process);
     return runTask({
       identity: { connector: task.name, incarnation: 'i1', deployment: 'test' },
-      taskId: 0,
+      taskId: task.taskId ?? 0,
       requestId: newId(),
       table: gated,
       budget: { maxRecords: 5, maxBytes: 1 << 20 },
       errors,
+      ...(appendDeadLetters === undefined ? {} : { appendDeadLetters }),
       transforms: task.transforms ?? [],
       openSource: async () => faultySource(task.source(process, gated, gatedObjects) as SourceTask<unknown>, process),
       openSink: async () => faultySink(task.sink(process, gated, gatedObjects), process),
@@ -104,10 +108,11 @@ export const createWorld = (
   };
 
   const restart = async (task: WorldTask): Promise<void> => {
-    const row = await readTask(table, task.name, 0);
+    const taskId = task.taskId ?? 0;
+    const row = await readTask(table, task.name, taskId);
     if (row.state === 'FAILED' && row.retriable !== true && !row.trace?.includes('after the crash'))
       throw new Error(`${task.name}: ${row.trace}`);
-    await restartTask(table, task.name, 0, true);
+    await restartTask(table, task.name, taskId, true);
   };
 
   return { table, objects, clock, run, drain, restart };

@@ -98,11 +98,15 @@ describe.each(['mariadb', 'mysql'] as const)('changes of %s', (flavour) => {
         "SELECT ID AS id FROM information_schema.PROCESSLIST WHERE COMMAND LIKE 'Binlog Dump%'",
       )) as unknown as [readonly { id: number }[]];
       for (const { id } of readers) await run(`KILL ${id}`);
-      const failed = until(async () => {
-        await task.wait!(10, signal);
-        await of.pollOnce(task, offsets);
-        return false;
-      });
+      const failed = until(
+        async () => {
+          await task.wait!(10, signal);
+          await of.pollOnce(task, offsets);
+          return false;
+          // MySQL's sender looks only now and then whether it was killed.
+        },
+        { timeoutMs: 50_000 },
+      );
       await expect(failed).rejects.toMatchObject({ code: 'UNAVAILABLE', retriable: true });
     });
   });
