@@ -58,7 +58,7 @@ const host = createHostProcess({
 });
 
 const withPlatform = async <T>(work: (platform: OpenPlatform) => Promise<T>): Promise<T> => {
-  const platform = await openPlatform(stateDir);
+  const platform = await openPlatform({ state: stateDir });
   try {
     return await work(platform);
   } finally {

@@ -1,7 +1,9 @@
 import { defineSource } from '../../shared/connect/connector.ts';
 import { QueryOffset, queryTasks, queryTells, queryTopics } from '../../shared/connect/query-config.ts';
 import { createQueryTask } from '../../shared/sql/query-task.ts';
+import { verifyQuery } from '../../shared/sql/query-verify.ts';
 import { connect } from './client.ts';
+import { conditionOf } from './key-condition.ts';
 import { checkQuery } from './query-check.ts';
 import { MysqlQueryConfig } from './query-config.ts';
 import { createReader } from './query-reader.ts';
@@ -17,6 +19,10 @@ export const mysqlQuerySource = defineSource({
   tells: queryTells,
   tasks: queryTasks,
   check: checkQuery,
+  async verify({ config, connector, signal }) {
+    const connection = await connect(config, `sluice ${connector} verify`, signal);
+    return verifyQuery(config, createReader(connection, config), conditionOf);
+  },
   async open({ config, connector, ...context }) {
     const connection = await connect(config, `sluice ${connector}`, context.signal);
     // What waits longest is a batch that is written before more is read.

@@ -3,10 +3,10 @@ import type { Budget, Poll } from '../../shared/connect/connector.ts';
 import { keyIdsOf, keysOf, type Repair, repairPoll } from '../../shared/sql/repair.ts';
 import type { BinlogPlace } from './binlog.ts';
 import type { MysqlCdcOffset } from './cdc-offset.ts';
+import { conditionOf } from './key-condition.ts';
 import { createPacketRows } from './packet-rows.ts';
 import type { View } from './server.ts';
 import { groupOf, pageQuery, type SnapshotTable } from './snapshot.ts';
-import { conditionOf } from './verify.ts';
 
 /** The rows of an order's next keys as they are in the view. */
 export const pollRepair = async (
@@ -15,7 +15,7 @@ export const pollRepair = async (
   repair: Repair<BinlogPlace>,
   budget: Budget,
 ): Promise<Poll<MysqlCdcOffset>> => {
-  const { schema } = table;
+  const { schema, database, name } = table;
   const keys = keysOf(repair, budget);
   const where = keys.flatMap((key) => conditionOf(schema.keyColumns, key) ?? []);
   const rows = createPacketRows(schema.columns, where.length);
@@ -36,6 +36,10 @@ export const pollRepair = async (
       topic: schema.topic,
       keySchema: schema.key!,
       valueSchema: schema.envelope,
+      source: {
+        ...{ connector: 'mysql', name: schema.topicPrefix, snapshot: true, db: database, table: name },
+        ...{ ts_ms: null, gtid: null, file: null, pos: null, row: null },
+      },
     },
     budget,
   );

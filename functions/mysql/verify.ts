@@ -1,26 +1,28 @@
 import type { OpenContext, Position } from '../../shared/connect/connector.ts';
 import type { DatabaseConnectionConfig } from '../../shared/connect/database-config.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
-import type { KeyTexts, TableReader, Verification, VerifiedTable } from '../../shared/connect/verify.ts';
+import type { TableReader, Verification, VerifiedTable } from '../../shared/connect/verify.ts';
 import {
   firstRowBytes,
   ignoredColumns,
-  keyCondition,
+  keepsDeleted,
   maxPageBytes,
   pageRowsOf,
   requireComparable,
   requireKey,
+  templateOf,
 } from '../../shared/sql/verify.ts';
 import type { BinlogPlace } from './binlog.ts';
 import { type MysqlCdcConfig, topicOf } from './cdc-config.ts';
 import type { StreamOffset } from './cdc-offset.ts';
 import { tablesOf } from './cdc-tables.ts';
-import { type Connection, connect, literal, quote } from './client.ts';
+import { type Connection, connect } from './client.ts';
 import type { ZeroDate } from './column-type.ts';
 import type { MysqlSinkConfig } from './config.ts';
+import { conditionOf } from './key-condition.ts';
 import { createPacketRows } from './packet-rows.ts';
 import { partsOf } from './query-tables.ts';
-import { type RowSchema, rowSchemaOf, type SourceColumn } from './row-schema.ts';
+import { type RowSchema, rowSchemaOf } from './row-schema.ts';
 import { catalogOf, endOf, isBefore } from './server.ts';
 import { keyTexts, pageQuery } from './snapshot.ts';
 import { columnKey, tableOf } from './table.ts';
@@ -34,24 +36,24 @@ export const verifySource = async (context: OpenContext<MysqlCdcConfig>): Promis
       const tables: VerifiedTable[] = [];
       for (const table of await tablesOf(connection, config)) {
         const { columns, keyColumns } = await schemaOf(connection, table, config.zeroDates);
+        const [db, name] = partsOf(table);
         tables.push({
           table,
           topic: topicOf(config, table),
+          source: { db, table: name },
           key: keyColumns.map(({ name }) => name),
+          ...(config.skippedOperations.includes('d') ? { deletes: 'never' } : {}),
           columns: columns.map(({ name, type }) => ({ name, type: type.schema.type })),
         });
       }
       return tables;
     },
     async open({ table }) {
-      return readerOf(connection, table, await schemaOf(connection, table, config.zeroDates), []);
+      const schema = await schemaOf(connection, table, config.zeroDates);
+      return { ...readerOf(connection, table, schema), position: () => positionOf(connection) };
     },
-    async position() {
-      const [server] = await connection.query<{ version: string }>('SELECT VERSION() AS version');
-      const { file, pos } = await endOf(connection, /mariadb/i.test(server!.version));
-      return { file, pos };
-    },
-    hasPassed: (position, offsets) => hasPassed(position as BinlogPlace, offsets),
+    hasPassed: ({ position }, offsets) => (hasPassed(position as BinlogPlace, offsets) ? 'yes' : 'at_end'),
+    ofChanges: true,
     close: () => connection.close(),
   };
 };
@@ -63,12 +65,13 @@ export const verifySink = async (context: OpenContext<MysqlSinkConfig>): Promise
   return {
     async open(table) {
       requireComparable(table, config);
-      const { schema, name } = tableOf(table.topic, config, connection.server.database);
+      const named = { ...config, table: templateOf(table, config) };
+      const { schema, name } = tableOf(table.topic, named, connection.server.database);
       const full = `${schema}.${name}`;
       const rows = await schemaOf(connection, full, 'null');
       const names = new Set(rows.columns.map((column) => columnKey(column.name)));
       const ignored = ignoredColumns(table, config, (column) => names.has(columnKey(column)), full);
-      return readerOf(connection, full, rows, ignored, table.key);
+      return readerOf(connection, full, rows, { ignored, keeps: keepsDeleted(table, config) }, table.key);
     },
     close: () => connection.close(),
   };
@@ -86,11 +89,17 @@ const schemaOf = async (connection: Connection, table: string, zeroDates: ZeroDa
   return rowSchemaOf({ database, name, columns, keyColumns: found.key }, { topicPrefix: '', zeroDates });
 };
 
+const positionOf = async (connection: Connection): Promise<BinlogPlace> => {
+  const [server] = await connection.query<{ version: string }>('SELECT VERSION() AS version');
+  const { file, pos } = await endOf(connection, /mariadb/i.test(server!.version));
+  return { file, pos };
+};
+
 const readerOf = (
   connection: Connection,
   table: string,
   schema: RowSchema,
-  ignored: readonly string[],
+  { ignored = [], keeps = false }: Partial<Pick<TableReader, 'ignored' | 'keeps'>> = {},
   key: readonly string[] = schema.keyColumns.map(({ name }) => name),
 ): TableReader => {
   const [database, name] = partsOf(table);
@@ -100,6 +109,7 @@ const readerOf = (
   return {
     table,
     ignored,
+    keeps,
     async page(after) {
       const limit = pageRowsOf(rowBytes);
       const rows = createPacketRows(schema.columns, limit);
@@ -133,14 +143,6 @@ const readerOf = (
     },
   };
 };
-
-/** The condition that finds the row of a key; undefined where none can have it. */
-export const conditionOf = (columns: readonly SourceColumn[], texts: KeyTexts): string | undefined =>
-  keyCondition(columns, texts, ({ name }, text, form) => {
-    const value =
-      form === 'number' ? text : form === 'bytes' ? `x'${Buffer.from(text, 'latin1').toString('hex')}'` : literal(text);
-    return `${quote(name)} = ${value}`;
-  });
 
 const hasPassed = (position: BinlogPlace, offsets: readonly Position<unknown>[]): boolean => {
   const stream = offsets.find(({ offset }) => (offset as StreamOffset).record !== undefined)?.offset as

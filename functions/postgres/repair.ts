@@ -2,11 +2,12 @@ import type { Budget, Poll } from '../../shared/connect/connector.ts';
 import { keyIdsOf, keysOf, type Repair, repairPoll } from '../../shared/sql/repair.ts';
 import type { PostgresCdcOffset, StreamOffset, View } from './cdc-offset.ts';
 import { createCopyRows } from './copy-rows.ts';
+import { conditionOf } from './key-condition.ts';
 import { lost, readSlot, requirePosition } from './slot.ts';
 import { openView, type SnapshotOptions } from './snapshot.ts';
 import { writersEnded } from './snapshot-plan.ts';
 import { readTable, selectRows } from './snapshot-table.ts';
-import { conditionOf, createTaker } from './verify.ts';
+import { createTaker } from './verify.ts';
 
 /** The rows of an order's next keys, in a view that has every change up to the stream's position. */
 export const pollRepair = (
@@ -27,7 +28,8 @@ export const pollRepair = (
       const table = await readTable(connection, layouts, repair.table, names.publication);
       const keys = keysOf(repair, budget);
       const where = keys.flatMap((key) => conditionOf(table.layout.key, key) ?? []);
-      const taker = createTaker(table, { version: state.version, name: topicPrefix, db: state.database });
+      const said = { version: state.version, name: topicPrefix, db: state.database };
+      const taker = createTaker(table, said);
       if (where.length > 0) {
         const query = selectRows(table, [`(${where.join(' OR ')})`]);
         await createCopyRows(connection.copyOut(`COPY (${query}) TO STDOUT`), table.layout.fields.length).read(taker);
@@ -45,6 +47,10 @@ export const pollRepair = (
           topic: table.layout.topic,
           keySchema: table.layout.keySchema,
           valueSchema: table.layout.valueSchema,
+          source: {
+            ...{ ...said, connector: 'postgresql', snapshot: 'false', ts_ms: null, txId: null, lsn: null },
+            ...{ schema: table.layout.relation.schema, table: table.layout.relation.table },
+          },
         },
         budget,
       );

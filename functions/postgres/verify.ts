@@ -7,18 +7,20 @@ import type { KeyTexts, RowPart, TableReader, Verification, VerifiedTable } from
 import {
   firstRowBytes,
   ignoredColumns,
-  keyCondition,
+  keepsDeleted,
   maxPageBytes,
   pageRowsOf,
   requireComparable,
   requireKey,
+  templateOf,
 } from '../../shared/sql/verify.ts';
 import type { PostgresCdcConfig } from './cdc-config.ts';
 import type { StreamOffset } from './cdc-offset.ts';
 import type { Layouts } from './cdc-session.ts';
-import { type Connection, connect, literal, quote } from './client.ts';
+import { type Connection, connect } from './client.ts';
 import type { PostgresSinkConfig } from './config.ts';
 import { createCopyRows, type RowTaker } from './copy-rows.ts';
+import { conditionOf } from './key-condition.ts';
 import { outputSettings } from './output-settings.ts';
 import { parseLsn } from './pgoutput.ts';
 import { publishedTables } from './publication.ts';
@@ -28,7 +30,7 @@ import { createSnapshotGroup, type SnapshotGroup, type SnapshotRows } from './sn
 import { findTable, rowsQuery, type SnapshotTable, selectRows } from './snapshot-table.ts';
 import { tableOf } from './table.ts';
 import { needsCatalog, noFacts, readFacts } from './table-facts.ts';
-import { layoutOf, type RowField, type TableLayout } from './table-layout.ts';
+import { layoutOf, type TableLayout } from './table-layout.ts';
 
 /** The tables of a source, as its publication has them. */
 export const verifySource = async (context: OpenContext<PostgresCdcConfig>): Promise<Verification> => {
@@ -39,27 +41,29 @@ export const verifySource = async (context: OpenContext<PostgresCdcConfig>): Pro
   return {
     async tables() {
       const names = await publishedTables(connection, publication, tableFilter(config));
+      const [database] = await connection.query<{ db: string }>('SELECT current_database() AS db');
       const tables: VerifiedTable[] = [];
       for (const table of names.toSorted()) {
         const { key, layout } = await findTable(connection, layouts, table, publication);
+        const { schema, table: name } = layout.relation;
         tables.push({
           table,
           topic: topicOf(config, table),
+          source: { db: database!.db, schema, table: name },
           // As records have it, which need not be the index's order.
           key: key.length === 0 ? [] : layout.key.map(({ name }) => name),
+          ...(config.skippedOperations.includes('d') ? { deletes: 'never' } : {}),
           columns: layout.fields.map(({ name, type }) => ({ name, type: type.schema.type })),
         });
       }
       return tables;
     },
     async open({ table }) {
-      return readerOf(connection, await findTable(connection, layouts, table, publication), []);
+      const found = await findTable(connection, layouts, table, publication);
+      return { ...readerOf(connection, found), position: () => positionOf(connection) };
     },
-    async position() {
-      const [row] = await connection.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
-      return row!.lsn;
-    },
-    hasPassed: (position, offsets) => hasPassed(String(position), offsets),
+    hasPassed: ({ position }, offsets) => (hasPassed(String(position), offsets) ? 'yes' : 'at_end'),
+    ofChanges: true,
     close: () => connection.close(),
   };
 };
@@ -72,11 +76,11 @@ export const verifySink = async (context: OpenContext<PostgresSinkConfig>): Prom
   return {
     async open(table) {
       requireComparable(table, config);
-      const { schema, name } = tableOf(table.topic, config);
+      const { schema, name } = tableOf(table.topic, { ...config, table: templateOf(table, config) });
       const found = await findTable(connection, layouts, `${schema}.${name}`, '');
       const names = new Set(found.layout.fields.map((field) => field.name));
       const ignored = ignoredColumns(table, config, (column) => names.has(column), found.name);
-      return readerOf(connection, found, ignored, table.key);
+      return readerOf(connection, found, { ignored, keeps: keepsDeleted(table, config) }, table.key);
     },
     close: () => connection.close(),
   };
@@ -109,10 +113,15 @@ const createLayouts = (
 /** What records say of their source, where nobody reads it. */
 const noNames: SourceNames = { version: '', name: '', db: '' };
 
+const positionOf = async (connection: Connection): Promise<string> => {
+  const [row] = await connection.query<{ lsn: string }>('SELECT pg_current_wal_insert_lsn()::text AS lsn');
+  return row!.lsn;
+};
+
 const readerOf = (
   connection: Connection,
   table: SnapshotTable,
-  ignored: readonly string[],
+  { ignored = [], keeps = false }: Partial<Pick<TableReader, 'ignored' | 'keeps'>> = {},
   key: readonly string[] = table.key.map(({ name }) => name),
 ): TableReader => {
   requireKey(table.name, table.key);
@@ -132,6 +141,7 @@ const readerOf = (
   return {
     table: table.name,
     ignored,
+    keeps,
     async page(after) {
       const limit = pageRowsOf(rowBytes);
       const { parts, count, bytes, isWhole, lastKey } = await read(
@@ -214,15 +224,6 @@ export const createTaker = (table: SnapshotTable, source: SourceNames = noNames)
     },
   };
 };
-
-/** The condition that finds the row of a key; undefined where none can have it. */
-export const conditionOf = (fields: readonly RowField[], texts: KeyTexts): string | undefined =>
-  keyCondition(fields, texts, ({ name, type }, text, form) => {
-    // A text in quotes is read as the column's type: a boolean needs it, and an integer would refuse what is too large for it.
-    const isNumber = form === 'number' && type.schema.type !== 'boolean';
-    const value = form === 'bytes' ? `\\x${Buffer.from(text, 'latin1').toString('hex')}` : text;
-    return `${quote(name)} = ${isNumber ? `(${text})` : literal(value)}`;
-  });
 
 const hasPassed = (position: string, offsets: readonly Position<unknown>[]): boolean => {
   const stream = offsets.map(({ offset }) => offset as Partial<StreamOffset>).find(({ lsn }) => lsn !== undefined);

@@ -8,10 +8,10 @@ import type { MeasuredLag } from '../../shared/state/lag.ts';
 import type { Verb } from '../../shared/state/states.ts';
 import type { Table } from '../../shared/state/table.ts';
 import { type Answer, bytes, count, duration, exitCodes, tableLines } from './output.ts';
-import { openPlatform } from './platform.ts';
+import { openPlatform, type Place } from './platform.ts';
 
-export const status = async (stateDir: string): Promise<Answer> => {
-  const platform = await openPlatform(stateDir);
+export const status = async (place: Place): Promise<Answer> => {
+  const platform = await openPlatform(place);
   try {
     const unreadable: { name: string; error: ConnectError }[] = [];
     const nowMs = Date.now();
@@ -150,8 +150,8 @@ const snapshotLine = ({ table, rows, of, sinceMs }: TableProgress, nowMs: number
   return `${table}: ${count(rows)} of about ${count(of)} rows that were there are read${left}`;
 };
 
-export const changeConnector = async (stateDir: string, verb: Verb | 'restart', name: string): Promise<Answer> => {
-  const platform = await openPlatform(stateDir);
+export const changeConnector = async (place: Place, verb: Verb | 'restart', name: string): Promise<Answer> => {
+  const platform = await openPlatform(place);
   try {
     if (verb === 'restart') {
       const restarted = await restartConnector(platform.table, platform.functions, name);

@@ -74,9 +74,9 @@ const ofService = (usage: Usage, service: string): Usage =>
     (Object.entries(usage) as [Priced, number][]).filter(([item]) => prices[item].service === service),
   );
 
-/** Synthesizes the files and reads what the template makes of them: what is estimated is what is deployed. */
-const modelOf = async (files: readonly string[]): Promise<readonly ModelledConnector[]> => {
-  const outdir = await mkdtemp(join(tmpdir(), 'sluice-estimate-'));
+/** Synthesizes the files and reads what the template makes of them: what is told of it is what is deployed. */
+export const modelOf = async (files: readonly string[]): Promise<readonly ModelledConnector[]> => {
+  const outdir = await mkdtemp(join(tmpdir(), 'sluice-synth-'));
   try {
     const assembly = await loadAssembly(await synthPipelines({ files, outdir }), process.env.AWS_REGION ?? 'us-east-1');
     const connectors = modelOfAssembly(assembly);

@@ -22,11 +22,16 @@ const jsonOption = () => new Option('--json', 'one JSON answer instead of text')
 
 interface Options {
   readonly state: string;
+  readonly platform?: string;
   readonly json?: boolean;
 }
 
 const command = (parent: Command, usage: string, description: string): Command =>
   parent.command(usage).description(description).addOption(stateOption()).addOption(jsonOption());
+
+/** Of a platform that is there already, here or on AWS. */
+const lookCommand = (parent: Command, usage: string, description: string): Command =>
+  command(parent, usage, description).option('--platform <name>', 'one on AWS, by its name, instead of the one here');
 
 const addRun = (program: Command): void => {
   command(program, 'run <file...>', 'run pipelines until they are drained: YAML, or the JSON of one connector')
@@ -75,36 +80,39 @@ const wholeNumber = (text: string): number => {
 };
 
 const addLook = (program: Command): void => {
-  command(program, 'status', 'every connector and its tasks').action((options: Options) =>
-    answerWith('status', options, async () => (await import('./connectors.ts')).status(options.state)),
+  lookCommand(program, 'status', 'every connector and its tasks').action((options: Options) =>
+    answerWith('status', options, async () => (await import('./connectors.ts')).status(options)),
   );
 };
 
 const addVerify = (program: Command): void => {
-  command(program, 'verify <file>', 'compare the rows of a pipeline’s sources and sinks, while it runs')
+  lookCommand(program, 'verify [file]', 'compare the rows of a pipeline’s sources and sinks, while it runs')
+    .option('--connector <name...>', 'instead of a file: the sinks and direct connectors, which run')
     .option('--table <table>', 'only this table of the source')
     .option('--values', 'show the values that differ')
     .option('--repair', 'have the source send the rows that differ again')
-    .action((file: string, options: Options & { table?: string; values?: boolean; repair?: boolean }) =>
-      interruptible('verify', options, async (signal) => (await import('./verify.ts')).verify(file, options, signal)),
+    .action(
+      (
+        file: string | undefined,
+        options: Options & { connector?: string[]; table?: string; values?: boolean; repair?: boolean },
+      ) =>
+        interruptible('verify', options, async (signal) => (await import('./verify.ts')).verify(file, options, signal)),
     );
 };
 
 const addTopics = (topics: Command): void => {
-  command(topics, 'list', 'all topics').action((options: Options) =>
-    answerWith('topics list', options, async () => (await import('./topics.ts')).listTopics(options.state)),
+  lookCommand(topics, 'list', 'all topics').action((options: Options) =>
+    answerWith('topics list', options, async () => (await import('./topics.ts')).listTopics(options)),
   );
-  command(topics, 'describe <topic>', 'its queues and where they stand').action((topic: string, options: Options) =>
-    answerWith('topics describe', options, async () =>
-      (await import('./topics.ts')).describeTopic(options.state, topic),
-    ),
+  lookCommand(topics, 'describe <topic>', 'its queues and where they stand').action((topic: string, options: Options) =>
+    answerWith('topics describe', options, async () => (await import('./topics.ts')).describeTopic(options, topic)),
   );
-  command(topics, 'tail <topic>', 'its last records as JSON lines')
+  lookCommand(topics, 'tail <topic>', 'its last records as JSON lines')
     .option('-n, --limit <records>', 'how many', '10')
     .option('--from-beginning', 'the first records instead')
     .action((topic: string, options: Options & { limit: string; fromBeginning?: boolean }) =>
       answerWith('topics tail', options, async () =>
-        (await import('./topics.ts')).tailTopic(options.state, topic, {
+        (await import('./topics.ts')).tailTopic(options, topic, {
           limit: Number(options.limit),
           fromBeginning: options.fromBeginning === true,
         }),
@@ -113,27 +121,26 @@ const addTopics = (topics: Command): void => {
 };
 
 const addOffsets = (offsets: Command): void => {
-  command(offsets, 'get <connector>', 'its committed offsets').action((name: string, options: Options) =>
-    answerWith('offsets get', options, async () => (await import('./offsets.ts')).showOffsets(options.state, name)),
+  lookCommand(offsets, 'get <connector>', 'its committed offsets').action((name: string, options: Options) =>
+    answerWith('offsets get', options, async () => (await import('./offsets.ts')).showOffsets(options, name)),
   );
-  command(offsets, 'set <connector> <partition> <offset>', 'one offset, both as JSON as `get` shows them').action(
+  lookCommand(offsets, 'set <connector> <partition> <offset>', 'one offset, both as JSON as `get` shows them').action(
     (name: string, partition: string, offset: string, options: Options) =>
       answerWith('offsets set', options, async () =>
-        (await import('./offsets.ts')).setOffset(options.state, name, partition, offset),
+        (await import('./offsets.ts')).setOffset(options, name, partition, offset),
       ),
   );
-  command(offsets, 'reset <connector>', 'all offsets back to the beginning').action((name: string, options: Options) =>
-    answerWith('offsets reset', options, async () =>
-      (await import('./offsets.ts')).resetAllOffsets(options.state, name),
-    ),
+  lookCommand(offsets, 'reset <connector>', 'all offsets back to the beginning').action(
+    (name: string, options: Options) =>
+      answerWith('offsets reset', options, async () => (await import('./offsets.ts')).resetAllOffsets(options, name)),
   );
 };
 
 const addConnectors = (connectors: Command): void => {
   for (const verb of ['pause', 'resume', 'stop', 'restart'] as const)
-    command(connectors, `${verb} <connector>`, `${verb} a connector`).action((name: string, options: Options) =>
+    lookCommand(connectors, `${verb} <connector>`, `${verb} a connector`).action((name: string, options: Options) =>
       answerWith(`connectors ${verb}`, options, async () =>
-        (await import('./connectors.ts')).changeConnector(options.state, verb, name),
+        (await import('./connectors.ts')).changeConnector(options, verb, name),
       ),
     );
 };

@@ -3,15 +3,15 @@ import * as z from 'zod';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import { changeOffsets, getOffsets, resetOffsets } from '../../shared/management/offsets.ts';
 import type { Answer } from './output.ts';
-import { openPlatform } from './platform.ts';
+import { openPlatform, type Place } from './platform.ts';
 
 const Change = z.strictObject({
   partition: z.record(z.string(), z.union([z.string(), z.number(), z.boolean(), z.null()])),
   offset: z.unknown(),
 });
 
-export const showOffsets = async (stateDir: string, name: string): Promise<Answer> => {
-  const platform = await openPlatform(stateDir);
+export const showOffsets = async (place: Place, name: string): Promise<Answer> => {
+  const platform = await openPlatform(place);
   try {
     const { offsets, reset, prepared } = await getOffsets(platform.table, name);
     const lines = offsets.map(({ key, offset, seq }) => `${key}  ${JSON.stringify(offset)}  commit ${seq}`);
@@ -35,9 +35,9 @@ export const showOffsets = async (stateDir: string, name: string): Promise<Answe
   }
 };
 
-export const setOffset = async (stateDir: string, name: string, partition: string, offset: string): Promise<Answer> => {
+export const setOffset = async (place: Place, name: string, partition: string, offset: string): Promise<Answer> => {
   const change = parseChange(partition, offset);
-  const platform = await openPlatform(stateDir);
+  const platform = await openPlatform(place);
   try {
     return changed(name, await changeOffsets(platform.table, name, [change], userInfo().username, Date.now()));
   } finally {
@@ -45,8 +45,8 @@ export const setOffset = async (stateDir: string, name: string, partition: strin
   }
 };
 
-export const resetAllOffsets = async (stateDir: string, name: string): Promise<Answer> => {
-  const platform = await openPlatform(stateDir);
+export const resetAllOffsets = async (place: Place, name: string): Promise<Answer> => {
+  const platform = await openPlatform(place);
   try {
     return changed(name, await resetOffsets(platform.table, name, userInfo().username, Date.now()));
   } finally {

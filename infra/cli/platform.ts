@@ -14,6 +14,7 @@ import type { Table } from '../../shared/state/table.ts';
 import { startDynamodb } from '../local/dynamodb.ts';
 import { acquireLock } from '../local/lock.ts';
 import { startS3 } from '../local/s3.ts';
+import { openDeployed } from './deployed-platform.ts';
 
 /** What the commands that look at a platform, or change it, work on. */
 export interface OpenPlatform {
@@ -36,8 +37,15 @@ export const localAccess = {
 export const clientAt = (endpoint: string): DynamoDBClient =>
   new DynamoDBClient({ ...localAccess, endpoint, maxAttempts: 8 });
 
-/** The platform under a state directory: a running host's, or its tables and objects alone while nothing runs. */
-export const openPlatform = async (stateDir: string): Promise<OpenPlatform> => {
+/** Where a platform is: under a state directory of this machine, or on AWS, by its name. */
+export interface Place {
+  readonly state: string;
+  readonly platform?: string;
+}
+
+/** One of this machine is a running host's, or its tables and objects alone while nothing runs. */
+export const openPlatform = async ({ state: stateDir, platform }: Place): Promise<OpenPlatform> => {
+  if (platform !== undefined) return openDeployed(platform);
   await using opened = new AsyncDisposableStack();
   const host = await readHost(stateDir);
   const { dynamodb, s3 } = host ?? (await startStores(resolve(stateDir), opened));

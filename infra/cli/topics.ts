@@ -5,10 +5,10 @@ import { type LogOffset, logSource } from '../../shared/log/read.ts';
 import { queuesOf, readHeadRows, requireTopic } from '../../shared/log/topics.ts';
 import type { Table } from '../../shared/state/table.ts';
 import { type Answer, count, tableLines } from './output.ts';
-import { type OpenPlatform, openPlatform } from './platform.ts';
+import { type OpenPlatform, openPlatform, type Place } from './platform.ts';
 
-export const listTopics = async (stateDir: string): Promise<Answer> => {
-  const platform = await openPlatform(stateDir);
+export const listTopics = async (place: Place): Promise<Answer> => {
+  const platform = await openPlatform(place);
   try {
     const topics = await Promise.all(
       (await platform.table.names('topic')).map((name) => describe(platform.table, name)),
@@ -30,8 +30,8 @@ export const listTopics = async (stateDir: string): Promise<Answer> => {
   }
 };
 
-export const describeTopic = async (stateDir: string, name: string): Promise<Answer> => {
-  const platform = await openPlatform(stateDir);
+export const describeTopic = async (place: Place, name: string): Promise<Answer> => {
+  const platform = await openPlatform(place);
   try {
     const topic = await describe(platform.table, name);
     const rows = topic.queues.map(({ generation, queue, start, next, sealed }) => [
@@ -68,11 +68,11 @@ const describe = async (table: Table, name: string) => {
 
 /** A topic's records as JSON lines: the last ones, or the first. */
 export const tailTopic = async (
-  stateDir: string,
+  place: Place,
   name: string,
   options: { limit: number; fromBeginning: boolean },
 ): Promise<Answer> => {
-  const platform = await openPlatform(stateDir);
+  const platform = await openPlatform(place);
   try {
     const lines = await readRecords(platform, name, options);
     return { lines, result: lines.map(parseExactly) };

@@ -67,25 +67,29 @@ export interface TablePair {
   readonly table: VerifiedTable;
   /** The destination's name of it. */
   readonly destination: string;
+  /** The destination keeps rows that the source has no more. */
+  readonly keeps: boolean;
 }
 
-/** The tables of an edge. Two that go to one topic, or to one table, can't be told apart there. */
-export const tablesOf = async (ask: Ask, { sink, topics }: Edge): Promise<readonly TablePair[]> => {
-  const { tables } = await ask('source', { step: 'tables' });
+export interface EdgeTables {
+  readonly pairs: readonly TablePair[];
+  /** Its source reads rows first and then their changes, and can send rows again. */
+  readonly ofChanges: boolean;
+}
+
+/** The tables of an edge. Two that go to one table can't be told apart there. */
+export const tablesOf = async (ask: Ask, { sink, topics }: Edge): Promise<EdgeTables> => {
+  const { tables, ofChanges } = await ask('source', { step: 'tables' });
   const pairs: TablePair[] = [];
   const taken = new Map<string, string>();
-  const once = (kind: string, name: string, table: string) => {
-    const other = taken.get(`${kind} ${name}`);
-    if (other !== undefined) throw refused(`${sink.name}: ${other} and ${table} both go to ${kind} ${name}`);
-    taken.set(`${kind} ${name}`, table);
-  };
   for (const table of tables) {
     if (topics !== undefined && !topics.includes(table.topic)) continue;
-    once('topic', table.topic, table.table);
-    const { table: destination, ignored } = await ask('sink', { step: 'describe', table });
-    once('table', destination, table.table);
+    const { table: destination, ignored, keeps } = await ask('sink', { step: 'describe', table });
+    const other = taken.get(destination);
+    if (other !== undefined) throw refused(`${sink.name}: ${other} and ${table.table} both go to table ${destination}`);
+    taken.set(destination, table.table);
     const columns = table.columns.filter(({ name }) => !ignored.includes(name));
-    pairs.push({ table: { ...table, columns }, destination });
+    pairs.push({ table: { ...table, columns }, destination, keeps });
   }
-  return pairs;
+  return { pairs, ofChanges };
 };

@@ -4,9 +4,9 @@ import type { Partition } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import type { KeyTexts } from '../../shared/connect/verify.ts';
 import { changeOffsets } from '../../shared/management/offsets.ts';
-import { changeTarget } from '../../shared/management/tasks.ts';
 import { type RepairOffset, repairsOf } from '../../shared/sql/repair.ts';
 import { repairPartition } from '../../shared/sql/repair-partition.ts';
+import { endRuns } from '../../shared/state/connectors.ts';
 import { runFirstTask, stateOf, type Waiting } from './verify-wait.ts';
 
 /** Keys of one order: it is one item of the state table. */
@@ -46,10 +46,7 @@ const carryOut = async (waiting: Waiting, table: string, keys: string[][]): Prom
   const offset: RepairOffset<never> = { repair: keys, passed: 0, views: [] };
   await changeOffsets(waiting.table, name, [{ partition, offset }], userInfo().username, Date.now());
   // A run that lasts would not look at it before its time is over: it ends, and the next one does.
-  if (edge.source.continuous === true) {
-    await changeTarget(waiting.table, functions, name, 'pause');
-    await changeTarget(waiting.table, functions, name, 'resume');
-  }
+  if (edge.source.continuous === true) await endRuns(waiting.table, name);
   for (;;) {
     await runFirstTask(functions, await stateOf(waiting.table, name));
     const { before: now } = await orderOf(waiting, table);

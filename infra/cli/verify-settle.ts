@@ -26,6 +26,8 @@ export interface Settled {
   /** So many are equal by now: they were on their way. */
   readonly equal: number;
   readonly unsettled: readonly KeyTexts[];
+  /** So many rows only the destination has, which keeps such rows. */
+  readonly kept: number;
 }
 
 /** Keys that are looked up by one question; of rows with their values fewer fit an answer. */
@@ -48,6 +50,7 @@ export const settleKeys = async (
 ): Promise<Settled> => {
   const differences: Difference[] = [];
   let open = keys;
+  let kept = 0;
   let before = new Map<string, string>();
   for (let round = 0; open.length > 0 && round < mostRounds; round++) {
     const source = await rowsOf(ask, 'source', pair, open, values);
@@ -61,12 +64,13 @@ export const settleKeys = async (
       const both = `${theirs?.hash} ${ours?.hash}`;
       seen.set(id, both);
       if (before.get(id) !== both) return true;
-      differences.push(differenceOf(pair, key, theirs, ours, values));
+      if (theirs === undefined && pair.keeps) kept++;
+      else differences.push(differenceOf(pair, key, theirs, ours, values));
       return false;
     });
     before = seen;
   }
-  return { differences, equal: keys.length - differences.length - open.length, unsettled: open };
+  return { differences, equal: keys.length - differences.length - kept - open.length, unsettled: open, kept };
 };
 
 interface Rows {

@@ -9,6 +9,8 @@ export interface TableResult {
   readonly differences: readonly Difference[];
   /** Rows that differed while they were on their way, and are equal now. */
   readonly inFlight: number;
+  /** Rows that only the destination has, which keeps what its source does not tell as deleted. */
+  readonly kept: number;
   /** Keys of rows that changed each time they were looked at. */
   readonly unsettled: readonly KeyTexts[];
   /** There are more differences than are listed. */
@@ -32,6 +34,7 @@ export const compareTable = async (ask: Ask, pair: TablePair, settle: Settle): P
   const differences: Difference[] = [];
   const unsettled: KeyTexts[] = [];
   let inFlight = 0;
+  let kept = 0;
   let isCut = false;
   let at = 0;
   while (at < differing.length && differences.length < maxDifferences) {
@@ -44,16 +47,19 @@ export const compareTable = async (ask: Ask, pair: TablePair, settle: Settle): P
       rows += differing[at]!.rows;
       buckets.push(differing[at]!.bucket);
     }
-    const keys = await differingKeys(ask, pair, buckets);
+    const { keys, onlyThere } = await differingKeys(ask, pair, buckets);
+    kept += onlyThere;
     const room = maxDifferences - differences.length;
     const settled = await settleKeys(ask, pair, keys.slice(0, room), settle);
     isCut ||= keys.length > room;
     differences.push(...settled.differences);
     unsettled.push(...settled.unsettled);
     inFlight += settled.equal;
+    kept += settled.kept;
   }
   const more = isCut || at < differing.length;
-  return { rows: { source: total(source), destination: total(destination) }, differences, inFlight, unsettled, more };
+  const rows = { source: total(source), destination: total(destination) };
+  return { rows, differences, inFlight, kept, unsettled, more };
 };
 
 interface BucketSums {
@@ -75,16 +81,24 @@ const sumsOf = async (ask: Ask, side: 'source' | 'sink', { table }: TablePair): 
   return all;
 };
 
+interface DifferingKeys {
+  readonly keys: readonly KeyTexts[];
+  /** So many more there are of which nothing else is asked. */
+  readonly onlyThere: number;
+}
+
 /** The keys of buckets whose rows are not the same on both sides. */
-const differingKeys = async (ask: Ask, pair: TablePair, buckets: readonly number[]): Promise<readonly KeyTexts[]> => {
+const differingKeys = async (ask: Ask, pair: TablePair, buckets: readonly number[]): Promise<DifferingKeys> => {
   const [source, destination] = await Promise.all([
     hashesOf(ask, 'source', pair, buckets),
     hashesOf(ask, 'sink', pair, buckets),
   ]);
-  const keys = new Set([...source.keys(), ...destination.keys()]);
-  return Array.from(keys).flatMap((key) =>
+  const onlyThere = pair.keeps ? new Set(destination.keys()).difference(new Set(source.keys())).size : 0;
+  const asked = pair.keeps ? source.keys() : new Set([...source.keys(), ...destination.keys()]);
+  const keys = Array.from(asked).flatMap((key) =>
     source.get(key) === destination.get(key) ? [] : [JSON.parse(key) as KeyTexts],
   );
+  return { keys, onlyThere };
 };
 
 const hashesOf = async (

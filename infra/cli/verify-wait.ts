@@ -1,13 +1,21 @@
 import { delay } from '../../shared/connect/backoff.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
+import type { VerifiedTable } from '../../shared/connect/verify.ts';
 import type { InvokeFunction } from '../../shared/management/ports.ts';
 import { type ConnectorState, readState } from '../../shared/management/status.ts';
+import { endRuns } from '../../shared/state/connectors.ts';
 import { isHeld } from '../../shared/state/lease.ts';
 import type { Table } from '../../shared/state/table.ts';
 import type { Ask, Edge } from './verify-edges.ts';
 
 /** Between two looks. */
 const lookMs = 200;
+
+/** The same of a continuous source, which is asked by a run of its own. */
+const continuousLookMs = 1_000;
+
+/** A continuous source that did not get so far by itself in this time has nothing more to read, or much. */
+const quietMs = 10_000;
 
 /** A pipeline that gets nowhere for so long is not waited for. */
 const patienceMs = 10 * 60_000;
@@ -20,38 +28,71 @@ export interface Waiting {
   readonly signal: AbortSignal;
 }
 
-/** Resolves when the destination has everything that was before a position of the source's log. Runs what its trigger would run later. */
+/** Resolves when the destination has everything that was before a position of the source. Runs what its trigger would run later. */
 export const passedBy =
-  (waiting: Waiting) =>
+  (waiting: Waiting, table: VerifiedTable) =>
   async (position: unknown): Promise<void> => {
-    await sourcePassed(waiting, position);
+    await sourcePassed(waiting, table, position);
     if (waiting.edge.sink.name !== waiting.edge.source.name) await sinkPassed(waiting);
   };
 
-const sourcePassed = async ({ table, functions, edge, ask, signal }: Waiting, position: unknown): Promise<void> => {
+const sourcePassed = async (waiting: Waiting, of: VerifiedTable, position: unknown): Promise<void> => {
+  const { table, functions, edge, ask, signal } = waiting;
   const { name } = edge.source;
+  let lookedAtMs = performance.now();
   for (const isOver = patience(name); ; isOver()) {
     const state = await stateOf(table, name);
-    const { passed } = await ask('source', { step: 'passed', position, offsets: state.progress.offsets });
-    if (passed || (await runFirstTask(functions, state)) === 'end') return;
-    await delay(lookMs, signal);
+    const { passed } = await ask('source', { step: 'passed', table: of, position, offsets: state.progress.offsets });
+    if (passed === 'yes') return;
+    if (passed === 'no') await runFree(functions, state);
+    else if ((await runFirstTask(functions, state)) === 'end') return;
+    // A run that lasts writes nothing while nothing comes: what it has passed it commits when it ends.
+    if (edge.source.continuous === true && performance.now() - lookedAtMs > quietMs) {
+      await endRuns(table, name);
+      lookedAtMs = performance.now();
+    }
+    await delay(edge.source.continuous === true ? continuousLookMs : lookMs, signal);
   }
+};
+
+/** Of a continuous source that runs: where the destination owns its offsets, what a run has read is told when it ends. */
+export const awaitEndOfRun = async (waiting: Pick<Waiting, 'table' | 'edge' | 'signal'>): Promise<void> => {
+  const { name, continuous } = waiting.edge.source;
+  const firstTask = async () => (await stateOf(waiting.table, name)).tasks[0]!.row;
+  const before = await firstTask();
+  if (continuous !== true || !isHeld(before, Date.now())) return;
+  await endRuns(waiting.table, name);
+  for (const isOver = patience(name); (await firstTask()).runs === before.runs; isOver())
+    await delay(lookMs, waiting.signal);
+};
+
+/** A run of each task that does not run, and how many those were. */
+const runFree = async (functions: InvokeFunction, { row, tasks }: ConnectorState): Promise<number> => {
+  const free = tasks.filter((task) => !isHeld(task.row, Date.now()));
+  await Promise.all(
+    free.map(({ task }) =>
+      functions.request(row.functionName, { connector: row.name, task, reason: 'manual', drain: true }),
+    ),
+  );
+  return free.length;
 };
 
 /**
  * Runs the task that reads changes, unless it runs. `end`: the run began after this call and found nothing more behind what it committed, so
- * that all before the call is passed, also where no change is behind it that would be committed.
+ * that all before the call is passed, also where no change is behind it that would be committed. A continuous one nearly always runs: it is
+ * asked all the same, because a run that finds nothing more needs no lease to say so.
  */
 export const runFirstTask = async (
   functions: InvokeFunction,
   { row, tasks }: ConnectorState,
 ): Promise<'end' | 'more'> => {
-  if (isHeld(tasks[0]!.row, Date.now())) return 'more';
-  const { outcome } = (await functions.request(row.functionName, {
-    connector: row.name,
-    task: 0,
-    reason: 'manual',
-  })) as { readonly outcome: string };
+  if (row.continuous !== true && isHeld(tasks[0]!.row, Date.now())) return 'more';
+  const event = { connector: row.name, task: 0, reason: 'manual' } as const;
+  const { outcome } = (await functions.request(row.functionName, { ...event, drain: true })) as {
+    readonly outcome: string;
+  };
+  // It had the lease, and the next one that lasts would come with its schedule only.
+  if (row.continuous === true && outcome === 'drained') await functions.event(row.functionName, event);
   return outcome === 'idle' || outcome === 'drained' ? 'end' : 'more';
 };
 
@@ -60,16 +101,13 @@ const sinkPassed = async ({ table, functions, edge, signal }: Waiting): Promise<
   const { name } = edge.sink;
   const ends = new Map((await stateOf(table, name)).lanes?.map((lane) => [JSON.stringify(lane.partition), lane.next]));
   for (const isOver = patience(name); ; isOver()) {
-    const { row, tasks, lanes = [] } = await stateOf(table, name);
+    const state = await stateOf(table, name);
+    const { lanes = [] } = state;
     const isBehind = lanes.some(
       ({ partition, offset }) => offset.base + offset.index < (ends.get(JSON.stringify(partition)) ?? 0),
     );
     if (!isBehind) return;
-    const free = tasks.filter((task) => !isHeld(task.row, Date.now()));
-    await Promise.all(
-      free.map(({ task }) => functions.request(row.functionName, { connector: name, task, reason: 'manual' })),
-    );
-    if (free.length === 0) await delay(lookMs, signal);
+    if ((await runFree(functions, state)) === 0) await delay(lookMs, signal);
   }
 };
 

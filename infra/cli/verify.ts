@@ -7,18 +7,20 @@ import { dynamoTable } from '../../shared/state/dynamodb/table.ts';
 import type { Table } from '../../shared/state/table.ts';
 import { connectorName } from '../constructs/connector-name.ts';
 import { loadPipelineFile } from '../pipeline-file.ts';
+import { modelOf } from './estimate.ts';
 import { type Answer, count, exitCodes, writeLine } from './output.ts';
-import { clientAt, findTable, lambdaAt, openPlatform } from './platform.ts';
+import { clientAt, findTable, lambdaAt, openPlatform, type Place } from './platform.ts';
 import { startLocal } from './run.ts';
 import { asker, type Edge, edgesOf, type TablePair, tablesOf } from './verify-edges.ts';
 import { repairKeys } from './verify-repair.ts';
 import { type Difference, type Settle, settleKeys } from './verify-settle.ts';
 import { compareTable, type TableResult } from './verify-table.ts';
-import { passedBy, stateOf, type Waiting } from './verify-wait.ts';
+import { awaitEndOfRun, passedBy, stateOf, type Waiting } from './verify-wait.ts';
 
-export interface VerifyOptions {
-  readonly state: string;
+export interface VerifyOptions extends Place {
   readonly json?: boolean;
+  /** What writes into the destination, by name, where no file says it. */
+  readonly connector?: readonly string[];
   /** Only this table of the source. */
   readonly table?: string;
   /** Show what differs; it may be private. */
@@ -36,7 +38,11 @@ interface Platform extends AsyncDisposable {
 }
 
 /** Compares the rows of a pipeline's sources with those of its sinks, while it runs. */
-export const verify = async (file: string, options: VerifyOptions, signal: AbortSignal): Promise<Answer> => {
+export const verify = async (
+  file: string | undefined,
+  options: VerifyOptions,
+  signal: AbortSignal,
+): Promise<Answer> => {
   try {
     return await verifyAll(file, options, signal);
   } catch (thrown) {
@@ -47,19 +53,26 @@ export const verify = async (file: string, options: VerifyOptions, signal: Abort
   }
 };
 
-const verifyAll = async (file: string, options: VerifyOptions, signal: AbortSignal): Promise<Answer> => {
-  const { name, sinks, direct } = loadPipelineFile(file);
-  const names = new Set(Object.keys({ ...sinks, ...direct }).map((node) => connectorName(name, node)));
+const verifyAll = async (file: string | undefined, options: VerifyOptions, signal: AbortSignal): Promise<Answer> => {
+  const names = file === undefined ? new Set(options.connector) : await writersOf(file);
+  const what = file ?? Array.from(names).join(', ');
+  if (names.size === 0)
+    throw new ConnectError(
+      'CONFIG_INVALID',
+      'say what to compare: the file of a pipeline, or --connector with the name of a sink or a direct connector',
+    );
   await using platform = await platformOf(file, options);
   const rows = await rowsOf(platform.table, names);
   const results: (TablePair & { readonly edge: Edge; readonly result: TableResult })[] = [];
   for (const edge of edgesOf(rows, names)) {
     const ask = asker(platform.functions, edge);
     const waiting = { ...platform, edge, ask, signal };
-    for (const pair of await tablesOf(ask, edge)) {
+    const { pairs, ofChanges } = await tablesOf(ask, edge);
+    if (options.repair === true && !ofChanges) throw noRepair(edge);
+    for (const pair of pairs) {
       if (options.table !== undefined && pair.table.table !== options.table) continue;
-      await requireRead(platform.table, edge, pair);
-      const settle = { passed: passedBy(waiting), values: options.values === true };
+      if (ofChanges) await requireRead(waiting, pair);
+      const settle = { passed: passedBy(waiting, pair.table), values: options.values === true };
       const found = await compareTable(ask, pair, settle);
       if (!options.json) for (const line of linesOf(pair, found)) writeLine(line);
       const result = options.repair === true ? await repaired(waiting, pair, settle, found, options) : found;
@@ -70,17 +83,32 @@ const verifyAll = async (file: string, options: VerifyOptions, signal: AbortSign
     throw new ConnectError(
       'NOT_FOUND',
       options.table === undefined
-        ? `${file} has no table to compare`
-        : `no source of ${file} reads a table ${options.table}`,
+        ? `${what} has no table to compare`
+        : `no source of ${what} reads a table ${options.table}`,
     );
   return answerOf(results);
 };
 
+/** What of a file writes into destinations, by name. Of a program that is known when it is synthesized. */
+const writersOf = async (file: string): Promise<ReadonlySet<string>> => {
+  if (/\.[jt]s$/.test(file)) {
+    const connectors = await modelOf([file]);
+    return new Set(
+      connectors.flatMap(({ spec: { kind, name } }) => (kind === 'sink' || kind === 'direct' ? name : [])),
+    );
+  }
+  const { name, sinks, direct } = loadPipelineFile(file);
+  return new Set(Object.keys({ ...sinks, ...direct }).map((node) => connectorName(name, node)));
+};
+
 /** The one that runs here, or one that runs for as long as this takes. */
-const platformOf = async (file: string, { state, json }: VerifyOptions): Promise<Platform> => {
-  const running = await openPlatform(state);
+const platformOf = async (file: string | undefined, options: VerifyOptions): Promise<Platform> => {
+  const { state, json } = options;
+  const running = await openPlatform(options);
   if (running.running) return { ...running, [Symbol.asyncDispose]: () => running.close() };
   await running.close();
+  if (file === undefined)
+    throw new ConnectError('CONFIG_INVALID', 'no `sluice dev` runs here: name the file of the pipeline, to start it');
   await using opened = new AsyncDisposableStack();
   const { host } = opened.use(await startLocal([file], state, json ? () => {} : writeLine, { drain: true }));
   const client = opened.adopt(clientAt(host.dynamodb.endpoint), (it) => it.destroy());
@@ -96,15 +124,27 @@ const rowsOf = async (table: Table, names: ReadonlySet<string>): Promise<readonl
   return Promise.all((await table.names('connector')).map((name) => requireConnector(table, name)));
 };
 
+const noRepair = ({ source: { name, plugin } }: Edge): ConnectError =>
+  new ConnectError(
+    'CONFIG_INVALID',
+    `${plugin} can't be told to send single rows again: \`sluice offsets reset ${name}\`, while it is stopped, has it read all of them again`,
+  );
+
 /** Rows that the first reading has yet to bring are no differences. */
-const requireRead = async (table: Table, { source }: Edge, { table: { table: name } }: TablePair): Promise<void> => {
-  const { progress } = await stateOf(table, source.name);
-  const reading = snapshotProgress(progress.offsets).find((one) => one.table === name);
-  if (progress.offsets.length === 0 || reading?.done === false)
-    throw new ConnectError(
-      'STATE_CONFLICT',
-      `${source.name} has not read all of ${name} yet: run the pipeline first, \`sluice status\` shows how far it is`,
-    );
+const requireRead = async (waiting: Waiting, { table: { table } }: TablePair): Promise<void> => {
+  const { name } = waiting.edge.source;
+  if (await isRead(waiting, table)) return;
+  await awaitEndOfRun(waiting);
+  if (await isRead(waiting, table)) return;
+  throw new ConnectError(
+    'STATE_CONFLICT',
+    `${name} has not read all of ${table} yet: run the pipeline first, \`sluice status\` shows how far it is`,
+  );
+};
+
+const isRead = async ({ table, edge }: Waiting, name: string): Promise<boolean> => {
+  const { offsets } = (await stateOf(table, edge.source.name)).progress;
+  return offsets.length > 0 && snapshotProgress(offsets).find((one) => one.table === name)?.done !== false;
 };
 
 /** The rows that differ are sent again, and looked at again. Where there are more than were listed, all of it once more. */
@@ -143,11 +183,12 @@ interface RepairedTable extends TableResult {
 const shownDifferences = 20;
 
 const linesOf = ({ table: { table }, destination }: TablePair, result: TableResult): readonly string[] => {
-  const { rows, differences, inFlight, unsettled, more } = result;
+  const { rows, differences, inFlight, kept, unsettled, more } = result;
   const numbers = [
     `${count(rows.source)} rows`,
     ...(rows.source === rows.destination ? [] : [`${count(rows.destination)} there`]),
     ...(inFlight === 0 ? [] : [`${count(inFlight)} were on their way`]),
+    ...(kept === 0 ? [] : [`${count(kept)} are only there, where deleted rows stay`]),
     ...(unsettled.length === 0 ? [] : [`${count(unsettled.length)} change too often to compare`]),
     differences.length === 0 ? 'equal' : `${more ? 'at least ' : ''}${count(differences.length)} differ`,
   ];

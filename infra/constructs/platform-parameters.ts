@@ -7,22 +7,8 @@ import { StringParameter } from 'aws-cdk-lib/aws-ssm';
 import { Construct } from 'constructs';
 import { namePattern } from '../../shared/connect/name.ts';
 import { requireNoProblems } from '../problems.ts';
+import { type PlatformParameters, parameterName } from './parameter-name.ts';
 import type { PlatformParts } from './platform-use.ts';
-
-/** What a pipeline elsewhere has to know of a platform, each under `/sluice/<name>/<key>`. */
-interface Parameters {
-  readonly table: string;
-  readonly bucket: string;
-  readonly 'deploy-function': string;
-  readonly 'coordinator-function': string;
-  readonly 'coordinator-logs': string;
-  readonly 'dispatcher-role': string;
-  readonly 'coordinator-role': string;
-  readonly 'deploy-role': string;
-  readonly 'scheduler-role': string;
-}
-
-const parameterName = (platform: string, key: keyof Parameters): string => `/sluice/${platform}/${key}`;
 
 /** A platform's name is a part of the names of its parameters. */
 export const requirePlatformName = (where: string, name: string): void =>
@@ -38,7 +24,7 @@ export const writeParameters = (
   name: string,
   { table, bucket, deployFunctionArn, coordinator, coordinatorLogs, roles }: PlatformParts,
 ): void => {
-  const parameters: Parameters = {
+  const parameters: PlatformParameters = {
     table: table.tableName,
     bucket: bucket.bucketName,
     'deploy-function': deployFunctionArn,
@@ -51,7 +37,10 @@ export const writeParameters = (
   };
   const parent = new Construct(scope, 'Parameters');
   for (const [key, stringValue] of Object.entries(parameters))
-    new StringParameter(parent, key, { parameterName: parameterName(name, key as keyof Parameters), stringValue });
+    new StringParameter(parent, key, {
+      parameterName: parameterName(name, key as keyof PlatformParameters),
+      stringValue,
+    });
 };
 
 /** Read by CloudFormation at each deploy: nothing is looked up at synth. */
@@ -59,8 +48,9 @@ export const readParameters = (
   scope: Construct,
   name: string,
 ): Omit<PlatformParts, 'bundle' | 'logRetention' | 'unreadCap'> => {
-  const value = (key: keyof Parameters) => StringParameter.valueForStringParameter(scope, parameterName(name, key));
-  const role = (key: keyof Parameters) => Role.fromRoleArn(scope, key, value(key), { mutable: false });
+  const value = (key: keyof PlatformParameters) =>
+    StringParameter.valueForStringParameter(scope, parameterName(name, key));
+  const role = (key: keyof PlatformParameters) => Role.fromRoleArn(scope, key, value(key), { mutable: false });
   return {
     table: TableV2.fromTableName(scope, 'Table', value('table')),
     bucket: Bucket.fromBucketName(scope, 'Objects', value('bucket')),

@@ -15,8 +15,12 @@ export interface VerifiedTable {
   readonly topic: string;
   /** Names of the key's columns; [] where it has none. */
   readonly key: readonly string[];
+  /** The names in the `source` of its changes (`db`, `schema`, `table`): a sink may name tables by them. */
+  readonly source?: { readonly [name: string]: string };
   /** What is told of a row. */
   readonly columns: readonly VerifiedColumn[];
+  /** Where a deleted row is not told by itself: never, or by the end of a run that has not got it. */
+  readonly deletes?: 'never' | 'with runs';
 }
 
 export interface VerifiedColumn {
@@ -46,11 +50,18 @@ export interface TableReader {
   readonly table: string;
   /** Columns of the source's that this table lacks and, by its config, may lack. */
   readonly ignored: readonly string[];
+  /** Of a sink: rows stay here that the source has no more, so that they are no difference. */
+  readonly keeps: boolean;
   /** Rows behind a place, in the order of the table's own primary key. No more than fit a few megabytes. */
   page(after: KeyTexts | undefined): Promise<RowPage>;
   /** The rows of these keys, those that are there, in any order. Keys are in canonical texts, in the order of the source's key. */
   lookUp(keys: readonly KeyTexts[]): Promise<readonly RowPart[]>;
+  /** Of a source: a place behind every row, or change of one, that is visible by now, as JSON. */
+  position?(): Promise<unknown>;
 }
+
+/** `at_end`: its offsets do not say so, but a run that begins later and finds nothing more does. */
+export type Passed = 'yes' | 'no' | 'at_end';
 
 /** A connector's tables, opened for one invocation. */
 export interface Verification {
@@ -58,9 +69,12 @@ export interface Verification {
   tables?(): Promise<readonly VerifiedTable[]>;
   /** Throws CONFIG_INVALID where the rows of this table can't be compared, NOT_FOUND where it isn't there. */
   open(table: VerifiedTable): Promise<TableReader>;
-  /** Of a source: a place in its log behind every change that is visible by now, as JSON. */
-  position?(): Promise<unknown>;
   /** Of a source: whether these offsets are at such a place or behind it. */
-  hasPassed?(position: unknown, offsets: readonly Position<unknown>[]): boolean;
+  hasPassed?(
+    at: { readonly table: VerifiedTable; readonly position: unknown },
+    offsets: readonly Position<unknown>[],
+  ): Passed | Promise<Passed>;
+  /** Of a source of changes: rows are read first, and may be sent again. */
+  readonly ofChanges?: true;
   close(): Promise<void>;
 }

@@ -162,7 +162,7 @@ const run = async (
     stillCurrent: async () => isCurrent(row, await readConnector(table, row.name), taskId),
     wakeOthers: () => wakeOthers(table, row, taskId),
     // `sluice run` ends when everything is drained, and so must what else would never.
-    continuous: row.continuous === true && process.env.SLUICE_DRAIN !== '1',
+    continuous: row.continuous === true && event.drain !== true && process.env.SLUICE_DRAIN !== '1',
     stop: deadline.stop,
     abort: deadline.abort,
     leaseExpiresAtMs: deadline.leaseExpiresAtMs,

@@ -12,6 +12,8 @@ export interface RunEvent {
   readonly connector: string;
   readonly task: number;
   readonly reason: Reason;
+  /** Ends when it has caught up, also where the connector is continuous: it looks for more even while another run holds the lease. */
+  readonly drain?: true;
 }
 
 export interface LifecycleEvent {

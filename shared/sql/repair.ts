@@ -1,6 +1,6 @@
 import * as z from 'zod';
 import { batchOfGroups, gatherGroup, type RecordGroup, sliceBatch } from '../connect/batch.ts';
-import { columnOf } from '../connect/build.ts';
+import { batchOf } from '../connect/build.ts';
 import {
   type Budget,
   movedBytes,
@@ -10,10 +10,9 @@ import {
   type Position,
   partitionKey,
 } from '../connect/connector.ts';
-import { nullColumn } from '../connect/constant-columns.ts';
 import { ConnectError } from '../connect/errors.ts';
 import { fitting } from '../connect/fitting.ts';
-import type { Schema, StructSchema, Value } from '../connect/schema.ts';
+import type { Schema, Struct, StructSchema, Value } from '../connect/schema.ts';
 import { createTextOutput, written } from '../connect/text-output.ts';
 import type { KeyTexts } from '../connect/verify.ts';
 import { writersOf } from '../verify/canonical.ts';
@@ -22,7 +21,7 @@ import { isRepair, repairPartition } from './repair-partition.ts';
 /*
  * Rows that are to be sent again: an operator's order beside the offsets of a source, {…stream, table, repair: true}. The task that reads
  * changes reads the rows of its keys, in a view of the table as a snapshot's are, and sends them between changes: a row as one of a
- * snapshot, a key that has no row any more as a tombstone. Changes that such a row has already come again only where the key is no single
+ * snapshot, a key that has no row any more as a delete. Changes that such a row has already come again only where the key is no single
  * integer: they end where the row is.
  */
 
@@ -122,6 +121,8 @@ export interface RepairRows<View> {
   readonly topic: string;
   readonly keySchema: StructSchema;
   readonly valueSchema: StructSchema;
+  /** What a delete says of where it comes from: a topic of several tables is parted by it. */
+  readonly source: Struct;
 }
 
 /** The records of these keys, in their order: each stands at the place of its key. */
@@ -138,7 +139,7 @@ export const repairPoll = <View>(
   const all = batchOfGroups(
     sent.map((place) => {
       const one = found.get(ids[place]!);
-      return one === undefined ? tombstone(keys[place]!, rows) : gatherGroup(one.group, Uint32Array.of(one.row));
+      return one === undefined ? deleted(keys[place]!, rows) : gatherGroup(one.group, Uint32Array.of(one.row));
     }),
   );
   const kept = fitting(all, maxBytes);
@@ -172,22 +173,16 @@ export const keyIdsOf = ({ key, count }: RecordGroup): readonly string[] => {
   );
 };
 
-const tombstone = (
+/** The row is not known any more, only that there is none. */
+const deleted = (
   key: KeyTexts,
-  { topic, keySchema, valueSchema }: Pick<RepairRows<unknown>, 'topic' | 'keySchema' | 'valueSchema'>,
-): RecordGroup => ({
-  topic,
-  count: 1,
-  key: {
-    schema: keySchema,
-    columns: keySchema.fields.map(({ name, schema }, i) => columnOf(name, schema, [keyValue(schema, key[i]!)])),
-  },
-  value: {
-    schema: valueSchema,
-    columns: valueSchema.fields.map((field) => nullColumn(field, 1)),
-    nulls: Uint8Array.of(1),
-  },
-});
+  { topic, keySchema, valueSchema, source }: Omit<RepairRows<unknown>, 'view' | 'groups' | 'refused'>,
+): RecordGroup => {
+  const names = keySchema.fields.map(({ name, schema }, i) => [name, keyValue(schema, key[i]!)]);
+  const value = { before: null, after: null, source, transaction: null, op: 'd', ts_ms: null };
+  const { groups } = batchOf([{ topic, key: Object.fromEntries(names) as Struct, keySchema, value, valueSchema }]);
+  return groups[0]!;
+};
 
 /** The value of a canonical text. */
 const keyValue = (schema: Schema, text: string): Value => {

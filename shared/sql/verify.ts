@@ -1,14 +1,14 @@
+import { isOfSource, withSource } from '../connect/database-config.ts';
 import { ConnectError } from '../connect/errors.ts';
 import type { Schema } from '../connect/schema.ts';
 import type { KeyTexts, VerifiedTable } from '../connect/verify.ts';
 
-/** What both sinks of SQL databases refuse to compare: rows whose presence or absence says nothing. */
+/** What both sinks of SQL databases refuse to compare: rows that no key finds. */
 export const requireComparable = (
   { topic, key }: Pick<VerifiedTable, 'topic' | 'key'>,
   config: {
     readonly mode?: 'insert' | 'upsert' | undefined;
     readonly keyFields?: readonly string[] | undefined;
-    readonly delete: boolean;
   },
 ): void => {
   const refuse = (why: string): never => {
@@ -16,10 +16,29 @@ export const requireComparable = (
   };
   if (key.length === 0) refuse('the source table has no primary key');
   if (config.mode === 'insert') refuse('with mode insert each change is a row of its own');
-  if (!config.delete) refuse('with delete false rows stay that the source has no more');
   if (config.keyFields !== undefined && !sameNames(config.keyFields, key))
     refuse(`keyFields is ${config.keyFields.join(', ')}, and the source's key is ${key.join(', ')}`);
 };
+
+/** The template of the destination's name, with the names that the table's changes say of it. */
+export const templateOf = (
+  { table, topic, source = {} }: Pick<VerifiedTable, 'table' | 'topic' | 'source'>,
+  { table: template }: { readonly table: string },
+): string => {
+  if (!isOfSource(template)) return template;
+  const told = withSource(template, source);
+  if (told !== undefined) return told;
+  throw new ConnectError(
+    'CONFIG_INVALID',
+    `the rows of topic ${topic} go to ${template}, and the records of ${table} do not say all of it`,
+  );
+};
+
+/** Whether rows stay that the source has no more. */
+export const keepsDeleted = (
+  { deletes }: Pick<VerifiedTable, 'deletes'>,
+  config: { readonly delete: boolean; readonly visibility: 'record' | 'batch' },
+): boolean => deletes === 'never' || (deletes === 'with runs' ? config.visibility === 'record' : !config.delete);
 
 const sameNames = (a: readonly string[], b: readonly string[]): boolean =>
   a.length === b.length && a.every((name) => b.includes(name));

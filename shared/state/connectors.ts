@@ -123,6 +123,13 @@ export const setTarget = async (table: Table, name: string, verb: Verb): Promise
   return row;
 };
 
+/** Has the runs in progress of a started connector end after the batch that they write; each wakes the next one. */
+export const endRuns = async (table: Table, name: string): Promise<void> => {
+  await change(table, name, (before) =>
+    before?.target === 'STARTED' ? { ...before, generation: before.generation + 1 } : before,
+  );
+};
+
 /** Holds a connector that writes to `topic`, or lets it go on; a run in progress ends after the batch it is writing. */
 export const setHeld = async (
   table: Table,

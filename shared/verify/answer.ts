@@ -2,7 +2,7 @@ import { isUtf8 } from 'node:buffer';
 import { hash } from 'node:crypto';
 import type { Position } from '../connect/connector.ts';
 import { ConnectError } from '../connect/errors.ts';
-import type { KeyTexts, RowPage, TableReader, Verification, VerifiedTable } from '../connect/verify.ts';
+import type { KeyTexts, Passed, RowPage, TableReader, Verification, VerifiedTable } from '../connect/verify.ts';
 import { createSums, type RowForm, rowForms } from './row-forms.ts';
 
 /** One row of an answer: its key, its hash, and where asked for its values. */
@@ -35,15 +35,20 @@ export type VerifyQuestion =
       readonly keys: readonly KeyTexts[];
       readonly values: boolean;
     }
-  | { readonly step: 'passed'; readonly position: unknown; readonly offsets: readonly Position<unknown>[] };
+  | {
+      readonly step: 'passed';
+      readonly table: VerifiedTable;
+      readonly position: unknown;
+      readonly offsets: readonly Position<unknown>[];
+    };
 
 export interface VerifyAnswers {
-  readonly tables: { readonly tables: readonly VerifiedTable[] };
-  readonly describe: Pick<TableReader, 'table' | 'ignored'>;
+  readonly tables: { readonly tables: readonly VerifiedTable[]; readonly ofChanges: boolean };
+  readonly describe: Pick<TableReader, 'table' | 'ignored' | 'keeps'>;
   readonly sum: { readonly counts: readonly number[]; readonly sums: readonly string[]; readonly next?: KeyTexts };
   readonly list: { readonly rows: readonly AnsweredRow[]; readonly next?: KeyTexts };
   readonly rows: { readonly rows: readonly AnsweredRow[]; readonly position?: unknown };
-  readonly passed: { readonly passed: boolean };
+  readonly passed: { readonly passed: Passed };
 }
 
 export type AnswerOf<Question extends VerifyQuestion> = VerifyAnswers[Question['step']];
@@ -59,12 +64,12 @@ export const answerTo = async (
 ): Promise<VerifyAnswers[VerifyQuestion['step']]> => {
   switch (question.step) {
     case 'tables':
-      return { tables: await required(verification.tables)() };
+      return { tables: await required(verification.tables)(), ofChanges: verification.ofChanges === true };
     case 'passed':
-      return { passed: required(verification.hasPassed)(question.position, question.offsets) };
+      return { passed: await required(verification.hasPassed)(question, question.offsets) };
     case 'describe': {
-      const { table, ignored } = await verification.open(question.table);
-      return { table, ignored };
+      const { table, ignored, keeps } = await verification.open(question.table);
+      return { table, ignored, keeps };
     }
     case 'sum':
       return sum(await verification.open(question.table), question, stop);
@@ -77,7 +82,7 @@ export const answerTo = async (
       for (const part of question.keys.length === 0 ? [] : await reader.lookUp(question.keys))
         for (const form of forms(part)) rows.push(rowOf(form, question.values));
       // Looked at when the rows are read: it is behind all that was visible in them.
-      const position = await verification.position?.();
+      const position = await reader.position?.();
       return { rows, ...(position === undefined ? {} : { position }) };
     }
   }

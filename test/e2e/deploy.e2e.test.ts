@@ -16,7 +16,7 @@ import { dynamoTable } from '../../shared/state/dynamodb/table.ts';
 import { type Ministack, startMinistack } from '../kit/ministack.ts';
 import { type PostgresServer, startPostgres } from '../kit/postgres-server.ts';
 import { queryRows } from '../kit/rows.ts';
-import { repository } from '../kit/sluice.ts';
+import { envelopeOf, makeWorkplace, repository } from '../kit/sluice.ts';
 import { until } from '../kit/until.ts';
 import type { Variant } from './deploy-app.ts';
 
@@ -148,6 +148,27 @@ test('an object becomes rows in PostgreSQL and Parquet objects in another bucket
   await until(async () => (await lakeRows()).length === 500, { timeoutMs: 60_000 });
   const first = (await lakeRows()).find((row) => row.order_id === 7n);
   expect(first).toMatchObject({ order_id: 7n, day: new Date('2026-11-11') });
+});
+
+test('the command line finds the platform by its name', { timeout }, async () => {
+  await using place = await makeWorkplace();
+  const sluice = (...args: string[]) => place.sluice([...args, '--json'], ministack.env);
+  const of = ['--platform', 'default'];
+  const status = envelopeOf(await sluice('status', ...of)).result as readonly { readonly name: string }[];
+  expect(status.map(({ name }) => name).sort()).toEqual(['orders-files', 'orders-lake', 'orders-warehouse']);
+  const tail = envelopeOf(await sluice('topics', 'tail', 'orders', '-n', '2', ...of)).result;
+  expect(tail).toMatchObject([{ value: { total: '10.00' } }, {}]);
+  expect((await sluice('connectors', 'pause', 'orders-lake', ...of)).code).toBe(0);
+  expect((await stateOf('orders-lake'))?.row.target).toBe('PAUSED');
+  expect((await sluice('connectors', 'resume', 'orders-lake', ...of)).code).toBe(0);
+  // It is asked in its own function, which answers that there is nothing to compare with.
+  const verified = await sluice('verify', '--connector', 'orders-warehouse', ...of);
+  expect([verified.code, envelopeOf(verified).result]).toMatchObject([
+    2,
+    { error: { code: 'CONFIG_INVALID', message: expect.stringContaining("the rows of file can't be compared") } },
+  ]);
+  const nowhere = await sluice('status', '--platform', 'nowhere');
+  expect(envelopeOf(nowhere).error).toMatchObject({ code: 'NOT_FOUND', message: expect.stringContaining('nowhere') });
 });
 
 test('an update with data flowing loses nothing', { timeout }, async () => {

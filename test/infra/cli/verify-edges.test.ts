@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { edgesOf } from '../../../infra/cli/verify-edges.ts';
+import { type Ask, edgesOf, tablesOf } from '../../../infra/cli/verify-edges.ts';
 import type { ConnectorRow } from '../../../shared/state/connectors.ts';
 
 const row = (name: string, more: object): ConnectorRow => ({ name, tasks: 1, ...more }) as unknown as ConnectorRow;
@@ -25,4 +25,29 @@ test.each<readonly [string, readonly ConnectorRow[]]>([
   ['one has transform mine.ts', [row('one', { kind: 'source', to: to('a', 'b'), transforms: ['unwrap', 'mine.ts'] })]],
 ])('refused: %s', (message, rows) => {
   expect(() => edgesOf([...rows, sink], names)).toThrow(message);
+});
+
+const tables = ['a', 'b'].map((name) => ({
+  ...{ table: `shop.${name}`, topic: 'all', key: ['id'], source: { db: 'shop', table: name } },
+  columns: [{ name: 'id', type: 'int32' }],
+}));
+const answers =
+  (destinationOf: (table: string) => string): Ask =>
+  async (_, question) =>
+    (question.step === 'tables'
+      ? { tables }
+      : { table: destinationOf((question as { table: { table: string } }).table.table), ignored: [] }) as never;
+
+test('two tables of one topic are compared where they go to two, and refused where they go to one', async () => {
+  const edge = { source: sourceOf('one', 'all'), sink, topics: ['all'] };
+  const { pairs } = await tablesOf(
+    answers((table) => `copy.${table}`),
+    edge,
+  );
+  expect(pairs.map(({ destination }) => destination)).toEqual(['copy.shop.a', 'copy.shop.b']);
+  const same = tablesOf(
+    answers(() => 'copy.all'),
+    edge,
+  );
+  await expect(same).rejects.toThrow('shop.a and shop.b both go to table copy.all');
 });

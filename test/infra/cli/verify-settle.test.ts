@@ -13,10 +13,15 @@ const pair = {
     ],
   },
   destination: 't',
+  keeps: false,
 } as const;
 
 /** Both sides of the row of key 1, look by look; the last one stays. Undefined: there is no row. */
-const settled = async (source: readonly (string | undefined)[], destination: readonly (string | undefined)[]) => {
+const settled = async (
+  source: readonly (string | undefined)[],
+  destination: readonly (string | undefined)[],
+  keeps = false,
+) => {
   const looks = { source: 0, sink: 0 };
   const asked: string[] = [];
   const ask: Ask = async (side) => {
@@ -26,7 +31,7 @@ const settled = async (source: readonly (string | undefined)[], destination: rea
     const row = { key: ['1'], hash, columns: ['1', hash ?? null] };
     return { rows: hash === undefined ? [] : [row], ...(side === 'source' ? { position: looks.source } : {}) } as never;
   };
-  const result = await settleKeys(ask, pair, [['1']], {
+  const result = await settleKeys(ask, { ...pair, keeps }, [['1']], {
     passed: async (position) => void asked.push(`passed ${position}`),
     values: false,
   });
@@ -50,6 +55,11 @@ test.each<readonly [string, readonly (string | undefined)[], readonly (string | 
   expect(differences.map(({ kind, columns }) => `${kind} ${columns}`)).toEqual(
     expected === undefined ? [] : [expected],
   );
+});
+
+test('a row that only the destination has is counted where that keeps such rows', async () => {
+  const { differences, kept, equal } = await settled([undefined], ['a'], true);
+  expect({ differences, kept, equal }).toEqual({ differences: [], kept: 1, equal: 0 });
 });
 
 test('a row that changes each time it is looked at is told as that', async () => {

@@ -1,7 +1,10 @@
 import { expect, test } from 'vitest';
 import { sweep } from '../../../functions/coordinator/sweep.ts';
 import { putResource } from '../../../functions/deploy/resource.ts';
+import { MysqlCdcOffset } from '../../../functions/mysql/cdc-offset.ts';
+import { PostgresCdcOffset } from '../../../functions/postgres/cdc-offset.ts';
 import { batchOf, type RecordInput } from '../../../shared/connect/build.ts';
+import { envelopeSchema } from '../../../shared/connect/envelope.ts';
 import { namePattern } from '../../../shared/connect/name.ts';
 import { ConnectorSpec } from '../../../shared/connect/spec.ts';
 import { logAppender } from '../../../shared/log/append.ts';
@@ -11,6 +14,7 @@ import { decodeBody } from '../../../shared/log/segment.ts';
 import { subscribe } from '../../../shared/log/start.ts';
 import { changeQueues, declareTopic } from '../../../shared/log/topics.ts';
 import { changeOffsets, resetOffsets } from '../../../shared/management/offsets.ts';
+import { nextRepair, repairPoll } from '../../../shared/sql/repair.ts';
 import { putConnector, setHeld } from '../../../shared/state/connectors.ts';
 import * as keys from '../../../shared/state/keys.ts';
 import { writeLag } from '../../../shared/state/lag.ts';
@@ -28,6 +32,8 @@ import { recordedFunctions } from '../../kit/platform.ts';
  *   3. only in the release after it write the new shape, and then add its pin here beside the old one.
  * A key has no version: a new form of key needs code that looks under the old one as well.
  */
+
+const budget = { maxRecords: 10, maxBytes: 1e6, signal: new AbortController().signal };
 
 test('versions', () => {
   expect(shapes).toEqual({
@@ -281,6 +287,30 @@ test('an order to move offsets', async () => {
   });
   await resetOffsets(table, 'c', 'ann', 1);
   expect(await table.get(keys.resetKey('c', 'i'))).toEqual({ ...row, all: true, offsets: '[]' });
+});
+
+test.each([
+  [MysqlCdcOffset, { file: 'binlog.000003', pos: 157, gtids: 'a:1-5' }, { file: 'binlog.000003', pos: 900 }],
+  [
+    PostgresCdcOffset,
+    { xids: '700:702:', lsn: '0/16B3748', timeline: 1 },
+    { xids: '710:710:', lsn: '0/16B3800', timeline: 1 },
+  ],
+])('an order to send rows again, as far as it is carried out', (schema, view, next) => {
+  const stored = { repair: [['1'], ['2'], ['7']], passed: 2, views: [{ from: 0, view }] };
+  expect(schema.parse(stored)).toEqual(stored);
+  const partition = { server: 's', table: 'shop.orders', repair: true };
+  const offsets = { get: () => undefined, all: () => [{ partition, offset: stored }] };
+  const order = nextRepair<object>({ server: 's' }, offsets, () => true)!;
+  expect(order).toEqual({ table: 'shop.orders', partition, offset: stored });
+  const fields = [{ name: 'id', schema: { type: 'int32' } } as const];
+  const row = { type: 'struct', fields } as const;
+  const envelope = envelopeSchema('t', fields, { type: 'struct', fields: [] });
+  const rows = { view: next, groups: [], refused: new Set<string>(), topic: 't', source: {} };
+  const poll = repairPoll(order, [['7']], { ...rows, keySchema: row, valueSchema: envelope }, budget);
+  const after = { ...stored, passed: 3, views: [...stored.views, { from: 2, view: next }] };
+  expect(poll.offsets).toEqual([{ partition, offset: after }]);
+  expect(schema.parse(after)).toEqual(after);
 });
 
 test('a topic, a head, a segment and a subscription of the first release are read, appended to and swept', async () => {
