@@ -195,10 +195,11 @@ export const QueryOffset = z.strictObject({
     .array(z.array(z.string()))
     .optional()
     .describe('bulk by several tasks: keys, ascending, each the last one of its range. Each range has an offset.'),
-  sinceMs: z
+  reading: z
     .int()
+    .nonnegative()
     .optional()
-    .describe('bulk: when the reading of all tables began, of which this is a part; milliseconds since 1970.'),
+    .describe('bulk: of which reading of all tables it is a part. They are counted.'),
   endedMs: z.int().optional().describe('bulk: when all rows had been read; milliseconds since 1970.'),
 });
 export type QueryOffset = z.output<typeof QueryOffset>;

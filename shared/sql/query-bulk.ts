@@ -58,9 +58,9 @@ const nextStep = <T extends QueryTable>(
 ): Step<T> | undefined => {
   const heads = sources.map(({ partition }) => offsets.get(partition));
   const known = heads.filter((head) => head !== undefined);
-  const lastMs = Math.max(0, ...known.map(({ sinceMs = 0 }) => sinceMs));
+  const last = Math.max(0, ...known.map((head) => head.reading ?? 0));
   /** Of a reading that another invocation may have begun: what had ended before is of the one before. */
-  const isRead = (head: QueryOffset | undefined) => head?.endedMs !== undefined && (head.sinceMs ?? 0) === lastMs;
+  const isRead = (head: QueryOffset | undefined) => head?.endedMs !== undefined && (head.reading ?? 0) === last;
   const isOver = heads.every(isRead);
   if (isOver) {
     // A clock that was set back since says nothing of how long it is ago, and is no reason to rest until it is there again.
@@ -68,14 +68,13 @@ const nextStep = <T extends QueryTable>(
       Math.abs(Date.now() - Math.max(0, ...known.map(({ endedMs = 0 }) => endedMs))) < restMs(reading.tasks);
   }
   if (isOver && part.isTaken) return undefined;
-  // Later than the last one's also where the clock was set back: by it the tables of one reading are told.
-  const sinceMs = isOver || known.length === 0 ? Math.max(Date.now(), lastMs + 1) : lastMs;
+  const number = isOver || known.length === 0 ? last + 1 : last;
   const steps = sources.map((source, at) => {
     const fresh = freshOffset(source, identity, reading.config);
     const head = heads[at];
     // The end of a bulk is no position: the next one reads all rows, whichever they are.
     if (head === undefined || (head.mode === 'bulk' && head.endedMs !== undefined))
-      return isRead(head) && !isOver ? undefined : beginStep(reading, source, { ...fresh, sinceMs }, offsets);
+      return isRead(head) && !isOver ? undefined : beginStep(reading, source, { ...fresh, reading: number }, offsets);
     return tableStep(reading, source, at, requireOurs(head, fresh, source), offsets);
   });
   // The others can read what is begun.
