@@ -32,16 +32,23 @@ export const dialect: Dialect = {
     return `${now} - ${interval(Math.ceil(delayMs / unitMs) * unitMs)}`;
   },
   instant: (time, ms, zone) => inZone(`(CAST('1970-01-01' AS DATETIME(6)) + ${interval(ms)})`, time, zone),
-  // Written so that the server takes it for ranges of an index.
-  behind(columns, values) {
-    const from = (i: number): string => {
-      const [column, value] = [columns[i]!, values[i]!];
-      if (i === columns.length - 1) return `${column} > ${value}`;
-      return `${column} >= ${value} AND (${column} > ${value} OR (${column} = ${value} AND ${from(i + 1)}))`;
-    };
-    return from(0);
-  },
+  behind: (columns, values) => compared(columns, values, '>', '>'),
+  upTo: (columns, values) => compared(columns, values, '<', '<='),
   order: (sql) => sql,
+};
+
+/** Written so that the server takes it for ranges of an index. */
+const compared = (
+  columns: readonly string[],
+  values: readonly string[],
+  strict: string,
+  last: string,
+  i = 0,
+): string => {
+  const [column, value] = [columns[i]!, values[i]!];
+  if (i === columns.length - 1) return `${column} ${last} ${value}`;
+  const rest = compared(columns, values, strict, last, i + 1);
+  return `${column} ${strict}= ${value} AND (${column} ${strict} ${value} OR (${column} = ${value} AND ${rest}))`;
 };
 
 const interval = (ms: number): string => `INTERVAL ${ms * 1000} MICROSECOND`;

@@ -1,14 +1,15 @@
 import { ConnectError } from '../../shared/connect/errors.ts';
 import { flatGroup } from '../../shared/sql/query-group.ts';
 import type { QueryRows } from '../../shared/sql/query-page.ts';
+import type { QueryReader, Statement } from '../../shared/sql/query-reader.ts';
 import { fieldsOf, keyOf } from '../../shared/sql/query-table.ts';
-import type { QueryReader, Statement } from '../../shared/sql/query-task.ts';
 import { type Connection, quote } from './client.ts';
 import { createPacketRows } from './packet-rows.ts';
 import type { MysqlQueryConfig } from './query-config.ts';
 import { dialect } from './query-dialect.ts';
-import { findTables, type MysqlTable } from './query-tables.ts';
+import { findTables, type MysqlTable, partsOf } from './query-tables.ts';
 import type { SourceColumn } from './row-schema.ts';
+import { planTable } from './snapshot.ts';
 
 export const createReader = (connection: Connection, config: MysqlQueryConfig): QueryReader<MysqlTable> => ({
   connection,
@@ -19,6 +20,11 @@ export const createReader = (connection: Connection, config: MysqlQueryConfig): 
     return { identity, tables: await findTables(connection, config) };
   },
   rows: (table, statement) => readRows(connection, config, table, statement),
+  async bounds({ name: table, columns, primaryKey }) {
+    const [database, name] = partsOf(table!);
+    const keyColumns = primaryKey.map((key) => columns.find((column) => column.name === key)!);
+    return (await planTable(connection, { database, name, schema: { keyColumns } })).bounds;
+  },
 });
 
 const readRows = async (

@@ -23,10 +23,10 @@ export const mysqlQuerySource = defineSource({
     const connection = await connect(config, `sluice ${connector} verify`, signal);
     return verifyQuery(config, createReader(connection, config), conditionOf);
   },
-  async open({ config, connector, incarnation, signal }) {
-    const connection = await connect(config, `sluice ${connector}`, signal);
+  async open({ config, connector, ...context }) {
+    const connection = await connect(config, `sluice ${connector}`, context.signal);
     // What waits longest is a batch that is written before more is read.
     await connection.run('SET SESSION wait_timeout = 1000');
-    return createQueryTask(config, createReader(connection, config), { incarnation, signal });
+    return createQueryTask(config, createReader(connection, config), context);
   },
 });

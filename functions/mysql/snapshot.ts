@@ -110,6 +110,11 @@ const throwAltered = (error: unknown, { database, name }: SnapshotTable): never 
   );
 };
 
+/** A table that is read in the order of its key. */
+export type KeyedTable = Pick<SnapshotTable, 'database' | 'name'> & {
+  readonly schema: Pick<RowSchema, 'keyColumns'>;
+};
+
 interface Page {
   readonly after: Key;
   readonly to: Key;
@@ -120,7 +125,7 @@ interface Page {
 }
 
 export const pageQuery = (
-  { database, name, schema }: SnapshotTable,
+  { database, name, schema }: KeyedTable,
   columns: RowSchema['columns'],
   { after, to, limit, skip = 0, where: any }: Page,
 ) => {
@@ -162,7 +167,7 @@ const mostSampledBytes = 4 * 1024 ** 3;
 /** Parts a table into ranges of its key: evenly, where that begins with an integer, else by counting through it. */
 export const planTable = async (
   connection: Connection,
-  table: SnapshotTable,
+  table: KeyedTable,
 ): Promise<Pick<PlanOffset, 'bounds' | 'rows'>> => {
   const { database, name, schema } = table;
   const [size] = await connection.query<{ bytes: string | number | null; count: string | number | null }>(
@@ -188,7 +193,7 @@ export const planTable = async (
 /** Each `skip` rows behind the one before. */
 const sampledBounds = async (
   connection: Connection,
-  table: SnapshotTable,
+  table: KeyedTable,
   ranges: number,
   skip: number,
 ): Promise<PlanOffset['bounds']> => {

@@ -1,7 +1,7 @@
 import type { OpenContext, Position } from '../../shared/connect/connector.ts';
 import type { DatabaseConnectionConfig } from '../../shared/connect/database-config.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
-import type { KeyTexts, TableReader, Verification, VerifiedTable } from '../../shared/connect/verify.ts';
+import type { TableReader, Verification, VerifiedTable } from '../../shared/connect/verify.ts';
 import {
   firstRowBytes,
   ignoredColumns,

@@ -18,11 +18,16 @@ export const dialect: Dialect = {
     const instant = `to_timestamp(${ms} / 1000.0)`;
     return isLocal ? inZone(instant, zone) : instant;
   },
-  // A comparison of rows is a range of an index on these columns, where one of their parts is not.
-  behind: (columns, values) =>
-    columns.length === 1 ? `${columns[0]} > ${values[0]}` : `(${columns.join(', ')}) > (${values.join(', ')})`,
+  behind: (columns, values) => compared(columns, '>', values),
+  upTo: (columns, values) => compared(columns, '<=', values),
   order: (sql, isNullable) => (isNullable ? `${sql} NULLS FIRST` : sql),
 };
+
+/** A comparison of rows is a range of an index on these columns, where one of their parts is not. */
+const compared = (columns: readonly string[], operator: string, values: readonly string[]): string =>
+  columns.length === 1
+    ? `${columns[0]} ${operator} ${values[0]}`
+    : `(${columns.join(', ')}) ${operator} (${values.join(', ')})`;
 
 /** An offset as a text would be one to the west. */
 const inZone = (sql: string, zone: string): string =>

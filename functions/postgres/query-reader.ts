@@ -1,13 +1,14 @@
 import { type ConnectError, rowError } from '../../shared/connect/errors.ts';
 import { flatGroup } from '../../shared/sql/query-group.ts';
 import type { QueryRows } from '../../shared/sql/query-page.ts';
+import type { QueryReader, Statement } from '../../shared/sql/query-reader.ts';
 import { fieldsOf, keyOf } from '../../shared/sql/query-table.ts';
-import type { QueryReader, Statement } from '../../shared/sql/query-task.ts';
 import type { Connection } from './client.ts';
 import { readCopy } from './copy-binary.ts';
 import type { PostgresQueryConfig } from './query-config.ts';
 import { dialect } from './query-dialect.ts';
 import { findTables, type PostgresColumn, type PostgresTable } from './query-tables.ts';
+import { planRanges } from './snapshot-plan.ts';
 import { valueColumn } from './value-column.ts';
 
 export const createReader = (connection: Connection, config: PostgresQueryConfig): QueryReader<PostgresTable> => ({
@@ -20,7 +21,21 @@ export const createReader = (connection: Connection, config: PostgresQueryConfig
     return { identity: server!.system, tables: await findTables(connection, config) };
   },
   rows: (table, statement) => readRows(connection, config, table, statement),
+  async bounds({ from, columns, primaryKey }) {
+    const key = primaryKey.map((name) => columns.find((column) => column.name === name)!);
+    return (await planRanges(connection, { from, key, bytes: await bytesOf(connection, from) })).bounds;
+  },
 });
+
+/** Of the table and its partitions; a view has none. */
+const bytesOf = async (connection: Connection, from: string): Promise<number> => {
+  const [row] = await connection.query<{ bytes: number | null }>(
+    `SELECT sum(pg_table_size(oid))::float8 AS bytes FROM pg_class
+     WHERE oid = $1::regclass OR oid IN (SELECT relid FROM pg_partition_tree($1::regclass))`,
+    [from],
+  );
+  return row!.bytes ?? 0;
+};
 
 const readRows = async (
   connection: Connection,

@@ -26,9 +26,9 @@ export const postgresQuerySource = defineSource({
     await connection.run(`${outputSettings}; SET enable_sort = off; SET enable_incremental_sort = off`);
     return verifyQuery(config, createReader(connection, config), conditionOf);
   },
-  async open({ config, connector, incarnation, signal }) {
-    const connection = await connect(config, `sluice ${connector}`, signal);
+  async open({ config, connector, ...context }) {
+    const connection = await connect(config, `sluice ${connector}`, context.signal);
     await connection.run(outputSettings);
-    return createQueryTask(config, createReader(connection, config), { incarnation, signal });
+    return createQueryTask(config, createReader(connection, config), context);
   },
 });

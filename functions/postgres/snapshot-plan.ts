@@ -1,6 +1,6 @@
 import { evenBounds, type PlanOffset, rangesFor } from '../../shared/sql/snapshot.ts';
 import { type Connection, quote } from './client.ts';
-import { keyList, type SnapshotTable, sqlNameOf } from './snapshot-table.ts';
+import { type KeyedTable, keyList, type SnapshotTable, sqlNameOf } from './snapshot-table.ts';
 
 /** A table is looked into at so many places for each of its ranges. */
 const samplesPerRange = 500;
@@ -10,6 +10,14 @@ export const planTable = async (
   table: SnapshotTable,
 ): Promise<Pick<PlanOffset, 'bounds' | 'rows'>> => {
   await writersEnded(connection, table);
+  return planRanges(connection, table);
+};
+
+/** Bounds that part the key into ranges, by the table's size. */
+export const planRanges = async (
+  connection: Connection,
+  table: KeyedTable,
+): Promise<Pick<PlanOffset, 'bounds' | 'rows'>> => {
   const rows = await estimatedRows(connection, table);
   const ranges = rangesFor(table.bytes);
   return {
@@ -42,7 +50,7 @@ export const writersEnded = async (connection: Connection, { name }: Pick<Snapsh
 };
 
 /** What the planner takes it for: also of a table that was never analyzed, by its size. */
-const estimatedRows = async (connection: Connection, { from }: SnapshotTable): Promise<number> => {
+const estimatedRows = async (connection: Connection, { from }: KeyedTable): Promise<number> => {
   const [row] = await connection.query<{ readonly 'QUERY PLAN': readonly [{ readonly Plan: Plan }] }>(
     `EXPLAIN (FORMAT JSON) SELECT FROM ${from}`,
   );
@@ -56,7 +64,7 @@ interface Plan {
 /** Integers evenly, by the least and the most; of other keys, and of several columns, as a sample of the table's blocks has them. */
 const boundsOf = async (
   connection: Connection,
-  table: SnapshotTable,
+  table: KeyedTable,
   ranges: number,
   rows: number,
 ): Promise<PlanOffset['bounds']> => {

@@ -21,6 +21,11 @@ export interface SnapshotTable {
   readonly rowFilter: string | null;
 }
 
+/** A table that is read in the order of its key. */
+export interface KeyedTable extends Pick<SnapshotTable, 'from' | 'bytes'> {
+  readonly key: readonly Pick<RowField, 'name' | 'type'>[];
+}
+
 /** A schema's name has no dot here. */
 const partsOf = (name: string): readonly [schema: string, table: string] => {
   const dot = name.indexOf('.');
@@ -124,7 +129,7 @@ export const firstKeyColumns = async (
   return new Map(rows.map(({ name, column }) => [name, column]));
 };
 
-export const keyList = ({ key }: SnapshotTable): string => key.map(({ name }) => quote(name)).join(', ');
+export const keyList = ({ key }: Pick<KeyedTable, 'key'>): string => key.map(({ name }) => quote(name)).join(', ');
 
 /** `(a, b) > ('x', 'y')`: compared as the index has them. The texts are read as the columns' types. */
 const compared = (table: SnapshotTable, operator: string, key: Key): readonly string[] =>

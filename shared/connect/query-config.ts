@@ -83,7 +83,7 @@ export const queryKeys = (qualified: string) => {
       .boolean()
       .default(false)
       .describe(
-        'bulk only: each reading of a table travels as one run, between two control records: a sink with `visibility: batch` shows it whole, and what the table has no more is gone',
+        'what is read of a table at a time travels as one run, between two control records: a sink with `visibility: batch` shows it whole. bulk: each reading, and what the table has no more is gone. Other modes: what was there when reading began',
       ),
     keyFields: columns
       .optional()
@@ -133,10 +133,6 @@ const rules: readonly (readonly [
     },
   ],
   [
-    ({ mode, runs }) => !runs || mode === 'bulk',
-    { path: ['runs'], message: 'a run is all rows of a table: it belongs to mode bulk' },
-  ],
-  [
     ({ runs, topic, tables = [] }) => !runs || topic === undefined || (tables.length < 2 && !tables.some(isPattern)),
     {
       path: ['runs'],
@@ -164,9 +160,14 @@ export const queryTells = ({ runs }: Pick<QueryConfig, 'runs'>): Tells => ({
   transactions: runs || 'runs: true',
 });
 
-/** A share of the tables for each task. What a pattern matches is known to a run only, so that it is one task. */
+/** Whether all tasks read every table, each its ranges of the key. Where a query ends is not known before it does. */
+export const readsInRanges = ({ mode, query }: Pick<QueryConfig, 'mode' | 'query'>): boolean =>
+  mode === 'bulk' && query === undefined;
+
+/** All tables for each task in bulk, else a share of them. What a pattern matches is known to a run only, so that it is one task. */
 export const queryTasks = <C extends QueryConfig>(config: C, maxTasks: number): readonly C[] => {
   const { tables } = config;
+  if (readsInRanges(config)) return Array.from({ length: maxTasks }, () => config);
   if (tables === undefined || tables.some(isPattern)) return [config];
   const count = Math.min(maxTasks, tables.length);
   return Array.from({ length: count }, (_, task) => ({
@@ -175,7 +176,7 @@ export const queryTasks = <C extends QueryConfig>(config: C, maxTasks: number): 
   }));
 };
 
-/** How far a table or a query is read. Stored: a change of its shape needs a reader for this one. */
+/** How far a table, a range of its key or a query is read. Stored: a change of its shape needs a reader for this one. */
 export const QueryOffset = z.strictObject({
   server: z.string().describe("MySQL's server_uuid, MariaDB's server_id, PostgreSQL's system identifier."),
   mode: z.enum(queryModes),
@@ -185,7 +186,19 @@ export const QueryOffset = z.strictObject({
     .array(z.string())
     .nullable()
     .describe('The values of those columns, as the server writes them, in the last row that was read.'),
-  run: z.int().positive().optional().describe('bulk: how many times it has been begun.'),
+  to: z
+    .array(z.string())
+    .optional()
+    .describe('A run of another mode than bulk is open: the value of the first of those columns up to which it goes.'),
+  run: z.int().positive().optional().describe('How many times reading has been begun: bulk, and where runs are told.'),
+  bounds: z
+    .array(z.array(z.string()))
+    .optional()
+    .describe('bulk by several tasks: keys, ascending, each the last one of its range. Each range has an offset.'),
+  sinceMs: z
+    .int()
+    .optional()
+    .describe('bulk: when the reading of all tables began, of which this is a part; milliseconds since 1970.'),
   endedMs: z.int().optional().describe('bulk: when all rows had been read; milliseconds since 1970.'),
 });
 export type QueryOffset = z.output<typeof QueryOffset>;

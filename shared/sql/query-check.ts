@@ -2,9 +2,9 @@ import type { Problem } from '../connect/connector.ts';
 import { ConnectError } from '../connect/errors.ts';
 import type { QueryConfig } from '../connect/query-config.ts';
 import { maxPageRows } from './query-page.ts';
-import { behindOf, cursorOf, selectOf } from './query-statement.ts';
+import type { QueryReader } from './query-reader.ts';
+import { conditionsOf, cursorOf, selectOf } from './query-statement.ts';
 import { columnOf, fieldsOf, isNamed, keyOf, missingTables, nameOf, type QueryTable } from './query-table.ts';
-import type { QueryReader } from './query-task.ts';
 
 export interface Index {
   readonly columns: readonly string[];
@@ -81,7 +81,9 @@ const readingProblem = async <T extends QueryTable>(
     const cursor = cursorOf(table, config, dialect);
     const fields = fieldsOf(table, config).map(({ name }) => `q.${dialect.quote(name)}`);
     const unsorted = { ...cursor, parts: [] };
-    await connection.query(selectOf(table, fields, unsorted, config, behindOf(cursor, null, dialect), 1));
+    await connection.query(
+      selectOf(table, fields, unsorted, config, conditionsOf(cursor, { after: null }, dialect), 1),
+    );
     return undefined;
   } catch (error) {
     const problem = notRetriable(error);

@@ -16,6 +16,8 @@ export interface Dialect {
   instant(time: TimeKind, ms: number, zone: string): string;
   /** A condition: rows behind these values, in the order of the columns. */
   behind(columns: readonly string[], values: readonly string[]): string;
+  /** A condition: rows with these values, or before them. */
+  upTo(columns: readonly string[], values: readonly string[]): string;
   /** Rows without a value come first, so that they are found. */
   order(sql: string, isNullable: boolean): string;
 }
@@ -109,34 +111,51 @@ const timeOf = (table: QueryTable, names: readonly string[], zone: string): Time
   };
 };
 
-/** The rows behind those values, in the cursor's order: their fields, and then the cursor's values. */
+/** The rows that meet the conditions, in the cursor's order: their fields, and then the cursor's values. */
 export const selectOf = (
   { from }: QueryTable,
   fields: readonly string[],
   cursor: Cursor,
   config: QueryConfig,
-  behind: string,
+  conditions: readonly string[],
   limit: number,
 ): string => {
   const selected = [...fields, ...cursor.parts.map(({ text }) => text)];
   const order = cursor.parts.length === 0 ? '' : ` ORDER BY ${cursor.parts.map((part) => part.order).join(', ')}`;
-  const conditions = conditionsOf(cursor, config, behind);
-  return `SELECT ${selected.join(', ')} FROM ${from} AS q${conditions}${order} LIMIT ${limit}`;
+  return `SELECT ${selected.join(', ')} FROM ${from} AS q${whereOf(config, conditions)}${order} LIMIT ${limit}`;
 };
 
-/** A condition: what is behind an offset's values. */
-export const behindOf = (cursor: Cursor, after: readonly string[] | null, dialect: Dialect): string => {
-  if (after === null) return cursor.start ?? '';
-  return dialect.behind(
-    cursor.parts.map(({ sql }) => sql),
-    cursor.parts.map(({ literal }, i) => literal(after[i]!)),
-  );
+/** Where rows are read: behind the values `after`, up to and with `to`. Both may be of the first columns only. */
+export interface Span {
+  readonly after: readonly string[] | null;
+  /** Left out: up to the cursor's bound. */
+  readonly to?: readonly string[] | undefined;
+}
+
+export const conditionsOf = (cursor: Cursor, { after, to }: Span, dialect: Dialect): readonly string[] => {
+  const compared = (compare: Dialect['behind'], values: readonly string[]) =>
+    compare(
+      cursor.parts.slice(0, values.length).map(({ sql }) => sql),
+      values.map((value, i) => cursor.parts[i]!.literal(value)),
+    );
+  const first = after === null ? cursor.start : compared(dialect.behind, after);
+  const last = to === undefined ? cursor.bound : compared(dialect.upTo, to);
+  return [first, last].filter((one) => one !== undefined);
+};
+
+/** The cursor's first column alone, its last value first, and what tells its rows from those that have none. */
+export const backwards = (cursor: Cursor): { readonly cursor: Cursor; readonly condition: string } => {
+  const first = cursor.parts[0]!;
+  return {
+    cursor: { ...cursor, parts: [{ ...first, order: `${first.sql} DESC` }] },
+    condition: `${first.sql} IS NOT NULL`,
+  };
 };
 
 /** A comment at the end of what a person wrote ends with its line. */
-export const conditionsOf = ({ bound }: Cursor, { where }: QueryConfig, behind: string): string => {
-  const conditions = [where === undefined ? '' : `(${where}\n)`, bound ?? '', behind].filter((one) => one !== '');
-  return conditions.length === 0 ? '' : ` WHERE ${conditions.join(' AND ')}`;
+export const whereOf = ({ where }: QueryConfig, conditions: readonly string[]): string => {
+  const all = [...(where === undefined ? [] : [`(${where}\n)`]), ...conditions];
+  return all.length === 0 ? '' : ` WHERE ${all.join(' AND ')}`;
 };
 
 /** A hash of what chooses rows beside the cursor; undefined where nothing does. */

@@ -6,9 +6,9 @@ import type { Schema } from '../connect/schema.ts';
 import { topicOf } from '../connect/table-names.ts';
 import type { KeyTexts, Passed, TableReader, Verification, VerifiedTable } from '../connect/verify.ts';
 import { cursorOfRow, type QueryRows } from './query-page.ts';
+import type { QueryReader } from './query-reader.ts';
 import { type Cursor, cursorOf, type Dialect } from './query-statement.ts';
 import { fieldsOf, keyOf, missingTables, nameOf, type QueryColumn, type QueryTable } from './query-table.ts';
-import type { QueryReader } from './query-task.ts';
 import { firstRowBytes, maxPageBytes, pageRowsOf, requireKey } from './verify.ts';
 
 /** A place behind what a query source has read by then, as far as its mode can tell. */

@@ -47,6 +47,13 @@ export const describeQueryContract = (name: string, server: QueryServer): void =
       'by timestamp, without a key',
       fixture((schema) => ({ tables: [`${schema}.nokey`], mode: 'timestamp', timestampColumns: ['at'] }), true),
     );
+    describeSource(
+      'by timestamp, in runs',
+      fixture(
+        (schema) => ({ ...both(schema), mode: 'timestamp', timestampColumns: ['at', 'made'], runs: true }),
+        false,
+      ),
+    );
     describe('at one moment, so that bulk rests', () => {
       beforeEach(() => {
         vi.useFakeTimers({ toFake: ['Date'] });

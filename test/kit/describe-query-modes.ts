@@ -46,35 +46,6 @@ export const describeQueryModes = (name: string, server: QueryServer): void => {
       expect(idsOf((await readAll(config, first.offsets)).records)).toEqual([9007199254740994n]);
     });
 
-    test('bulk with runs: each reading is told to begin and to end, and an attempt again is the same run', async () => {
-      const schema = await server.schema();
-      await run('CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1), (2), (3); CREATE TABLE u (id int)');
-      const config = { tables: [`${schema}.t`, `${schema}.u`], mode: 'bulk', runs: true };
-      const told = ({ records }: { readonly records: readonly Delivered[] }) =>
-        rowsOf(records).map(({ event, run: of, id }) => (event === undefined ? id : [event, of]));
-      const runs = (table: string, number: number) => `i1/${schema}.${table}/${number}`;
-      const reading = (number: number, ids: readonly number[]) => [
-        ...[['begin', runs('t', number)], ...ids, ['end', runs('t', number)]],
-        ...[
-          ['begin', runs('u', number)],
-          ['end', runs('u', number)],
-        ],
-      ];
-      // At one moment, so that bulk rests however slow the machine is.
-      vi.useFakeTimers({ toFake: ['Date'] });
-      try {
-        const first = await readAll(config);
-        expect(told(first)).toEqual(reading(1, [1, 2, 3]));
-        for (let cut = 1; cut < first.records.length; cut++)
-          expect(told(await readAll(config, first.upTo(cut)))).toEqual(told(first).slice(cut));
-        await run('DELETE FROM t WHERE id = 2');
-        vi.setSystemTime(Date.now() + 2_000);
-        expect(told(await readAll(config, first.offsets))).toEqual(reading(2, [1, 3]));
-      } finally {
-        vi.useRealTimers();
-      }
-    });
-
     test('large numbers of a query, page by page', async () => {
       const schema = await server.schema();
       const ids = [9007199254740992n, 9007199254740993n, 9007199254740994n];

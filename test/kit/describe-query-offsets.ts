@@ -95,6 +95,32 @@ export const describeQueryOffsets = (name: string, server: QueryServer): void =>
       expect(idsOf((await readAll(config, offsets)).records)).toEqual([3]);
     });
 
+    test('a bulk of several tables that was cut short reads each once, however long it takes', async () => {
+      const schema = await server.schema();
+      await run(
+        'CREATE TABLE a (id int PRIMARY KEY); CREATE TABLE b (id int PRIMARY KEY); CREATE TABLE c (id int PRIMARY KEY)',
+      );
+      await run('INSERT INTO a VALUES (1); INSERT INTO b VALUES (2), (3); INSERT INTO c VALUES (4)');
+      const config = { tables: ['a', 'b', 'c'].map((table) => `${schema}.${table}`), mode: 'bulk' };
+      const { withTask, pollOnce, advance } = readerOf(server, config);
+      const offsets: OffsetMap = new Map();
+      const read: unknown[] = [];
+      for (let night = 0; night < 2; night++)
+        for (let isOver = false; !isOver; ) {
+          // Each invocation has the time for one row.
+          await withTask(async (task) => {
+            isOver = (await task.more!(offsetsOf(offsets))) === false;
+            if (isOver) return;
+            const poll = await pollOnce(task, offsets, { maxRecords: 1 });
+            read.push(...Array.from(poll.batch, ({ value }) => (value as Struct).id));
+            advance(offsets, poll.offsets);
+            isOver = poll.caughtUp;
+          });
+          vi.setSystemTime(Date.now() + 60_000);
+        }
+      expect(read).toEqual([1, 2, 3, 4, 1, 2, 3, 4]);
+    });
+
     test('where a row of a table without a key was read, all were, even if their end was not committed', async () => {
       const schema = await server.schema();
       await run('CREATE TABLE t (n int); INSERT INTO t VALUES (1), (2), (3)');

@@ -93,15 +93,19 @@ export const describeQueryTables = (name: string, server: QueryServer): void => 
         });
     });
 
-    test('tables are shared out among tasks; a pattern is one task', () => {
+    test('tables are shared out among tasks; a pattern and a query are one task; in bulk all tasks read all tables', () => {
+      const byNumber = { mode: 'incrementing', incrementingColumn: 'id' };
       const parse = (config: object) =>
-        server.source.config.parse({ ...server.address(), topicPrefix: 'x', mode: 'bulk', ...config }) as never;
+        server.source.config.parse({ ...server.address(), topicPrefix: 'x', ...config }) as never;
       const tasksOf = (config: object, max: number) =>
         server.source.tasks!(parse(config), max).map((task) => (task as { tables?: string[] }).tables);
-      expect(tasksOf({ tables: ['s.a', 's.b', 's.c'] }, 2)).toEqual([['s.a', 's.c'], ['s.b']]);
-      expect(tasksOf({ tables: ['s.a', 's.b'] }, 5)).toEqual([['s.a'], ['s.b']]);
-      expect(tasksOf({ tables: ['s.*', 's.b'], topic: 't' }, 5)).toEqual([['s.*', 's.b']]);
-      expect(tasksOf({ query: 'SELECT 1', topic: 't' }, 5)).toEqual([undefined]);
+      expect(tasksOf({ ...byNumber, tables: ['s.a', 's.b', 's.c'] }, 2)).toEqual([['s.a', 's.c'], ['s.b']]);
+      expect(tasksOf({ ...byNumber, tables: ['s.a', 's.b'] }, 5)).toEqual([['s.a'], ['s.b']]);
+      expect(tasksOf({ ...byNumber, tables: ['s.*', 's.b'], topic: 't' }, 5)).toEqual([['s.*', 's.b']]);
+      expect(tasksOf({ ...byNumber, query: 'SELECT 1', topic: 't' }, 5)).toEqual([undefined]);
+      expect(tasksOf({ mode: 'bulk', tables: ['s.a'] }, 2)).toEqual([['s.a'], ['s.a']]);
+      expect(tasksOf({ mode: 'bulk', tables: ['s.*'], topic: 't' }, 2)).toEqual([['s.*'], ['s.*']]);
+      expect(tasksOf({ mode: 'bulk', query: 'SELECT 1', topic: 't' }, 5)).toEqual([undefined]);
     });
 
     test.each([

@@ -11,6 +11,8 @@ export interface QueryServer {
   /** Makes an empty schema, in which unqualified names are looked up, and gives its name. */
   schema(): Promise<string>;
   run(sql: string): Promise<unknown>;
+  /** Makes the table t of so many rows: `values` are those of row `n`, from 0 on. What is long is stored so. */
+  fill(columns: string, key: string, values: string, rows: number): Promise<unknown>;
   rows<Row>(sql: string): Promise<readonly Row[]>;
   /** Another session, in the last schema. */
   session(): Promise<{ run(sql: string): Promise<unknown>; end(): Promise<void> }>;
@@ -23,6 +25,8 @@ export interface QueryServer {
   readonly thisSecond: string;
   readonly today: string;
   readonly bytes: string;
+  /** The longest. */
+  readonly text: string;
   hex(digits: string): string;
   quote(name: string): string;
   /** An account that may not read all of the tables t and hidden, and the problems of it. */
@@ -42,9 +46,12 @@ export interface QueryServer {
 }
 
 /** Reads with a config. */
-export const readerOf = (server: QueryServer, config: object) =>
-  createRunner({
-    source: server.source,
-    config: { ...server.address(), topicPrefix: 'shop', timestampDelayIntervalMs: 0, ...config },
-    expected: [],
-  } as unknown as SourceFixture);
+export const readerOf = (server: QueryServer, config: object, task = { taskId: 0, tasks: 1 }) =>
+  createRunner(
+    {
+      source: server.source,
+      config: { ...server.address(), topicPrefix: 'shop', timestampDelayIntervalMs: 0, ...config },
+      expected: [],
+    } as unknown as SourceFixture,
+    task,
+  );

@@ -20,6 +20,11 @@ export const useQueryServer = (flavour: Flavour): QueryServer => {
       return current;
     },
     run,
+    fill: (columns, key, values, rows) =>
+      run(`CREATE TABLE numbers (n int PRIMARY KEY); INSERT INTO numbers VALUES (0);
+        ${Array.from({ length: Math.ceil(Math.log2(rows)) }, (_, i) => `INSERT INTO numbers SELECT n + ${2 ** i} FROM numbers`).join('; ')};
+        CREATE TABLE t (${columns}, PRIMARY KEY (${key})) CHARSET utf8mb4;
+        INSERT INTO t SELECT ${values} FROM numbers WHERE n < ${rows}; ANALYZE TABLE t`),
     rows: async (sql) => (await run(sql))[0] as never,
     async session() {
       const session: mysql.Connection = await connect();
@@ -32,6 +37,7 @@ export const useQueryServer = (flavour: Flavour): QueryServer => {
     thisSecond: 'UTC_TIMESTAMP(0)',
     today: 'UTC_DATE()',
     bytes: 'varbinary(9)',
+    text: 'longtext',
     hex: (digits) => `x'${digits}'`,
     quote: (name) => `\`${name}\``,
     badValue: ['time', "'25:00:00'", /column v: 25:00:00 is no time of day/],

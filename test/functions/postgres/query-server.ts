@@ -32,6 +32,9 @@ export const useQueryServer = (): QueryServer => {
       return current;
     },
     run: (sql) => db.query(sql),
+    fill: (columns, key, values, rows) =>
+      db.query(`CREATE TABLE t (${columns}, PRIMARY KEY (${key})); ALTER TABLE t ALTER pad SET STORAGE EXTERNAL;
+        INSERT INTO t SELECT ${values} FROM generate_series(0, ${rows - 1}) AS n; ANALYZE t`),
     rows: async (sql) => (await db.query(sql)).rows,
     async session() {
       const session = await connect();
@@ -44,6 +47,7 @@ export const useQueryServer = (): QueryServer => {
     thisSecond: "date_trunc('second', clock_timestamp())",
     today: 'current_date',
     bytes: 'bytea',
+    text: 'text',
     hex: (digits) => `'\\x${digits}'`,
     quote: (name) => `"${name}"`,
     badValue: ['timestamptz', "'infinity'", /column v: infinity: it has no place in the calendar/],
