@@ -11,6 +11,7 @@ import { type Connection, quote } from './client.ts';
 import type { MysqlSinkConfig } from './config.ts';
 import { errnoOf } from './errors.ts';
 import { type ColumnType, columnType, describeMisfit, keyMisfit, keyTypes, takes } from './types.ts';
+import { widened } from './widen.ts';
 
 /** A table as it is now. */
 export interface Table extends TableName {
@@ -125,6 +126,7 @@ export const prepareTable = async (
       createStatement: () => createStatement(name, wanted, key, keyCollation),
       addStatement: (missing) =>
         `ALTER TABLE ${sqlName(name)} ${missing.map((one) => `ADD ${definition(one)}`).join(', ')}`,
+      widenStatement: (table, isEvolved) => widenStatement(connection, table, wanted, key, isEvolved),
       make: (statement) => makeOnce(connection, statement),
       problems: (table) => misfits(table, config, wanted, key, keyCollation),
     },
@@ -158,6 +160,35 @@ const createStatement = (
   return `CREATE TABLE IF NOT EXISTS ${sqlName(name)} (${lines.join(', ')}) ENGINE = InnoDB DEFAULT CHARACTER SET utf8mb4`;
 };
 
+/** A column is defined anew as a whole: everything but its type stays as SHOW CREATE TABLE has it. */
+const widenStatement = async (
+  connection: Connection,
+  { sql, columns }: Table,
+  wanted: readonly WantedColumn[],
+  key: readonly string[],
+  isEvolved: boolean,
+): Promise<string | undefined> => {
+  const changes = wanted.flatMap(({ name, schema }) => {
+    const type = columns.get(columnKey(name));
+    // A text in a key is another key.
+    const to = type && widened(type, schema, isEvolved && !key.includes(name));
+    return to === undefined ? [] : [{ name, from: type!.name, to }];
+  });
+  if (changes.length === 0) return undefined;
+  const [shown] = await connection.query<{ 'Create Table': string }>(`SHOW CREATE TABLE ${sql}`);
+  const lines = new Map(
+    shown!['Create Table'].split('\n').flatMap((line) => {
+      const [, name, rest] = /^\s*`((?:[^`]|``)*)` (.*?),?$/.exec(line) ?? [];
+      return name === undefined ? [] : [[columnKey(name.replaceAll('``', '`')), rest!]];
+    }),
+  );
+  const modified = changes.flatMap(({ name, from, to }) => {
+    const defined = lines.get(columnKey(name));
+    return defined?.startsWith(from) === true ? [`MODIFY ${quote(name)} ${to}${defined.slice(from.length)}`] : [];
+  });
+  return modified.length === 0 ? undefined : `ALTER TABLE ${sql} ${modified.join(', ')}`;
+};
+
 const TABLE_EXISTS = 1050;
 const COLUMN_EXISTS = 1060;
 
@@ -186,7 +217,7 @@ const misfits = (
         `column ${quote(column.name)} ${problem}: ALTER TABLE ${table.sql} MODIFY ${keys.get(column.name) ?? definition(column)}`,
       );
     // Names that this server takes for one, such as `e` and `é`: nothing was added.
-    if (type === undefined && evolve === 'add')
+    if (type === undefined && evolve !== 'ignore')
       problems.push(`column ${quote(column.name)} cannot be added beside the others: rename the field`);
   }
   const keyless = key.filter((name) => !table.columns.has(columnKey(name)));

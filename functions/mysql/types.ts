@@ -4,6 +4,9 @@ import { describeSchema, type Schema } from '../../shared/connect/schema.ts';
 const MAX_DIGITS = 65;
 const MAX_SCALE = 30;
 
+export const decimalFits = (precision: number, scale: number): boolean =>
+  precision <= MAX_DIGITS && scale >= 0 && scale <= Math.min(precision, MAX_SCALE);
+
 const text = (type: string, charset = 'utf8mb4') => `${type} CHARACTER SET ${charset}`;
 
 /** The column type that holds every value of a schema, or refuses it aloud. */
@@ -34,8 +37,7 @@ export const columnType = (schema: Schema): string => {
       return 'longblob';
     case 'decimal': {
       const { precision = MAX_DIGITS, scale = schema.precision === undefined ? MAX_SCALE : 0 } = schema;
-      const fits = precision <= MAX_DIGITS && scale >= 0 && scale <= Math.min(precision, MAX_SCALE);
-      return fits ? `decimal(${precision},${scale})` : `decimal(${MAX_DIGITS},${MAX_SCALE})`;
+      return decimalFits(precision, scale) ? `decimal(${precision},${scale})` : `decimal(${MAX_DIGITS},${MAX_SCALE})`;
     }
     case 'date':
       return 'date';

@@ -9,6 +9,7 @@ import {
 import { type Connection, quote, sqlStateOf } from './client.ts';
 import type { PostgresSinkConfig } from './config.ts';
 import { type ColumnType, columnType, describeMisfit, takes } from './types.ts';
+import { widened } from './widen.ts';
 
 /** A table as it is now. */
 export interface Table extends TableName {
@@ -86,6 +87,7 @@ export const prepareTable = (
       has: ({ columns }, column) => columns.has(column),
       createStatement: () => createStatement(name, wanted, key),
       addStatement: (missing) => addStatement(name, missing),
+      widenStatement: async (table, isEvolved) => widenStatement(table, wanted, isEvolved),
       make: (statement) => makeOnce(connection, statement),
       problems: (table) => misfits(table, wanted, key),
     },
@@ -105,6 +107,15 @@ const addStatement = (name: TableName, missing: readonly WantedColumn[]): string
   `ALTER TABLE ${sqlName(name)} ${missing
     .map((column) => `ADD COLUMN IF NOT EXISTS ${quote(column.name)} ${columnType(column.schema)}`)
     .join(', ')}`;
+
+const widenStatement = (table: Table, wanted: readonly WantedColumn[], isEvolved: boolean): string | undefined => {
+  const changes = wanted.flatMap(({ name, schema }) => {
+    const type = table.columns.get(name);
+    const to = type && widened(type, schema, isEvolved);
+    return to === undefined ? [] : [`ALTER COLUMN ${quote(name)} TYPE ${to} USING ${quote(name)}::${to}`];
+  });
+  return changes.length === 0 ? undefined : `ALTER TABLE ${table.sql} ${changes.join(', ')}`;
+};
 
 /** What a statement with IF NOT EXISTS still fails with when another session makes the same thing at the same moment. */
 const madeByAnother = new Set(['23505', '42P07', '42701', '42710', 'XX000']);

@@ -1,4 +1,5 @@
 import type { RecordGroup } from '../../shared/connect/batch.ts';
+import { evolveStaging } from '../../shared/sql/evolve.ts';
 import { checksOf, type Layout } from '../../shared/sql/layout.ts';
 import type { Target, Targets } from '../../shared/sql/plan.ts';
 import { rememberTargets } from '../../shared/sql/targets.ts';
@@ -47,7 +48,8 @@ export const createTargets = (connection: Connection, config: PostgresSinkConfig
     const staged = { schema: name.schema, name: staging };
     await makeStaging(connection, staged, sql);
     const wanted = columns.filter((column) => table.columns.has(column.name));
-    return prepareTable(connection, { ...config, evolve: 'add' }, staged, wanted, key, undefined);
+    const evolve = evolveStaging(config.evolve);
+    return prepareTable(connection, { ...config, evolve }, staged, wanted, key, undefined);
   };
 
   const prepare = async (group: RecordGroup, layout: Layout, staged?: string): Promise<PostgresTarget> => {

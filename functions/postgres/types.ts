@@ -96,6 +96,12 @@ export const takes = (type: ColumnType, schema: Schema): boolean => {
   return !type.base.startsWith('time') || type.modifier >= 6;
 };
 
+/** The digits of a numeric by its modifier. */
+export const modifierDigits = (modifier: number): { readonly whole: number; readonly scale: number } => {
+  const scale = scaleOf(modifier);
+  return { whole: ((modifier - 4) >> 16) - scale, scale };
+};
+
 /** The scale of a numeric's modifier: its low 11 bits, signed, after an offset of 4. */
 const scaleOf = (modifier: number): number => (((modifier - 4) & 0x7ff) ^ 0x400) - 0x400;
 

@@ -129,10 +129,10 @@ export const rowKeys = (qualified: string) => ({
     ),
   create: z.boolean().default(true).describe('create a table that is missing'),
   evolve: z
-    .enum(['add', 'ignore', 'fail'])
+    .enum(['add', 'widen-only', 'evolve', 'ignore', 'fail'])
     .default('add')
     .describe(
-      'what happens to a field the table has no column for. add: the column is added; ignore: the field is left out; fail: the task stops',
+      'what happens to a field that the table has no column for, or a narrower one. add: the column is added; widen-only: and one that is too narrow for a field of its kind is widened; evolve: and one of another kind becomes a text; ignore: the field is left out; fail: the task stops',
     ),
 });
 

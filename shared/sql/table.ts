@@ -1,5 +1,6 @@
 import { tableNameOf } from '../connect/database-config.ts';
 import { ConnectError } from '../connect/errors.ts';
+import type { Evolve } from './evolve.ts';
 import type { WantedColumn } from './layout.ts';
 import type { Connection } from './session.ts';
 
@@ -39,6 +40,8 @@ export interface TableKind<T extends { readonly sql: string }> {
   has(table: T, column: string): boolean;
   createStatement(): string;
   addStatement(missing: readonly WantedColumn[]): string;
+  /** Gives columns the types that hold what they have and what the records carry; undefined: all do. */
+  widenStatement(table: T, isEvolved: boolean): Promise<string | undefined>;
   /** Runs one of these statements; where another session was quicker that is good as well. */
   make(statement: string): Promise<void>;
   /** Every reason why the records cannot be written. */
@@ -51,7 +54,7 @@ export interface TableKind<T extends { readonly sql: string }> {
  */
 export const prepareTable = async <T extends { readonly sql: string }>(
   kind: TableKind<T>,
-  config: { readonly create: boolean; readonly evolve: 'add' | 'ignore' | 'fail' },
+  config: { readonly create: boolean; readonly evolve: Evolve },
   wanted: readonly WantedColumn[],
   known: T | undefined,
 ): Promise<T> => {
@@ -81,6 +84,10 @@ export const prepareTable = async <T extends { readonly sql: string }>(
     // Another session may have made some of them at the same moment, and so kept the rest from being made.
     const left = missingOf(table);
     missing = left.length < missing.length ? left : [];
+  }
+  if (config.evolve === 'widen-only' || config.evolve === 'evolve') {
+    const statement = await kind.widenStatement(table, config.evolve === 'evolve');
+    if (statement !== undefined) table = await change(statement);
   }
   const problems = kind.problems(table);
   if (problems.length > 0)

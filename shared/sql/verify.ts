@@ -2,6 +2,7 @@ import { isOfSource, withSource } from '../connect/database-config.ts';
 import { ConnectError } from '../connect/errors.ts';
 import type { Schema } from '../connect/schema.ts';
 import type { KeyTexts, VerifiedTable } from '../connect/verify.ts';
+import type { Evolve } from './evolve.ts';
 
 /** What both sinks of SQL databases refuse to compare: rows that no key finds. */
 export const requireComparable = (
@@ -46,7 +47,7 @@ const sameNames = (a: readonly string[], b: readonly string[]): boolean =>
 /** Which of the source's columns a table lacks: they are left out where the sink leaves them out too, and else refused. */
 export const ignoredColumns = (
   { columns, key }: VerifiedTable,
-  { evolve }: { readonly evolve: 'add' | 'ignore' | 'fail' },
+  { evolve }: { readonly evolve: Evolve },
   has: (column: string) => boolean,
   table: string,
 ): readonly string[] => {
