@@ -1,5 +1,5 @@
 import type { Schema } from '../../shared/connect/schema.ts';
-import { bothDigits, type Digits, digitsOf } from '../../shared/sql/evolve.ts';
+import { bothDigits, type Digits, digitsOf, holdsDigits } from '../../shared/sql/evolve.ts';
 import { type ColumnType, columnType, decimalFits, takes } from './types.ts';
 
 /**
@@ -30,20 +30,23 @@ const digitsOfColumn = ({ base, name }: ColumnType): Digits | undefined => {
 };
 
 const widerNumber = (type: ColumnType, schema: Schema): string | undefined => {
-  const have = digitsOfColumn(type);
-  if (schema.type === 'float32' || schema.type === 'float64') {
-    const isShort = type.base === 'float' || type.base === 'double' ? type.scale !== null : (have?.whole ?? 19) <= 10;
-    if (type.base === 'float' && schema.type === 'float64') return 'double';
-    return isShort && type.base !== 'decimal' ? 'double' : undefined;
-  }
   const want = digitsOf(schema);
-  if (have === undefined || want === undefined) return undefined;
-  const both = bothDigits(have, want);
-  const isWide = both.whole === have.whole && both.scale === have.scale;
-  if (isWide && takes(type, schema)) return undefined;
+  if (want === undefined)
+    return schema.type === 'float32' || schema.type === 'float64' ? floating(type, schema) : undefined;
+  const have = digitsOfColumn(type);
+  if (have === undefined) return undefined;
+  if (holdsDigits(have, want) && takes(type, schema)) return undefined;
   if (type.base !== 'decimal' && schema.type !== 'decimal') return columnType(schema);
-  const precision = both.whole + both.scale;
-  return decimalFits(precision, both.scale) ? `decimal(${precision},${both.scale})` : undefined;
+  const { whole, scale } = bothDigits(have, want);
+  return decimalFits(whole + scale, scale) ? `decimal(${whole + scale},${scale})` : undefined;
+};
+
+/** For a number with a floating point. A type with a scale rounds. */
+const floating = (type: ColumnType, { type: kind }: Schema): string | undefined => {
+  if (type.base === 'float') return kind === 'float64' || type.scale !== null ? 'double' : undefined;
+  if (type.base === 'double') return type.scale !== null ? 'double' : undefined;
+  const isExact = type.base in integers && (digitsOfColumn(type)?.whole ?? Number.POSITIVE_INFINITY) <= 10;
+  return isExact ? 'double' : undefined;
 };
 
 const widerTime = (type: ColumnType, schema: Schema): string | undefined =>

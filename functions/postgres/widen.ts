@@ -1,5 +1,5 @@
 import type { Schema } from '../../shared/connect/schema.ts';
-import { bothDigits, type Digits, digitsOf, unbounded } from '../../shared/sql/evolve.ts';
+import { bothDigits, type Digits, digitsOf, holdsDigits, unbounded } from '../../shared/sql/evolve.ts';
 import { type ColumnType, columnType, modifierDigits, takes } from './types.ts';
 
 /**
@@ -8,7 +8,7 @@ import { type ColumnType, columnType, modifierDigits, takes } from './types.ts';
  */
 export const widened = (type: ColumnType, schema: Schema, isEvolved: boolean): string | undefined => {
   // A domain is somebody's decision.
-  if (!type.name.startsWith(type.base) && !type.base.startsWith('time')) return undefined;
+  if (type.name.replace(/\(.*?\)/, '') !== type.base) return undefined;
   const wider = widerNumber(type, schema) ?? widerTime(type, schema);
   if (wider !== undefined || !isEvolved || takes(type, schema)) return wider;
   const isText = texts.includes(type.base) || type.category === 'E';
@@ -40,10 +40,9 @@ const widerNumber = (type: ColumnType, schema: Schema): string | undefined => {
     return want.scale === 0 && want.whole > 5 && want.whole <= 10 ? 'double precision' : undefined;
   const have = digitsOfColumn(type);
   if (have === undefined) return undefined;
-  const both = bothDigits(have, want);
-  const isWide = both.whole === have.whole && both.scale === have.scale;
-  if (isWide && takes(type, schema)) return undefined;
+  if (holdsDigits(have, want) && takes(type, schema)) return undefined;
   if (type.base !== 'numeric' && schema.type !== 'decimal') return columnType(schema);
+  const both = bothDigits(have, want);
   return Number.isFinite(both.whole) ? `numeric(${both.whole + both.scale},${both.scale})` : 'numeric';
 };
 

@@ -36,6 +36,10 @@ export const digitsOf = (schema: Schema): Digits | undefined => {
   }
 };
 
+/** Whether what has these digits holds every number that has those. */
+export const holdsDigits = (have: Digits, want: Digits): boolean =>
+  have.whole >= want.whole && have.scale >= want.scale;
+
 /** What holds the numbers of both. */
 export const bothDigits = (one: Digits, other: Digits): Digits => ({
   whole: Math.max(one.whole, other.whole),

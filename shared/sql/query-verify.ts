@@ -7,7 +7,7 @@ import { topicOf } from '../connect/table-names.ts';
 import type { KeyTexts, Passed, TableReader, Verification, VerifiedTable } from '../connect/verify.ts';
 import { cursorOfRow, type QueryRows } from './query-page.ts';
 import type { QueryReader } from './query-reader.ts';
-import { type Cursor, cursorOf, type Dialect } from './query-statement.ts';
+import { type Cursor, conditionsOf, cursorOf, selectOf, whereOf } from './query-statement.ts';
 import { fieldsOf, keyOf, missingTables, nameOf, type QueryColumn, type QueryTable } from './query-table.ts';
 import { firstRowBytes, maxPageBytes, pageRowsOf, requireKey } from './verify.ts';
 
@@ -73,13 +73,9 @@ export const verifyQuery = <C extends TypedColumn>(
       const cursor = cursorOf(table, config, dialect);
       // Rows of a run that is open are not shown yet.
       if (stored?.after?.length !== cursor.parts.length || stored.to !== undefined) return 'no';
-      const open = [
-        ...boundsOf(config, cursor),
-        behind(cursor, stored.after, dialect),
-        `NOT (${behind(cursor, place.last, dialect)})`,
-      ];
+      const open = conditionsOf(cursor, { after: stored.after, to: place.last }, dialect);
       const [row] = await connection.query<{ found: unknown }>(
-        `SELECT EXISTS (SELECT 1 FROM ${table.from} AS q${whereOf(open)}) AS found`,
+        `SELECT EXISTS (SELECT 1 FROM ${table.from} AS q${whereOf(config, open)}) AS found`,
       );
       return Number(row!.found) === 1 ? 'no' : 'yes';
     },
@@ -100,17 +96,16 @@ const readerOf = <C extends TypedColumn>(
   // By their key, whatever the source reads them by.
   const byKey = cursorOf(table, { ...config, mode: 'bulk' }, dialect);
   const sought = key.map((name) => table.columns.find((column) => column.name === name)!);
-  const bounds = boundsOf(config, cursor);
+  // What the source reads at all, and by now.
+  const bounds = conditionsOf(cursor, { after: null }, dialect);
   let rowBytes = firstRowBytes;
   let last: QueryRows | undefined;
 
   const select = async (order: Cursor, conditions: readonly string[], maxRows: number, maxBytes: number) => {
     if (last !== undefined) freeGroup(last.group);
-    const by = order.parts.map((part) => part.order).join(', ');
     last = await read(table, {
       ...{ maxRows, maxBytes, topic, cursor: order },
-      sql: (fields) =>
-        `SELECT ${[...fields, ...order.parts.map(({ text }) => text)].join(', ')} FROM ${table.from} AS q${whereOf(conditions)} ORDER BY ${by} LIMIT ${maxRows}`,
+      sql: (fields) => selectOf(table, fields, order, config, conditions, maxRows),
     });
     return last;
   };
@@ -121,7 +116,7 @@ const readerOf = <C extends TypedColumn>(
     keeps: false,
     async page(after) {
       const limit = pageRowsOf(rowBytes);
-      const conditions = after === undefined ? bounds : [...bounds, behind(byKey, after, dialect)];
+      const conditions = [...bounds, ...conditionsOf(byKey, { after: after ?? null }, dialect)];
       const { group, count, bytes, isCut } = await select(byKey, conditions, limit, maxPageBytes);
       if (count > 0) rowBytes = Math.max(1, bytes / count);
       const more = isCut || count === limit;
@@ -147,16 +142,3 @@ const readerOf = <C extends TypedColumn>(
     },
   };
 };
-
-/** Which rows the source reads at all, and by now. */
-const boundsOf = ({ where }: QueryConfig, { bound, start }: Cursor): readonly string[] =>
-  [where === undefined ? undefined : `(${where}\n)`, bound, start].filter((one) => one !== undefined);
-
-const behind = ({ parts }: Cursor, values: readonly string[], dialect: Dialect): string =>
-  dialect.behind(
-    parts.map(({ sql }) => sql),
-    parts.map(({ literal }, i) => literal(values[i]!)),
-  );
-
-const whereOf = (conditions: readonly string[]): string =>
-  conditions.length === 0 ? '' : ` WHERE ${conditions.join(' AND ')}`;

@@ -32,3 +32,11 @@ test('a domain is left as it is', async () => {
   );
   expect(rejected).toHaveLength(1);
 });
+
+test('a domain of a time is left as it is too, and stops the task', async () => {
+  const { withSink, run } = sink;
+  await run('CREATE DOMAIN minutes AS time(0); CREATE TABLE t (id integer PRIMARY KEY, n minutes)');
+  await expect(
+    withSink({ evolve: 'evolve' }, (task) => putRecords(task, [keyed(1, { n: '12:00:00.5' }, { n: 'time' })])),
+  ).rejects.toMatchObject({ code: 'CONFIG_INVALID' });
+});
