@@ -1,17 +1,18 @@
 import { randomInt } from 'node:crypto';
 import ZongJi, {
   type BinlogEvent,
-  type ColumnInfo,
   type ColumnSchema,
   GtidSet,
   MariadbGtidPosition,
   type TableMapEvent,
 } from '@vlasky/zongji';
 import { ConnectError, toConnectError } from '../../shared/connect/errors.ts';
+import { mayAlter } from './alter-statement.ts';
+import { type BinlogTable, tableOf, withLabels } from './binlog-table.ts';
+import type { Catalog, CatalogTable } from './catalog.ts';
 import type { Connection } from './client.ts';
-import { isGeometry } from './column-type.ts';
 import { classify, lostPosition } from './errors.ts';
-import { code, type LoggedColumn } from './row-image.ts';
+import { partsOf } from './query-tables.ts';
 import type { TableDefinition } from './row-schema.ts';
 import { type RowsEvent, readRowsEvent, rowsTableOf } from './rows-event.ts';
 import { truncatedTable } from './truncate-statement.ts';
@@ -32,20 +33,15 @@ export interface BinlogPlace {
   readonly gtids?: string;
 }
 
-/** A table as it was when its rows were written. */
-export interface BinlogTable {
-  readonly database: string;
-  readonly name: string;
-  readonly columns: readonly LoggedColumn[];
-  /** Of the primary key; [] where there is none. */
-  readonly keyColumns: readonly string[];
-}
-
-/** Changes of rows of one table, a table that was emptied, or the end of a transaction and where it is. */
+/**
+ * Changes of rows of one table, a table that was emptied, or the end of a transaction and where it is. Where the log has no names of columns: a
+ * table whose columns are not known any more behind a statement, and one whose columns have to be known to go on, behind which nothing is to be taken.
+ */
 export type BinlogPart =
   | (RowsEvent & { readonly kind: 'rows'; readonly table: BinlogTable; readonly gtid: string | undefined })
   | Truncate
-  | { readonly kind: 'end'; readonly place: BinlogPlace };
+  | { readonly kind: 'end'; readonly place: BinlogPlace }
+  | { readonly kind: 'altered' | 'unknown'; readonly table: string };
 
 export interface Truncate {
   readonly kind: 'truncate';
@@ -67,11 +63,6 @@ export interface BinlogReader {
   close(): void;
 }
 
-interface CatalogTable {
-  readonly columns: readonly ColumnSchema[];
-  readonly key: readonly string[];
-}
-
 export interface BinlogOptions {
   readonly login: Connection['login'];
   /** Of the reader, as a replica has one: two of the same do not read at once. Undefined: one of its own. */
@@ -83,9 +74,11 @@ export interface BinlogOptions {
   isIncluded(table: string): boolean;
   /** The name that a table of a statement is read by; undefined where it is not read. */
   tableNamed(name: string): string | undefined;
-  /** The columns that the server keeps no metadata of in its binlog, by `database.table`. */
-  readonly catalog: ReadonlyMap<string, CatalogTable>;
-  /** The same of one table as it is now; undefined where there is none. */
+  /** Whether the server writes the names of columns into its log. */
+  readonly hasNames: boolean;
+  /** The columns of tables, which the log tells in part: as they are now, or where it has no names, as they were at the place. */
+  readonly catalog: Catalog;
+  /** The same of one table as it is now; undefined where there is none. Not asked where the log has no names. */
   lookUp(table: string): Promise<CatalogTable | undefined>;
   readonly signal: AbortSignal;
 }
@@ -119,6 +112,8 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
   let ended = false;
   let failure: unknown;
   let isInTransaction = false;
+  /** Of the transaction that began last: a statement that is all of it. */
+  let isStatement = false;
   let hasRows = false;
   let last = options.place;
   let waiting: (() => void) | undefined;
@@ -158,6 +153,13 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
    */
   const isNamed = (told: DescribedTable, columns: readonly ColumnSchema[] | undefined): boolean => {
     const { columnNames: names, columnCount, schemaName, tableName } = told;
+    if (names === undefined && !options.hasNames) {
+      if (columns?.length === columnCount) return true;
+      failure ??= lostPosition(
+        `${schemaName}.${tableName} has ${columns?.length} columns, and rows at ${inner.options.filename}:${inner.options.position} have ${columnCount}: it was altered, and the binlog does not have the statement`,
+      );
+      return false;
+    }
     const isSame = names?.every((name, i) => columns === undefined || columns[i]?.COLUMN_NAME === name) ?? false;
     if (isSame && names!.length === columnCount) return true;
     failure ??= new ConnectError(
@@ -204,6 +206,17 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
         failure ??= toConnectError(error);
       })
       .finally(wake);
+  };
+  const pushUnknown = (table: string) => push({ kind: 'unknown', table }, 0);
+  /** Of a table that a statement may have altered, the columns are known no more. */
+  const forget = (query: string) => {
+    const isAltered = mayAlter(query);
+    for (const name of [...catalog.keys()].filter((name) => isAltered(...partsOf(name)))) {
+      catalog.delete(name);
+      // A server that is started anew may give their numbers again.
+      for (const [id, { table }] of tables) if (`${table.database}.${table.name}` === name) tables.delete(id);
+      push({ kind: 'altered', table: name }, 0);
+    }
   };
   /** As it was looked up at the beginning, or since it was last told in another form. */
   const isKnown = (name: string, form: Buffer): boolean => {
@@ -255,6 +268,15 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
               return this.binlogData;
             }
             const name = tableNameOf(tableMap);
+            if (!options.hasNames && options.isIncluded(name)) {
+              if (!catalog.has(name)) {
+                pushUnknown(name);
+                return this.binlogData;
+              }
+              // The library would take the columns of another table that had its number before the server was started anew.
+              delete inner.tableMap[tableId];
+              return super.binlogData(packet, connection) && this.binlogData;
+            }
             const form = Buffer.from(tableMap.subarray(tableHeaderBytes));
             if (options.isIncluded(name) && !isKnown(name, form)) {
               const kept = keptPacket(packet);
@@ -292,6 +314,8 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
         // Its transaction is at the same place for whoever comes here, also from before what the log holds of its own.
         pushEnd(event.nextPosition - bytes - headerBytes - checksum());
         isInTransaction = true;
+        // MariaDB tells it; to MySQL what begins with no BEGIN is one.
+        isStatement = (event as unknown as { standalone?: boolean }).standalone ?? true;
         return;
       case 'TableMap': {
         isInTransaction = true;
@@ -309,6 +333,10 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
       case 'Query': {
         const { query, schema } = event as unknown as { query: string; schema: string };
         const emptied = truncatedTable(query, schema);
+        if (emptied === undefined && !options.hasNames) forget(query);
+        // The library counts it among what is behind the place when the next one begins, and would send it again.
+        if (isStatement && !beginsRows.test(query)) inner._trackGtidProgress('xid', event);
+        isStatement = false;
         // Between the rows of a transaction may be statements that end nothing, such as MariaDB's DROP TEMPORARY TABLE.
         const end = () => {
           if (hasRows ? endsRows.test(query) : !beginsRows.test(query)) pushEnd();
@@ -319,7 +347,8 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
           pushTruncate(name, (event as unknown as { timestamp: number }).timestamp);
           end();
         };
-        return catalog.has(name) ? tell() : lookUp(name, tell);
+        if (catalog.has(name)) return tell();
+        return options.hasNames ? lookUp(name, tell) : pushUnknown(name);
       }
       case 'Rotate':
         // Not the one that a stream begins with: it says where reading starts, which may be far before what is wanted.
@@ -333,7 +362,7 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
     if (columns === undefined)
       failure ??= new ConnectError('NOT_FOUND', `${name} is in the binlog, and no table of the server now`);
     else {
-      const columnSchemas = columns.map((column) => ({ ...column }));
+      const columnSchemas = columns.map(withLabels);
       inner.tableMap[event.tableId] = { columnSchemas, parentSchema: event.schemaName, tableName: event.tableName };
       next();
     }
@@ -422,6 +451,8 @@ interface Inner {
   BinlogClass: new (callback: EventCallback) => BinlogCommand;
   options: { filename: string; position: number };
   tableMap: Record<number, TableEntry>;
+  /** Told of the end of a transaction. */
+  _trackGtidProgress(event: 'xid', of: BinlogEvent): void;
   _skipSchema(database: string, table: string): boolean;
   _fetchTableInfo(event: DescribedTable, next: () => void): void;
 }
@@ -459,34 +490,6 @@ const tableNameOf = (body: Buffer): string => {
 
 const isTableMap = (buffer: Buffer, offset: number): boolean =>
   buffer[offset] === 0 && buffer[offset + 5] === TABLE_MAP;
-
-const tableOf = (
-  { columnSchemas, columns: infos, parentSchema: database, tableName: name }: TableEntry,
-  event: BinlogEvent,
-  catalog: BinlogOptions['catalog'],
-): BinlogTable => {
-  const known = catalog.get(`${database}.${name}`);
-  const typesNow = new Map(known?.columns.map((column) => [column.COLUMN_NAME, column.COLUMN_TYPE]));
-  const columns = columnSchemas.map((logged, i): LoggedColumn => {
-    const { COLUMN_NAME } = logged;
-    const type = refined(logged.COLUMN_TYPE, typesNow.get(COLUMN_NAME));
-    const schema = { ...logged, COLUMN_TYPE: type };
-    return { name: COLUMN_NAME, type, info: rawGeometry(infos![i]!, schema), schema };
-  });
-  // Described as are its columns, where it has one: not the one that the table has now.
-  const { primaryKey } = event as unknown as { primaryKey?: number[] };
-  return { database, name, columns, keyColumns: primaryKey?.map((i) => columns[i]!.name) ?? [] };
-};
-
-/** MariaDB's uuid and inet are binary columns to the binlog. */
-const refined = (logged: string, now: string | undefined): string =>
-  now !== undefined && /^(uuid|inet[46])$/.test(now) && logged.startsWith('binary(') ? now : logged;
-
-/** The library would make objects of them, without the SRID. */
-const rawGeometry = (info: ColumnInfo, { COLUMN_TYPE }: ColumnSchema): ColumnInfo =>
-  info.type === code.GEOMETRY && isGeometry(COLUMN_TYPE.toLowerCase())
-    ? { ...info, type: code.BLOB, charset: null }
-    : info;
 
 /** The transactions of a MySQL GTID set (`uuid:1-5`) or up to a MariaDB GTID position (`0-1-1234`). */
 export interface Gtids {

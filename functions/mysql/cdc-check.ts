@@ -1,9 +1,9 @@
 import type { OpenContext, Problem } from '../../shared/connect/connector.ts';
 import { toConnectError } from '../../shared/connect/errors.ts';
+import { catalogOf } from './catalog.ts';
 import type { MysqlCdcConfig } from './cdc-config.ts';
 import { idlePatterns, tablesOf } from './cdc-tables.ts';
 import { type Connection, connect } from './client.ts';
-import { catalogOf } from './server.ts';
 
 /** Every reason why changes could not be captured, with what mends it. */
 export const checkSource = async ({

@@ -1,6 +1,7 @@
 import * as z from 'zod';
 import { repairOffset } from '../../shared/sql/repair.ts';
 import { PlanOffset, rangeOffset } from '../../shared/sql/snapshot.ts';
+import { ColumnHistory } from './column-history.ts';
 
 const place = {
   file: z.string(),
@@ -16,6 +17,8 @@ export const StreamOffset = z.strictObject({
   record: z.number().int().nonnegative(),
   /** Inside a transaction: what records are counted by. */
   tables: z.string().optional(),
+  /** Of tables here, where the binlog has no names of columns. */
+  columns: ColumnHistory.optional(),
 });
 export type StreamOffset = z.output<typeof StreamOffset>;
 

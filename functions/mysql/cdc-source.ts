@@ -26,6 +26,7 @@ import { checkSource } from './cdc-check.ts';
 import { MysqlCdcConfig, topicOf, topicsOf } from './cdc-config.ts';
 import { MysqlCdcOffset, type StreamOffset } from './cdc-offset.ts';
 import { isReadBy } from './cdc-tables.ts';
+import { columnsSince, historyOf } from './column-history.ts';
 import { lostPosition } from './errors.ts';
 import { createHandOver } from './hand-over.ts';
 import { measureLag } from './lag.ts';
@@ -83,8 +84,10 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
   let stream: Stream | undefined;
 
   const begin = async (): Promise<Poll<MysqlCdcOffset>> => {
-    const offset = await (config.snapshotMode === 'never' ? server.start() : server.visible());
-    return committing({ partition: streamPartition, offset });
+    const place = await (config.snapshotMode === 'never' ? server.start() : server.visible());
+    if (server.hasNames) return committing({ partition: streamPartition, offset: place });
+    const columns = historyOf(await columnsSince(server, place, await server.tables(), context.signal));
+    return committing({ partition: streamPartition, offset: { ...place, columns } });
   };
 
   const runRecords = createRunRecords(config.runs, incarnation, (table) => topicOf(config, table));

@@ -1,5 +1,6 @@
 import { createTransactionCount } from '../../shared/sql/transactions.ts';
-import type { BinlogPart, BinlogTable, Truncate } from './binlog.ts';
+import type { BinlogPart, Truncate } from './binlog.ts';
+import type { BinlogTable } from './binlog-table.ts';
 import type { MysqlCdcConfig } from './cdc-config.ts';
 import type { StreamOffset } from './cdc-offset.ts';
 import type { ChangeBatch, Origin } from './change-batch.ts';

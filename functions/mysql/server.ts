@@ -2,13 +2,13 @@ import { setTimeout as delay } from 'node:timers/promises';
 import type { OpenContext } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import type { PlanOffset } from '../../shared/sql/snapshot.ts';
-import type { BinlogOptions, BinlogPlace } from './binlog.ts';
+import type { BinlogPlace } from './binlog.ts';
+import { type Catalog, catalogOf } from './catalog.ts';
 import type { MysqlCdcConfig } from './cdc-config.ts';
 import type { StreamOffset } from './cdc-offset.ts';
 import { tablesOf } from './cdc-tables.ts';
 import { type Connection, connect } from './client.ts';
 import { errnoOf, lostPosition } from './errors.ts';
-import { partsOf } from './query-tables.ts';
 import { planTable, type SnapshotTable } from './snapshot.ts';
 
 /** What a source asks its server beside the binlog. */
@@ -18,6 +18,8 @@ export interface Server {
   readonly login: Connection['login'];
   /** Names of tables that differ in case only are one. */
   readonly foldsNames: boolean;
+  /** Its binlog has the names of columns, or can have them. */
+  readonly hasNames: boolean;
   /** The oldest place of the binlog. */
   start(): Promise<StreamOffset>;
   /** Its present end. What is before it may not be visible yet. */
@@ -34,7 +36,7 @@ export interface Server {
   plan(table: SnapshotTable): Promise<Pick<PlanOffset, 'bounds' | 'rows'>>;
   /** The tables of the config as they are now, in one order for all tasks. */
   tables(): Promise<readonly string[]>;
-  catalog(tables: readonly string[]): Promise<BinlogOptions['catalog']>;
+  catalog(tables: readonly string[]): Promise<Catalog>;
   close(): Promise<void>;
 }
 
@@ -50,7 +52,10 @@ export const startOfFile = 4;
 export const openServer = async ({ config, connector, signal }: OpenContext<MysqlCdcConfig>): Promise<Server> => {
   const connection = await connect(config, `sluice ${connector}`, signal);
   const isMariaDb = await askIsMariaDb(connection);
-  const [names] = await connection.query<{ folds: number | string }>('SELECT @@GLOBAL.lower_case_table_names AS folds');
+  const variables = await connection.query<{ Variable_name: string; Value: string }>(
+    "SHOW GLOBAL VARIABLES WHERE Variable_name IN ('lower_case_table_names', 'binlog_row_metadata')",
+  );
+  const variable = (name: string) => variables.find(({ Variable_name }) => Variable_name.toLowerCase() === name)?.Value;
   const identity = await identityOf(connection, isMariaDb);
   const openView = async (): Promise<View> => {
     const view = await connect(config, `sluice ${connector}`, signal);
@@ -65,7 +70,8 @@ export const openServer = async ({ config, connector, signal }: OpenContext<Mysq
   return {
     identity,
     login: connection.login,
-    foldsNames: Number(names!.folds) !== 0,
+    foldsNames: variable('lower_case_table_names') !== '0',
+    hasNames: variable('binlog_row_metadata') !== undefined,
     async start() {
       const [first] = await connection.query<{ Log_name: string }>('SHOW BINARY LOGS');
       return { server: identity, file: first!.Log_name, pos: startOfFile, record: 0 };
@@ -199,37 +205,3 @@ const mariaDbGtids = async (connection: Connection, { file, pos }: BinlogPlace):
   const [row] = await connection.query<{ gtids: string | null }>('SELECT BINLOG_GTID_POS(?, ?) AS gtids', [file, pos]);
   return row?.gtids ?? '';
 };
-
-export const catalogOf = async (
-  connection: Connection,
-  tables: readonly string[],
-): Promise<BinlogOptions['catalog']> => {
-  if (tables.length === 0) return new Map();
-  const names = tables.map(partsOf);
-  const where = `(TABLE_SCHEMA, TABLE_NAME) IN (${names.map(() => '(?, ?)').join()})`;
-  const columns = await connection.query<Columns[number] & { database: string; table: string }>(
-    `SELECT TABLE_SCHEMA AS \`database\`, TABLE_NAME AS \`table\`, COLUMN_NAME AS COLUMN_NAME, COLLATION_NAME AS COLLATION_NAME,
-       CHARACTER_SET_NAME AS CHARACTER_SET_NAME, COLUMN_COMMENT AS COLUMN_COMMENT, COLUMN_TYPE AS COLUMN_TYPE
-     FROM information_schema.COLUMNS WHERE ${where} ORDER BY TABLE_SCHEMA, TABLE_NAME, ORDINAL_POSITION`,
-    names.flat(),
-  );
-  const keys = await connection.query<{ database: string; table: string; column: string }>(
-    `SELECT TABLE_SCHEMA AS \`database\`, TABLE_NAME AS \`table\`, COLUMN_NAME AS \`column\` FROM information_schema.STATISTICS
-     WHERE INDEX_NAME = 'PRIMARY' AND ${where} ORDER BY SEQ_IN_INDEX`,
-    names.flat(),
-  );
-  const catalog = new Map<string, { readonly columns: Columns[number][]; readonly key: string[] }>();
-  for (const { database, table, ...column } of columns) {
-    const name = `${database}.${table}`;
-    const entry = catalog.get(name) ?? { columns: [], key: [] };
-    entry.columns.push(column);
-    catalog.set(name, entry);
-  }
-  for (const { database, table, column } of keys) catalog.get(`${database}.${table}`)?.key.push(column);
-  return catalog;
-};
-
-type Columns =
-  BinlogOptions['catalog'] extends ReadonlyMap<string, infer Entry extends { columns: readonly unknown[] }>
-    ? Entry['columns']
-    : never;

@@ -7,11 +7,14 @@ import {
 } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
 import { type BinlogPlace, type BinlogReader, openBinlog } from './binlog.ts';
+import type { Catalog } from './catalog.ts';
 import type { MysqlCdcConfig } from './cdc-config.ts';
 import type { StreamOffset } from './cdc-offset.ts';
 import { isReadBy } from './cdc-tables.ts';
 import { type ChangeBatch, createBatch } from './change-batch.ts';
 import { type Changes, createChanges } from './changes.ts';
+import { catalogIn, columnsSince, historyOf } from './column-history.ts';
+import { lostPosition } from './errors.ts';
 import type { HandOver } from './hand-over.ts';
 import type { Server } from './server.ts';
 
@@ -27,8 +30,12 @@ interface Cursor {
   readonly reader: BinlogReader;
   readonly changes: Changes;
   readonly follows: boolean;
+  /** Where the reader was opened. */
+  readonly from: StreamOffset;
   /** After what was taken. */
   offset: StreamOffset;
+  /** Whether that lacks the columns of a table that was altered. */
+  hasAltered: boolean;
 }
 
 export const createStream = (
@@ -51,6 +58,8 @@ export const createStream = (
   // By the names and patterns, not by the tables that are there: one that is made meanwhile changes no count (hazard D5).
   const counted = countedBy(config);
   let cursor: Cursor | undefined;
+  /** Tables that came meanwhile, whose columns the log does not tell. */
+  const sought = new Set<string>();
   /** Where the last poll ended. */
   let left: StreamOffset | undefined;
 
@@ -72,6 +81,7 @@ export const createStream = (
         'LOST_POSITION',
         `tables was ${offset.tables} and is ${counted}, in the middle of a transaction: set it back until that is read, or reset the offsets`,
       );
+    const columns = server.hasNames ? undefined : await columnsAt(offset);
     const reader = openBinlog({
       login: server.login,
       serverId: config.serverId,
@@ -79,44 +89,76 @@ export const createStream = (
       follows,
       isIncluded,
       tableNamed,
-      catalog: await server.catalog(tables),
+      hasNames: server.hasNames,
+      catalog: columns ?? (await server.catalog(tables)),
       lookUp: async (table) => (await server.catalog([table])).get(table),
       signal,
     });
     const changes = createChanges(config, { skip: offset.record, counted, handOver, read: reader.values });
-    return { reader, changes, follows, offset };
+    const from = columns === undefined ? offset : { ...offset, columns: historyOf(columns) };
+    return { reader, changes, follows, from, offset: from, hasAltered: false };
   };
 
-  /** Takes records until the batch is full; false at the end of the log. */
-  const fill = async (at: Cursor, batch: ChangeBatch, signal: AbortSignal): Promise<boolean> => {
+  /** The columns of the tables at a place: those that came there with it, and of others those of today, where they are the same. */
+  const columnsAt = async (offset: StreamOffset): Promise<Catalog> => {
+    const known = catalogIn(offset.columns ?? {});
+    const missing = [...new Set([...tables, ...sought])].filter((table) => !known.has(table));
+    return missing.length === 0 ? known : new Map([...known, ...(await columnsSince(server, offset, missing, signal))]);
+  };
+
+  /** Has the columns of a table looked up by the next reader, if that can know more than this one did. */
+  const seek = (table: string, { from, offset }: Cursor) => {
+    if (sought.has(table) && samePlace(from, offset))
+      throw lostPosition(
+        `rows of ${table} behind ${offset.file}:${offset.pos} have no names of columns in the binlog, and the table was altered or dropped since, so which those were is not known`,
+      );
+    sought.add(table);
+  };
+
+  /** Takes records until the batch is full, the log at its end, or a table to be looked up. */
+  const fill = async (at: Cursor, batch: ChangeBatch, signal: AbortSignal): Promise<'full' | 'end' | 'unknown'> => {
     while (!batch.isFull && !signal.aborted) {
       at.offset = at.changes.take(batch) ?? at.offset;
       if (at.changes.hasMore) continue;
       if (batch.isFull) break;
       const part = await at.reader.next();
-      if (part === undefined) return false;
+      if (part === undefined) return 'end';
       if (part.kind === 'end') {
-        at.offset = { server: server.identity, ...part.place, record: 0 };
+        const { columns } = at.offset;
+        at.offset = { server: server.identity, ...part.place, record: 0, ...(columns && { columns }) };
         // Room for it there is: a full batch does not get here.
         const ended = at.changes.end();
         if (ended !== undefined) batch.end(ended.topics, ended.transaction, at.offset);
       } else if (part.kind === 'truncate') at.changes.giveTruncate(part, at.offset);
-      else at.changes.give(part, at.offset);
+      else if (part.kind === 'rows') at.changes.give(part, at.offset);
+      else if (part.kind === 'altered') {
+        const { [part.table]: _, ...columns } = at.offset.columns ?? {};
+        at.offset = { ...at.offset, columns };
+        at.hasAltered = true;
+      } else {
+        seek(part.table, at);
+        return 'unknown';
+      }
     }
-    return true;
+    return 'full';
   };
 
   return {
     async poll(from, budget) {
       if (cursor === undefined || !samePlace(cursor.offset, from)) cursor = await open(from, false);
       const batch = createBatch(budget, partition, cursor.reader.values, config.topic !== undefined);
-      const caughtUp = !(await fill(cursor, batch, budget.signal));
+      const ended = await fill(cursor, batch, budget.signal);
+      // Before rows come, and the next statement that alters them.
+      if (ended === 'end' && cursor.hasAltered) {
+        cursor.offset = { ...cursor.offset, columns: historyOf(await columnsAt(cursor.offset)) };
+        cursor.hasAltered = false;
+      }
       const { offset } = cursor;
       left = offset;
-      if (caughtUp && !cursor.follows) close();
+      if (ended === 'unknown' || (ended === 'end' && !cursor.follows)) close();
       // A place in another file is to be committed, even where nothing of it is a record.
       const moved = offset.file === from.file ? Math.max(offset.pos - from.pos, 0) : movedBytes;
-      return { ...batch.finish(), offsets: [{ partition, offset }], caughtUp, moved };
+      return { ...batch.finish(), offsets: [{ partition, offset }], caughtUp: ended === 'end', moved };
     },
     async wait(waitMs, signal) {
       if (left === undefined) return;

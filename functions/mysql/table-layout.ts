@@ -1,4 +1,4 @@
-import type { BinlogTable } from './binlog.ts';
+import type { BinlogTable } from './binlog-table.ts';
 import type { MysqlCdcConfig } from './cdc-config.ts';
 import { extraBytesOf, type ImageColumn, imageColumnOf } from './image-type.ts';
 import type { Slots } from './row-image.ts';

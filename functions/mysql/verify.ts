@@ -13,6 +13,7 @@ import {
   templateOf,
 } from '../../shared/sql/verify.ts';
 import type { BinlogPlace } from './binlog.ts';
+import { catalogOf } from './catalog.ts';
 import { type MysqlCdcConfig, topicOf } from './cdc-config.ts';
 import type { StreamOffset } from './cdc-offset.ts';
 import { tablesOf } from './cdc-tables.ts';
@@ -23,7 +24,7 @@ import { conditionOf } from './key-condition.ts';
 import { createPacketRows } from './packet-rows.ts';
 import { partsOf } from './query-tables.ts';
 import { type RowSchema, rowSchemaOf } from './row-schema.ts';
-import { catalogOf, endOf, isBefore } from './server.ts';
+import { endOf, isBefore } from './server.ts';
 import { keyTexts, pageQuery } from './snapshot.ts';
 import { columnKey, tableOf } from './table.ts';
 

@@ -5,7 +5,7 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { endServer } from './end-server.ts';
 import { guardAgainstOurDeath } from './guard.ts';
-import { type Flavour, type Installed, installMysql } from './install-mysql.ts';
+import { type Flavour, type Installed, installMysql, type OldFlavour } from './install-mysql.ts';
 import { freePort } from './listen.ts';
 
 /** A MySQL or MariaDB server on the loopback address, with one account that may do everything. */
@@ -27,22 +27,27 @@ const STOP_TIMEOUT_MS = 20_000;
 const login = { host: '127.0.0.1', database: 'sluice', user: 'sluice' };
 
 /** The row format of change capture; what is written outlives a killed process, not a power cut. */
-const settings = {
-  common: [
-    ...['--server-id=1', '--log-bin=binlog', '--binlog-format=ROW', '--binlog-row-image=FULL'],
-    ...['--binlog-row-metadata=FULL', '--sync-binlog=0', '--innodb-flush-log-at-trx-commit=2'],
-    ...['--local-infile=1', '--character-set-server=utf8mb4', '--skip-name-resolve', '--bind-address=127.0.0.1'],
-    ...['--innodb-buffer-pool-size=32M', '--innodb-log-file-size=8M', '--performance-schema=OFF'],
-  ],
-  mariadb: ['--gtid-strict-mode=ON', '--innodb-log-buffer-size=4M'],
-  mysql: ['--gtid-mode=ON', '--enforce-gtid-consistency=ON', '--mysqlx=0', '--table-open-cache=400'],
+const settings = [
+  ...['--server-id=1', '--log-bin=binlog', '--binlog-format=ROW', '--binlog-row-image=FULL'],
+  ...['--sync-binlog=0', '--innodb-flush-log-at-trx-commit=2'],
+  ...['--local-infile=1', '--character-set-server=utf8mb4', '--skip-name-resolve', '--bind-address=127.0.0.1'],
+  ...['--innodb-buffer-pool-size=32M', '--innodb-log-file-size=8M', '--performance-schema=OFF'],
+];
+const namesColumns = '--binlog-row-metadata=FULL';
+const mariadb = ['--gtid-strict-mode=ON', '--innodb-log-buffer-size=4M'];
+const mysql = ['--gtid-mode=ON', '--enforce-gtid-consistency=ON', '--table-open-cache=400'];
+const settingsOf: Record<Flavour | OldFlavour, readonly string[]> = {
+  mariadb: [...mariadb, namesColumns],
+  mysql: [...mysql, namesColumns, '--mysqlx=0'],
+  'mariadb-10.2': mariadb,
+  'mysql-5.7': mysql,
 };
 
 /** What MariaDB's own script feeds its server, which needs programs of the client to do it. */
 const systemTables = ['system_tables', 'performance_tables', 'system_tables_data'];
 
 export interface MysqlOptions {
-  readonly flavour: Flavour;
+  readonly flavour: Flavour | OldFlavour;
   /** An empty directory becomes the server's; a directory that was one goes on with its data. */
   readonly directory: string;
   readonly password: string;
@@ -64,7 +69,7 @@ export const runMysql = async ({ flavour, directory, password, options = [] }: M
   ];
   const args = [
     ...[...data, `--port=${port}`, `--socket=${join(directory, 'socket')}`, `--init-file=${accounts}`],
-    ...[...settings.common, ...settings[flavour], ...options],
+    ...[...settings, ...settingsOf[flavour], ...options],
   ];
   if (!existsSync(join(directory, 'data'))) await initialize(flavour, installed, directory, data);
   let running = await spawnServer(installed, args);
@@ -93,11 +98,16 @@ const accountsSql = (plain: string): string => {
   ].join('\n');
 };
 
-const initialize = async (flavour: Flavour, installed: Installed, directory: string, data: readonly string[]) => {
+const initialize = async (
+  flavour: Flavour | OldFlavour,
+  installed: Installed,
+  directory: string,
+  data: readonly string[],
+) => {
   await mkdir(join(directory, 'data'));
   // The server's log files keep the size that they are made with.
   const args = [...data, '--innodb-buffer-pool-size=32M', '--innodb-log-file-size=8M'];
-  if (flavour === 'mysql') return run(installed, [...args, '--initialize-insecure'], '');
+  if (flavour.startsWith('mysql')) return run(installed, [...args, '--initialize-insecure'], '');
   const files = await readdir(installed.share);
   const texts = systemTables.map((name) => {
     const file = files.find((one) => one === `mysql_${name}.sql` || one === `mariadb_${name}.sql`);

@@ -5,6 +5,8 @@ import { startMysql } from './mysql-server.ts';
 test.each([
   ['mariadb', /mariadb/i],
   ['mysql', /^8\.0/],
+  ['mariadb-10.2', /^10\.2.*mariadb/i],
+  ['mysql-5.7', /^5\.7/],
 ] as const)('%s takes SQL over TCP, and has its data after it was killed', async (flavour, version) => {
   const server = await startMysql(flavour);
   try {

@@ -1,11 +1,11 @@
 import mysql from 'mysql2/promise';
 import { afterAll, beforeAll } from 'vitest';
 import { mysqlCdcSource } from '../../../functions/mysql/cdc-source.ts';
-import { type Flavour, type MysqlServer, startMysql } from '../../kit/mysql-server.ts';
+import { type Flavour, type MysqlServer, type OldFlavour, startMysql } from '../../kit/mysql-server.ts';
 import type { SourceFixture } from '../../kit/source-runner.ts';
 
 /** A server for a file, and an empty database for whoever asks for one. */
-export const useMysql = (flavour: Flavour, settings: readonly string[] = []) => {
+export const useMysql = (flavour: Flavour | OldFlavour, settings: readonly string[] = []) => {
   let server: MysqlServer;
   let connection: mysql.Connection;
   let made = 0;

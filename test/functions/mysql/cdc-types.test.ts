@@ -5,7 +5,7 @@ import { createRunner, type OffsetMap, type SourceFixture } from '../../kit/sour
 import { useMysql } from './cdc-fixture.ts';
 import { plain, values } from './type-values.ts';
 
-describe.each(['mariadb', 'mysql'] as const)('types of %s', (flavour) => {
+describe.each(['mariadb', 'mysql', 'mariadb-10.2', 'mysql-5.7'] as const)('types of %s', (flavour) => {
   const { run, database, fixture } = useMysql(flavour);
 
   test('a value is the same, whether it is read from the table or from the binlog, and so is its schema', async () => {

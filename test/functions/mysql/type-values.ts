@@ -56,6 +56,8 @@ export const values: readonly (readonly [type: string, literal: string, value: u
   ['blob', "x''", Buffer.alloc(0)],
   ['longblob', "repeat(x'ff', 70000)", Buffer.alloc(70_000, 0xff)],
   ["enum('a','b c','d''e')", "'d''e'", "d'e"],
+  ["enum('a,b','''','c\\\\d\\n','(e)')", "'c\\\\d\\n'", 'c\\d\n'],
+  ["set('a b','''c','(d)')", "'''c,(d)'", "'c,(d)"],
   [`enum(${Array.from({ length: 300 }, (_, i) => `'v${i}'`).join()})`, "'v299'", 'v299'],
   ["set('a','b','c')", "'a,c'", 'a,c'],
   [`set(${Array.from({ length: 64 }, (_, i) => `'v${i}'`).join()})`, "'v0,v33,v63'", 'v0,v33,v63'],
