@@ -1,3 +1,4 @@
+import { setTimeout } from 'node:timers/promises';
 import { concatBatches, emptyBatch, freeGroup, type RecordBatch, sliceBatch } from '../connect/batch.ts';
 import type { Budget, Offsets, Poll, Position, SourceTask } from '../connect/connector.ts';
 import { ConnectError } from '../connect/errors.ts';
@@ -23,6 +24,7 @@ export interface LogSourceOptions {
   readonly task: number;
   readonly tasks: number;
   readonly now?: () => number;
+  readonly delay?: (ms: number, value: undefined, options: { readonly signal: AbortSignal }) => Promise<void>;
 }
 
 /** One queue that the task reads, and where it stands. */
@@ -31,6 +33,9 @@ interface Lane {
   readonly offset: LogOffset;
   readonly head: Item;
 }
+
+/** Between two looks of a continuous run at heads where nothing is new: each is a read of the table, and what is idle should cost little. */
+const pauseMs = { first: 10, growth: 1.5, longest: 200 };
 
 /** Segments that one query may bring: their bodies are read before the batch is handed on. */
 const segmentsPerQuery = 64;
@@ -44,7 +49,9 @@ export const logSource = ({
   task,
   tasks,
   now = Date.now,
+  delay = setTimeout,
 }: LogSourceOptions): SourceTask<LogOffset> => {
+  let nextPauseMs = pauseMs.first;
   const startOf = startsOf(table, subscriber, now);
 
   /** Topics as they were read last. Their queues are others only once the ones before are sealed. */
@@ -196,6 +203,7 @@ export const logSource = ({
       const lanes = await lanesOf(offsets);
       const ours = lanes.flat().filter(isOurs);
       const behind = ours.filter((lane) => !isDrained(lane));
+      if (behind.length > 0) nextPauseMs = pauseMs.first;
       checkRestored(ours);
       // A fair share each, so that one long queue does not starve the others; never more queues than records.
       const now = behind.slice(0, budget.maxRecords);
@@ -213,6 +221,10 @@ export const logSource = ({
     },
     async more(offsets) {
       return (await lanesOf(offsets)).flat().some((lane) => isOurs(lane) && !isDrained(lane));
+    },
+    async wait(waitMs, signal) {
+      await delay(Math.min(waitMs, nextPauseMs), undefined, { signal });
+      nextPauseMs = Math.min(nextPauseMs * pauseMs.growth, pauseMs.longest);
     },
     close: async () => {},
   };

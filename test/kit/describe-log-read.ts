@@ -29,6 +29,27 @@ export const describeLogRead = (makeStore: () => Promise<LogStore>): void => {
       expect(await reader.more()).toBe(false);
     });
 
+    test('a run that waits looks again soon after there was something, and less and less often while there is not', async () => {
+      const { store } = await filled(1, [3]);
+      const pauses: number[] = [];
+      const delay = async (ms: number) => void pauses.push(ms);
+      const source = logSource({ ...store, topics: ['t'], task: 0, tasks: 1, delay });
+      const wait = async (times: number) => {
+        for (let i = 0; i < times; i++) await source.wait!(1_000, unlimited.signal);
+        return pauses.splice(0);
+      };
+      const growing = await wait(12);
+      expect(growing).toEqual([...growing].sort((a, b) => a - b));
+      expect([growing[0], growing.at(-1)]).toEqual([10, 200]);
+      const nothing = createLedger([]);
+      nothing.advance((await source.poll(nothing.polled as never, unlimited)).offsets);
+      expect(await wait(1)).toEqual([10]);
+      await source.poll(nothing.polled as never, unlimited);
+      expect(await wait(1)).toEqual([15]);
+      await source.wait!(5, unlimited.signal);
+      expect(pauses).toEqual([5]);
+    });
+
     test.each([1, 2, 3, 7, 100])(
       'a run is killed after each commit of %i records: none is lost, none comes twice',
       async (maxRecords) => {

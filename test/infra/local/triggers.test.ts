@@ -28,6 +28,7 @@ const pipeline = `name: on
 sources:
 ${sources.join('\n')}
 sinks:
+  beside: { connector: file, from: [steady], trigger: continuous, timeout: 5s, config: { path: beside/ } }
   each: { connector: file, from: [timed], config: { path: out/ } }
   lake: { connector: file, from: [asked], trigger: { backlog: { bytes: 1KiB, atMost: 1h } }, config: { path: lake/ } }
 `;
@@ -71,7 +72,7 @@ interface Run {
 }
 
 /** What the runs of a connector that copied something said of themselves. */
-const runsOf = (name: Name | 'each' | 'lake'): readonly Run[] =>
+const runsOf = (name: Name | 'beside' | 'each' | 'lake'): readonly Run[] =>
   lines
     .flatMap((line) => (line.startsWith('{"level":"info","message":"run"') ? [JSON.parse(line) as Run] : []))
     .filter(({ connector, records }) => connector === `on-${name}` && records > 0);
@@ -87,7 +88,7 @@ const untilSwept = async (): Promise<void> => {
 
 const timeout = 120_000;
 const patiently = { timeoutMs: 60_000 };
-const reasonsOf = (name: Name | 'each' | 'lake') => runsOf(name).map(({ reason }) => reason);
+const reasonsOf = (name: Name | 'beside' | 'each' | 'lake') => runsOf(name).map(({ reason }) => reason);
 
 test.each(['timed', 'dated'] as const)('%s: a schedule', { timeout }, async (name) => {
   await put(name, 'a');
@@ -121,6 +122,15 @@ test('steady: a run to the end of its time is followed by the next, which its WA
     await put('steady', String(n));
     await until(() => runsOf('steady').length > n, patiently);
   }
+});
+
+test('beside: a sink that looks for what its source has copied, and is woken by nothing else', {
+  timeout,
+}, async () => {
+  const copied = (name: 'steady' | 'beside') => runsOf(name).reduce((sum, { records }) => sum + records, 0);
+  await put('steady', 'last');
+  await until(() => copied('beside') > 1 && copied('beside') === copied('steady'), patiently);
+  expect(reasonsOf('beside')).not.toContain('data');
 });
 
 test('each: new data', { timeout }, async () => {
