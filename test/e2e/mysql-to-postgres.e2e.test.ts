@@ -19,7 +19,7 @@ beforeAll(async () => {
 });
 afterAll(() => postgres?.stop());
 
-describe.each(['mariadb', 'mysql'] as const)('%s to PostgreSQL', (flavour) => {
+describe.each(['mariadb', 'mysql', 'mysql-5.7'] as const)('%s to PostgreSQL', (flavour) => {
   let server: MysqlServer;
   let db: mysql.Connection;
   beforeAll(async () => {
@@ -46,7 +46,7 @@ describe.each(['mariadb', 'mysql'] as const)('%s to PostgreSQL', (flavour) => {
     const orders = Array.from({ length: 20_000 }, (_, i) => `(${i >> 1}, ${i % 2}, ${i % 3_000}, ${i}.25)`);
     await db.query(`INSERT INTO customers VALUES ${customers.join()}; INSERT INTO orders VALUES ${orders.join()}`);
 
-    const database = `shop_${flavour}`;
+    const database = `shop_${flavour.replace(/\W/g, '_')}`;
     await queryRows(postgres.url, `CREATE DATABASE ${database}`);
     const target = new URL(postgres.url);
     target.pathname = `/${database}`;
