@@ -6,7 +6,7 @@ import { type ConnectorState, readState } from '../../shared/management/status.t
 import { endRuns } from '../../shared/state/connectors.ts';
 import { isHeld } from '../../shared/state/lease.ts';
 import type { Table } from '../../shared/state/table.ts';
-import type { Ask, Edge } from './verify-edges.ts';
+import type { Ask, Edge, TablePair } from './verify-edges.ts';
 
 /** Between two looks. */
 const lookMs = 200;
@@ -30,8 +30,8 @@ export interface Waiting {
 
 /** Resolves when the destination has everything that was before a position of the source. Runs what its trigger would run later. */
 export const passedBy =
-  (waiting: Waiting, table: VerifiedTable) =>
-  async (position: unknown): Promise<void> => {
+  (waiting: Waiting) =>
+  async ({ table }: Pick<TablePair, 'table'>, position: unknown): Promise<void> => {
     await sourcePassed(waiting, table, position);
     if (waiting.edge.sink.name !== waiting.edge.source.name) await sinkPassed(waiting);
   };
