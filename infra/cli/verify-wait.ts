@@ -8,11 +8,9 @@ import { isHeld } from '../../shared/state/lease.ts';
 import type { Table } from '../../shared/state/table.ts';
 import type { Ask, Edge, TablePair } from './verify-edges.ts';
 
-/** Between two looks. */
+/** Between two looks, and at most: each may be a run that finds nothing, such as one of a source that rests. */
 const lookMs = 200;
-
-/** The same of a continuous source, which is asked by a run of its own. */
-const continuousLookMs = 1_000;
+const maxLookMs = 2_000;
 
 /** A continuous source that did not get so far by itself in this time has nothing more to read, or much. */
 const quietMs = 10_000;
@@ -40,6 +38,7 @@ const sourcePassed = async (waiting: Waiting, of: VerifiedTable, position: unkno
   const { table, functions, edge, ask, signal } = waiting;
   const { name } = edge.source;
   let lookedAtMs = performance.now();
+  let waitMs = lookMs;
   for (const isOver = patience(name); ; isOver()) {
     const state = await stateOf(table, name);
     const { passed } = await ask('source', { step: 'passed', table: of, position, offsets: state.progress.offsets });
@@ -51,7 +50,8 @@ const sourcePassed = async (waiting: Waiting, of: VerifiedTable, position: unkno
       await endRuns(table, name);
       lookedAtMs = performance.now();
     }
-    await delay(edge.source.continuous === true ? continuousLookMs : lookMs, signal);
+    await delay(waitMs, signal);
+    waitMs = Math.min(2 * waitMs, maxLookMs);
   }
 };
 
