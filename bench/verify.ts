@@ -1,5 +1,6 @@
 /**
- * Verifying a copy: all rows of both sides of a pipeline from MariaDB to PostgreSQL, which are equal, and then with ten that differ.
+ * Verifying a copy: all rows of both sides of a pipeline from MariaDB to PostgreSQL, which are equal, and then with ten and with a thousand that differ, all
+ * over the table.
  *
  *     npx node bench/verify.ts [rows] [runs]
  *
@@ -14,7 +15,7 @@ import pg from 'pg';
 import { drain } from '../infra/cli/drain.ts';
 import { clientAt, findTable, lambdaAt } from '../infra/cli/platform.ts';
 import { asker, edgesOf, tablesOf } from '../infra/cli/verify-edges.ts';
-import { compareTable } from '../infra/cli/verify-table.ts';
+import { verifyTables } from '../infra/cli/verify-table.ts';
 import { passedBy } from '../infra/cli/verify-wait.ts';
 import { runPostgres } from '../infra/local/embedded-postgres.ts';
 import { startHost } from '../infra/local/host.ts';
@@ -96,12 +97,13 @@ const name = 'bench-copy';
 const [edge] = edgesOf([await requireConnector(table, name)], new Set([name]));
 const ask = asker(functions, edge!);
 const { pairs } = await tablesOf(ask, edge!);
-const settle = { passed: passedBy({ table, functions, edge: edge!, ask, signal }, pairs[0]!.table), values: false };
+const settle = { passed: passedBy({ table, functions, edge: edge!, ask, signal }), values: false };
 
 const measure = async (differences: number): Promise<{ readonly seconds: number; readonly cpu: number }> => {
   const cpuBefore = functionsCpu((one) => one.includes('copy'));
   const took = await seconds(async () => {
-    const found = (await compareTable(ask, pairs[0]!, settle)).differences.length;
+    const [result] = await verifyTables(ask, pairs, settle);
+    const found = result!.differences.length;
     if (found !== differences) throw new Error(`${found} differences, expected ${differences}`);
   });
   return { seconds: took, cpu: functionsCpu((one) => one.includes('copy')) - cpuBefore };
@@ -116,10 +118,14 @@ console.log(
   `${rows} rows, ${cpus().length} cores, load ${loadavg()[0]!.toFixed(1)}; the copy took ${copySeconds.toFixed(1)} s, ${Math.round(copyRssMb)} MB`,
 );
 console.log('| verify | time | CPU of its functions | RSS |\n| --- | --- | --- | --- |');
-const equal: { readonly seconds: number; readonly cpu: number }[] = [];
-for (let i = 0; i < runs; i++) equal.push(await measure(0));
-print('equal', equal);
-await target.query(`UPDATE facts SET price = price + 1 WHERE id % ${Math.floor(rows / 10)} = 0`);
-const differing: { readonly seconds: number; readonly cpu: number }[] = [];
-for (let i = 0; i < runs; i++) differing.push(await measure(10));
-print('ten differ', differing);
+for (const [what, differences] of [
+  ['equal', 0],
+  ['ten differ', 10],
+  ['a thousand differ', 1_000],
+] as const) {
+  if (differences > 0)
+    await target.query(`UPDATE facts SET price = -1 WHERE id % ${Math.floor(rows / differences)} = 0`);
+  const measured: { readonly seconds: number; readonly cpu: number }[] = [];
+  for (let i = 0; i < runs; i++) measured.push(await measure(differences));
+  print(what, measured);
+}

@@ -78,14 +78,17 @@ const ofService = (usage: Usage, service: string): Usage =>
 export const modelOf = async (files: readonly string[]): Promise<readonly ModelledConnector[]> => {
   const outdir = await mkdtemp(join(tmpdir(), 'sluice-synth-'));
   try {
-    const assembly = await loadAssembly(await synthPipelines({ files, outdir }), process.env.AWS_REGION ?? 'us-east-1');
-    const connectors = modelOfAssembly(assembly);
+    const connectors = await modelAt(await synthPipelines({ files, outdir }));
     if (connectors.length === 0) throw new ConnectError('CONFIG_INVALID', `${files.join(', ')}: no connector in it`);
     return connectors;
   } finally {
     await rm(outdir, { recursive: true, force: true });
   }
 };
+
+/** Of the cloud assembly in a directory. */
+export const modelAt = async (directory: string): Promise<readonly ModelledConnector[]> =>
+  modelOfAssembly(await loadAssembly(directory, process.env.AWS_REGION ?? 'us-east-1'));
 
 export const modelOfAssembly = (assembly: Assembly): readonly ModelledConnector[] => {
   const intrinsics = createIntrinsics(assembly);

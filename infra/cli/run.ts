@@ -26,6 +26,8 @@ export interface RunOptions {
 export interface LocalPlatform extends AsyncDisposable {
   readonly host: Host;
   readonly meter: Meter;
+  /** Where the cloud assembly is. */
+  readonly assembly: string;
 }
 
 interface LocalOptions {
@@ -88,6 +90,7 @@ export const startLocal = async (
     return {
       host,
       meter,
+      assembly,
       async [Symbol.asyncDispose]() {
         try {
           await host.stop({ graceMs: 3_000 });

@@ -16,9 +16,15 @@ export interface Difference {
 }
 
 export interface Settle {
-  /** Resolves when the destination has everything that the source had at a position. */
-  readonly passed: (position: unknown) => Promise<void>;
+  /** Resolves when the destination has everything that the source had of a table at a position. */
+  readonly passed: (pair: TablePair, position: unknown) => Promise<void>;
   readonly values: boolean;
+}
+
+/** A table, and keys of rows that differed when they were read. */
+export interface Unsettled {
+  readonly pair: TablePair;
+  readonly keys: readonly KeyTexts[];
 }
 
 export interface Settled {
@@ -40,37 +46,56 @@ const mostRounds = 20;
 /**
  * Looks at the rows of these keys again and again. In each round the source's row comes first, then the destination passes the place of the
  * source's log behind it, then comes its row: so what differs is no change on its way, unless the row changed in between. It is a
- * difference where two rounds find the same two rows.
+ * difference where two rounds find the same two rows. Of several tables one round is one wait.
  */
 export const settleKeys = async (
   ask: Ask,
-  pair: TablePair,
-  keys: readonly KeyTexts[],
+  tables: readonly Unsettled[],
   { passed, values }: Settle,
-): Promise<Settled> => {
+): Promise<readonly Settled[]> => {
+  const all = tables.map((table) => settling(table, values));
+  for (let round = 0; round < mostRounds; round++) {
+    const open = all.filter((table) => table.open().length > 0);
+    if (open.length === 0) break;
+    const sources: Rows[] = [];
+    for (const { pair, open: keys } of open) sources.push(await rowsOf(ask, 'source', pair, keys(), values));
+    for (const [i, { pair }] of open.entries()) await passed(pair, sources[i]!.position);
+    for (const [i, table] of open.entries())
+      table.look(sources[i]!, await rowsOf(ask, 'sink', table.pair, table.open(), values));
+  }
+  return all.map((table) => table.settled());
+};
+
+const settling = ({ pair, keys }: Unsettled, values: boolean) => {
   const differences: Difference[] = [];
   let open = keys;
   let kept = 0;
   let before = new Map<string, string>();
-  for (let round = 0; open.length > 0 && round < mostRounds; round++) {
-    const source = await rowsOf(ask, 'source', pair, open, values);
-    await passed(source.position);
-    const destination = await rowsOf(ask, 'sink', pair, open, values);
-    const seen = new Map<string, string>();
-    open = open.filter((key) => {
-      const id = JSON.stringify(key);
-      const [theirs, ours] = [source.rows.get(id), destination.rows.get(id)];
-      if (theirs?.hash === ours?.hash) return false;
-      const both = `${theirs?.hash} ${ours?.hash}`;
-      seen.set(id, both);
-      if (before.get(id) !== both) return true;
-      if (theirs === undefined && pair.keeps) kept++;
-      else differences.push(differenceOf(pair, key, theirs, ours, values));
-      return false;
-    });
-    before = seen;
-  }
-  return { differences, equal: keys.length - differences.length - kept - open.length, unsettled: open, kept };
+  return {
+    pair,
+    open: () => open,
+    look(source: Rows, destination: Rows): void {
+      const seen = new Map<string, string>();
+      open = open.filter((key) => {
+        const id = JSON.stringify(key);
+        const [theirs, ours] = [source.rows.get(id), destination.rows.get(id)];
+        if (theirs?.hash === ours?.hash) return false;
+        const both = `${theirs?.hash} ${ours?.hash}`;
+        seen.set(id, both);
+        if (before.get(id) !== both) return true;
+        if (theirs === undefined && pair.keeps) kept++;
+        else differences.push(differenceOf(pair, key, theirs, ours, values));
+        return false;
+      });
+      before = seen;
+    },
+    settled: (): Settled => ({
+      differences,
+      equal: keys.length - differences.length - kept - open.length,
+      unsettled: open,
+      kept,
+    }),
+  };
 };
 
 interface Rows {

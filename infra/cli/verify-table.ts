@@ -17,64 +17,115 @@ export interface TableResult {
   readonly more: boolean;
 }
 
-/** Rows of differing buckets whose keys are held at once. */
-const maxListed = 200_000;
-/** More of them than this are no list for a person, and are repaired in another round. */
-const maxDifferences = 10_000;
-
-/** Sums of all buckets on both sides, then the keys of those that differ, then the rows that do. */
-export const compareTable = async (ask: Ask, pair: TablePair, settle: Settle): Promise<TableResult> => {
-  const [source, destination] = await Promise.all([sumsOf(ask, 'source', pair), sumsOf(ask, 'sink', pair)]);
-  const total = ({ counts }: BucketSums) => counts.reduce((sum, count) => sum + count, 0);
-  const differing = source.counts.flatMap((count, bucket) =>
-    count === destination.counts[bucket] && source.sums[bucket] === destination.sums[bucket]
-      ? []
-      : [{ bucket, rows: Math.max(count, destination.counts[bucket]!) }],
-  );
-  const differences: Difference[] = [];
-  const unsettled: KeyTexts[] = [];
-  let inFlight = 0;
-  let kept = 0;
-  let isCut = false;
-  let at = 0;
-  while (at < differing.length && differences.length < maxDifferences) {
-    const buckets: number[] = [];
-    for (
-      let rows = 0;
-      at < differing.length && (buckets.length === 0 || rows + differing[at]!.rows <= maxListed);
-      at++
-    ) {
-      rows += differing[at]!.rows;
-      buckets.push(differing[at]!.bucket);
-    }
-    const { keys, onlyThere } = await differingKeys(ask, pair, buckets);
-    kept += onlyThere;
-    const room = maxDifferences - differences.length;
-    const settled = await settleKeys(ask, pair, keys.slice(0, room), settle);
-    isCut ||= keys.length > room;
-    differences.push(...settled.differences);
-    unsettled.push(...settled.unsettled);
-    inFlight += settled.equal;
-    kept += settled.kept;
+/** Tables of one source, looked at together: what they wait for is waited for once. */
+export const verifyTables = async (
+  ask: Ask,
+  pairs: readonly TablePair[],
+  settle: Settle,
+): Promise<readonly TableResult[]> => {
+  const compared = await compareTables(ask, pairs);
+  // Too many to look at one by one may be on their way: then they are fewer behind the place where the source is now.
+  const full = pairs.filter((_, i) => compared[i]!.more);
+  const positions: unknown[] = [];
+  for (const { table } of full) {
+    const { position } = await ask('source', { step: 'rows', table, keys: [], values: false });
+    positions.push(position);
   }
-  const more = isCut || at < differing.length;
-  const rows = { source: total(source), destination: total(destination) };
-  return { rows, differences, inFlight, kept, unsettled, more };
+  for (const [i, pair] of full.entries()) await settle.passed(pair, positions[i]);
+  const again = new Map((await compareTables(ask, full)).map((one) => [one.pair, one]));
+  return settleTables(
+    ask,
+    compared.map((one) => again.get(one.pair) ?? one),
+    settle,
+  );
 };
 
-interface BucketSums {
-  readonly counts: number[];
-  readonly sums: bigint[];
+/** What of the rows that differ is a difference. */
+export const settleTables = async (
+  ask: Ask,
+  compared: readonly Compared[],
+  settle: Settle,
+): Promise<readonly TableResult[]> => {
+  const settled = await settleKeys(ask, compared, settle);
+  return compared.map(({ rows, kept, more }, i): TableResult => {
+    const { differences, equal, unsettled, kept: alsoKept } = settled[i]!;
+    return { rows, differences, inFlight: equal, kept: kept + alsoKept, unsettled, more };
+  });
+};
+
+/** What a look at all rows of both sides of a table finds. Some of them may be on their way. */
+export interface Compared {
+  readonly pair: TablePair;
+  readonly rows: { readonly source: number; readonly destination: number };
+  /** Of rows that differ. */
+  readonly keys: readonly KeyTexts[];
+  /** So many rows only the destination has, which keeps such rows. */
+  readonly kept: number;
+  /** There are more that differ. */
+  readonly more: boolean;
 }
 
-const sumsOf = async (ask: Ask, side: 'source' | 'sink', { table }: TablePair): Promise<BucketSums> => {
-  const all: BucketSums = { counts: [], sums: [] };
+/** Rows of differing buckets that are listed by one reading. */
+const maxListed = 500_000;
+/** More of them than this are no list for a person, and are repaired in another round. */
+const maxKeys = 10_000;
+
+export const compareTables = async (ask: Ask, pairs: readonly TablePair[]): Promise<readonly Compared[]> => {
+  const compared: Compared[] = [];
+  for (const pair of pairs) compared.push(await compareTable(ask, pair));
+  return compared;
+};
+
+/** Sums of all buckets on both sides, then the rows of those that differ. */
+const compareTable = async (ask: Ask, pair: TablePair): Promise<Compared> => {
+  const [source, destination] = await Promise.all([sumsOf(ask, 'source', pair), sumsOf(ask, 'sink', pair)]);
+  const differing = differingBuckets(source, destination);
+  const keys: KeyTexts[] = [];
+  let kept = 0;
+  let at = 0;
+  while (at < differing.length && keys.length <= maxKeys) {
+    const buckets: number[] = [];
+    for (let rows = 0; at < differing.length; at++) {
+      rows += differing[at]!.rows;
+      if (buckets.length > 0 && rows > maxListed) break;
+      buckets.push(differing[at]!.bucket);
+    }
+    const found = await differingKeys(ask, pair, buckets);
+    for (const key of found.keys) keys.push(key);
+    kept += found.onlyThere;
+  }
+  return {
+    pair,
+    rows: { source: totalOf(source), destination: totalOf(destination) },
+    keys: keys.slice(0, maxKeys),
+    kept,
+    more: keys.length > maxKeys || at < differing.length,
+  };
+};
+
+/** By bucket that has rows. */
+type Sums = ReadonlyMap<number, { readonly count: number; readonly sum: bigint }>;
+
+const totalOf = (sums: Sums): number => sums.values().reduce((total, { count }) => total + count, 0);
+
+const differingBuckets = (source: Sums, destination: Sums) =>
+  Array.from(new Set([...source.keys(), ...destination.keys()])).flatMap((bucket) => {
+    const [theirs, ours] = [source.get(bucket), destination.get(bucket)];
+    if (theirs?.count === ours?.count && theirs?.sum === ours?.sum) return [];
+    return [{ bucket, rows: Math.max(theirs?.count ?? 0, ours?.count ?? 0) }];
+  });
+
+const sumsOf = async (ask: Ask, side: 'source' | 'sink', { table }: TablePair): Promise<Sums> => {
+  const all = new Map<number, { readonly count: number; readonly sum: bigint }>();
   let after: KeyTexts | undefined;
   do {
-    const { counts, sums, next } = await ask(side, { step: 'sum', table, ...(after === undefined ? {} : { after }) });
-    for (const [bucket, count] of counts.entries()) {
-      all.counts[bucket] = (all.counts[bucket] ?? 0) + count;
-      all.sums[bucket] = BigInt.asUintN(64, (all.sums[bucket] ?? 0n) + BigInt(`0x${sums[bucket]}`));
+    const { buckets, next } = await ask(side, { step: 'sum', table, ...(after === undefined ? {} : { after }) });
+    for (const [bucket, count, sum] of buckets) {
+      const before = all.get(bucket) ?? { count: 0, sum: 0n };
+      all.set(bucket, {
+        count: before.count + count,
+        sum: BigInt.asUintN(64, before.sum + BigInt(`0x${sum}`)),
+      });
     }
     after = next;
   } while (after !== undefined);

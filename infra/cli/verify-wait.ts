@@ -6,13 +6,11 @@ import { type ConnectorState, readState } from '../../shared/management/status.t
 import { endRuns } from '../../shared/state/connectors.ts';
 import { isHeld } from '../../shared/state/lease.ts';
 import type { Table } from '../../shared/state/table.ts';
-import type { Ask, Edge } from './verify-edges.ts';
+import type { Ask, Edge, TablePair } from './verify-edges.ts';
 
-/** Between two looks. */
+/** Between two looks, and at most: each may be a run that finds nothing, such as one of a source that rests. */
 const lookMs = 200;
-
-/** The same of a continuous source, which is asked by a run of its own. */
-const continuousLookMs = 1_000;
+const maxLookMs = 2_000;
 
 /** A continuous source that did not get so far by itself in this time has nothing more to read, or much. */
 const quietMs = 10_000;
@@ -30,8 +28,8 @@ export interface Waiting {
 
 /** Resolves when the destination has everything that was before a position of the source. Runs what its trigger would run later. */
 export const passedBy =
-  (waiting: Waiting, table: VerifiedTable) =>
-  async (position: unknown): Promise<void> => {
+  (waiting: Waiting) =>
+  async ({ table }: Pick<TablePair, 'table'>, position: unknown): Promise<void> => {
     await sourcePassed(waiting, table, position);
     if (waiting.edge.sink.name !== waiting.edge.source.name) await sinkPassed(waiting);
   };
@@ -40,6 +38,7 @@ const sourcePassed = async (waiting: Waiting, of: VerifiedTable, position: unkno
   const { table, functions, edge, ask, signal } = waiting;
   const { name } = edge.source;
   let lookedAtMs = performance.now();
+  let waitMs = lookMs;
   for (const isOver = patience(name); ; isOver()) {
     const state = await stateOf(table, name);
     const { passed } = await ask('source', { step: 'passed', table: of, position, offsets: state.progress.offsets });
@@ -51,7 +50,8 @@ const sourcePassed = async (waiting: Waiting, of: VerifiedTable, position: unkno
       await endRuns(table, name);
       lookedAtMs = performance.now();
     }
-    await delay(edge.source.continuous === true ? continuousLookMs : lookMs, signal);
+    await delay(waitMs, signal);
+    waitMs = Math.min(2 * waitMs, maxLookMs);
   }
 };
 

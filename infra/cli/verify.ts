@@ -7,14 +7,14 @@ import { dynamoTable } from '../../shared/state/dynamodb/table.ts';
 import type { Table } from '../../shared/state/table.ts';
 import { connectorName } from '../constructs/connector-name.ts';
 import { loadPipelineFile } from '../pipeline-file.ts';
-import { modelOf } from './estimate.ts';
+import { modelAt, modelOf } from './estimate.ts';
 import { type Answer, count, exitCodes, writeLine } from './output.ts';
 import { clientAt, findTable, lambdaAt, openPlatform, type Place } from './platform.ts';
 import { startLocal } from './run.ts';
 import { asker, type Edge, edgesOf, type TablePair, tablesOf } from './verify-edges.ts';
 import { repairKeys } from './verify-repair.ts';
 import { type Difference, type Settle, settleKeys } from './verify-settle.ts';
-import { compareTable, type TableResult } from './verify-table.ts';
+import { compareTables, settleTables, type TableResult, verifyTables } from './verify-table.ts';
 import { awaitEndOfRun, passedBy, stateOf, type Waiting } from './verify-wait.ts';
 
 export interface VerifyOptions extends Place {
@@ -35,6 +35,8 @@ const verifyCodes = { equal: exitCodes.ok, different: 1, could_not: 2 } as const
 interface Platform extends AsyncDisposable {
   readonly table: Table;
   readonly functions: InvokeFunction;
+  /** Where the cloud assembly of the file is, if this has synthesized it. */
+  readonly assembly?: string;
 }
 
 /** Compares the rows of a pipeline's sources with those of its sinks, while it runs. */
@@ -54,45 +56,49 @@ export const verify = async (
 };
 
 const verifyAll = async (file: string | undefined, options: VerifyOptions, signal: AbortSignal): Promise<Answer> => {
-  const names = file === undefined ? new Set(options.connector) : await writersOf(file);
-  const what = file ?? Array.from(names).join(', ');
-  if (names.size === 0)
+  const { connector = [] } = options;
+  if (file === undefined && connector.length === 0)
     throw new ConnectError(
       'CONFIG_INVALID',
       'say what to compare: the file of a pipeline, or --connector with the name of a sink or a direct connector',
     );
   await using platform = await platformOf(file, options);
+  const names = file === undefined ? new Set(connector) : await writersOf(file, platform.assembly);
   const rows = await rowsOf(platform.table, names);
   const results: (TablePair & { readonly edge: Edge; readonly result: TableResult })[] = [];
   for (const edge of edgesOf(rows, names)) {
     const ask = asker(platform.functions, edge);
     const waiting = { ...platform, edge, ask, signal };
-    const { pairs, ofChanges } = await tablesOf(ask, edge);
+    const { pairs: all, ofChanges } = await tablesOf(ask, edge);
     if (options.repair === true && !ofChanges) throw noRepair(edge);
-    for (const pair of pairs) {
-      if (options.table !== undefined && pair.table.table !== options.table) continue;
-      if (ofChanges) await requireRead(waiting, pair);
-      const settle = { passed: passedBy(waiting, pair.table), values: options.values === true };
-      const found = await compareTable(ask, pair, settle);
-      if (!options.json) for (const line of linesOf(pair, found)) writeLine(line);
-      const result = options.repair === true ? await repaired(waiting, pair, settle, found, options) : found;
-      results.push({ ...pair, edge, result });
+    const pairs = all.filter(({ table }) => options.table === undefined || table.table === options.table);
+    const settle = { passed: passedBy(waiting), values: options.values === true };
+    // By queries all tables together, because to pass a place may be to read all of them again; else each by itself, lest their rows
+    // change while others are looked at.
+    for (const some of ofChanges ? pairs.map((pair) => [pair]) : [pairs]) {
+      if (ofChanges) for (const pair of some) await requireRead(waiting, pair);
+      for (const [i, found] of (await verifyTables(ask, some, settle)).entries()) {
+        const pair = some[i]!;
+        if (!options.json) for (const line of linesOf(pair, found)) writeLine(line);
+        const result = options.repair === true ? await repaired(waiting, pair, settle, found, options) : found;
+        results.push({ ...pair, edge, result });
+      }
     }
   }
   if (results.length === 0)
     throw new ConnectError(
       'NOT_FOUND',
       options.table === undefined
-        ? `${what} has no table to compare`
-        : `no source of ${what} reads a table ${options.table}`,
+        ? `${file ?? connector.join(', ')} has no table to compare`
+        : `no source of ${file ?? connector.join(', ')} reads a table ${options.table}`,
     );
   return answerOf(results);
 };
 
 /** What of a file writes into destinations, by name. Of a program that is known when it is synthesized. */
-const writersOf = async (file: string): Promise<ReadonlySet<string>> => {
+const writersOf = async (file: string, assembly: string | undefined): Promise<ReadonlySet<string>> => {
   if (/\.[jt]s$/.test(file)) {
-    const connectors = await modelOf([file]);
+    const connectors = assembly === undefined ? await modelOf([file]) : await modelAt(assembly);
     return new Set(
       connectors.flatMap(({ spec: { kind, name } }) => (kind === 'sink' || kind === 'direct' ? name : [])),
     );
@@ -110,12 +116,12 @@ const platformOf = async (file: string | undefined, options: VerifyOptions): Pro
   if (file === undefined)
     throw new ConnectError('CONFIG_INVALID', 'no `sluice dev` runs here: name the file of the pipeline, to start it');
   await using opened = new AsyncDisposableStack();
-  const { host } = opened.use(await startLocal([file], state, json ? () => {} : writeLine, { drain: true }));
+  const { host, assembly } = opened.use(await startLocal([file], state, json ? () => {} : writeLine, { drain: true }));
   const client = opened.adopt(clientAt(host.dynamodb.endpoint), (it) => it.destroy());
   const lambda = opened.adopt(lambdaAt(host.lambdaEndpoint), (it) => it.destroy());
   const table = dynamoTable({ client, tableName: await findTable(client) });
   const all = opened.move();
-  return { table, functions: lambdaInvoker(lambda), [Symbol.asyncDispose]: () => all.disposeAsync() };
+  return { table, functions: lambdaInvoker(lambda), assembly, [Symbol.asyncDispose]: () => all.disposeAsync() };
 };
 
 /** All rows, once those of the pipeline are there. */
@@ -160,13 +166,15 @@ const repaired = async (
   while (result.differences.length > 0) {
     const keys = result.differences.map(({ key }) => key);
     await repairKeys(waiting, pair.table.table, keys);
-    const { differences, unsettled } = await settleKeys(waiting.ask, pair, keys, settle);
+    const [settled] = await settleKeys(waiting.ask, [{ pair, keys }], settle);
+    const { differences, unsettled } = settled!;
     sent += keys.length - differences.length;
     const isDone = !result.more || differences.length === keys.length;
-    result = isDone
-      ? { ...result, differences, unsettled: [...result.unsettled, ...unsettled] }
-      : await compareTable(waiting.ask, pair, settle);
-    if (isDone) break;
+    if (isDone) {
+      result = { ...result, differences, unsettled: [...result.unsettled, ...unsettled] };
+      break;
+    }
+    result = (await settleTables(waiting.ask, await compareTables(waiting.ask, [pair]), settle))[0]!;
   }
   if (!json && sent > 0)
     writeLine(

@@ -240,8 +240,15 @@ const underLease = async (
     const acknowledged = offsets.filter(({ offset }) => offset !== null);
     if (acknowledged.length > 0) await source.commit?.(acknowledged);
     overtaken = !sameProgress(seen.offsets, offsets);
-    const outcome = await copyBatches({ request, source, sink, ledger, budget, lease, totals, cache });
-    return held(outcome, { changed: outcome === 'superseded' });
+    for (;;) {
+      const before = totals.batches;
+      const outcome = await copyBatches({ request, source, sink, ledger, budget, lease, totals, cache });
+      if (outcome !== 'waiting' || totals.batches === before || request.stop.aborted)
+        return held(outcome, { changed: outcome === 'superseded' });
+      // Of tasks that wait for each other the last one to commit sees here what all have committed, and goes on by itself: were that left to
+      // the look after the release, a death between the two would strand it (invariant 9).
+      ledger = createLedger(await finishPast(request, sink, await loadProgress(table, identity)));
+    }
   } catch (thrown) {
     const error = toConnectError(thrown);
     if (isCode(error, 'FENCED')) {

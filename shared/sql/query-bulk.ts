@@ -10,8 +10,8 @@ import { committing, waiting } from './snapshot-poll.ts';
 /*
  * Bulk. One task reads a table behind its offset, `{server, table}`, to the end. Of several tasks the first begins: it commits in that offset the
  * bounds that part the table's key into ranges, and wakes the others. Each range is a partition `{server, table, range}` of one task. Who
- * finds all of them read ends the table: a task looks anew after its last commit, so the last one does (invariant 9), and of two
- * that see it at once one is fenced (invariant 1).
+ * finds all of them read ends the table: a task that waits looks at what others have committed meanwhile, under its lease, so the last one to
+ * commit does (invariant 9), and of two that see it at once one is fenced (invariant 1).
  */
 
 /** `wait`: other tasks have to begin, or to read what is theirs. `end`: all ranges are read. */

@@ -27,9 +27,7 @@ export const queryProblems = async <T extends QueryTable>(
 ): Promise<readonly Problem[]> => {
   const look = await reader.look().catch(notRetriable);
   if (look instanceof ConnectError) return [look.message];
-  const problems = missingTables(config, look.tables).map(
-    (table) => `there is no table ${table}, or the account may not read it: mend tables, or GRANT SELECT ON it`,
-  );
+  const problems = [...missingTables(config, look.tables)];
   for (const name of [...(config.columns ?? []), ...(config.excludeColumns ?? [])])
     if (!look.tables.some((table) => table.columns.some((column) => isNamed(table, column.name, name))))
       problems.push(`columns, excludeColumns: there is no column ${name}`);

@@ -43,7 +43,9 @@ export const readNew = <T extends QueryTable>(reading: Reading<T>): Mode<T> => (
     if (froms.some(({ to }) => to !== undefined)) return true;
     if (sources.length === 0) return false;
     const behind = sources.map(({ table, cursor }, i) => {
-      const conditions = conditionsOf(cursor, froms[i]!, reader.dialect);
+      const found = conditionsOf(cursor, froms[i]!, reader.dialect);
+      // Of rows without a value no window is made; read without windows they stop the task, lest they be missed.
+      const conditions = config.runs ? [...found, backwards(cursor).condition] : found;
       return `EXISTS (SELECT 1 FROM ${table.from} AS q${whereOf(config, conditions)})`;
     });
     const [row] = await reader.connection.query<{ found: unknown }>(`SELECT ${behind.join(' OR ')} AS found`);

@@ -65,8 +65,15 @@ export const columnOf = <C extends QueryColumn>(table: QueryTable<C>, name: stri
   );
 };
 
-/** Tables of the config, not patterns, that are not there. */
+/** What is wrong with tables of the config, not patterns, that are not there. */
 export const missingTables = ({ tables = [] }: QueryConfig, found: readonly QueryTable[]): readonly string[] => {
   const names = new Set(found.map(({ name }) => name));
-  return tables.filter((table) => !isPattern(table) && !names.has(table));
+  return tables
+    .filter((table) => !isPattern(table) && !names.has(table))
+    .map((table) => `there is no table ${table}, or the account may not read it: mend tables, or GRANT SELECT ON it`);
+};
+
+export const requireTables = (config: QueryConfig, found: readonly QueryTable[]): void => {
+  const missing = missingTables(config, found);
+  if (missing.length > 0) throw new ConnectError('NOT_FOUND', missing.join('; '));
 };

@@ -6,7 +6,7 @@ import { readNew } from './query-new.ts';
 import { sourceOf } from './query-position.ts';
 import type { QueryReader } from './query-reader.ts';
 import type { Looked, Reading } from './query-reading.ts';
-import { missingTables, type QueryTable } from './query-table.ts';
+import { type QueryTable, requireTables } from './query-table.ts';
 
 /**
  * Tables one after the other, each in pages behind the last row that was read. A run ends when each table has given a page that was not
@@ -23,12 +23,7 @@ export const createQueryTask = <T extends QueryTable>(
 
   const look = async (): Promise<Looked<T>> => {
     const { identity, tables } = await reader.look();
-    const missing = missingTables(config, tables);
-    if (missing.length > 0)
-      throw new ConnectError(
-        'NOT_FOUND',
-        `there is no table ${missing.join(', ')}, or the account may not read it: mend tables, or GRANT SELECT ON it`,
-      );
+    requireTables(config, tables);
     return { identity, sources: tables.map((table) => sourceOf(table, config, reader.dialect)) };
   };
 

@@ -7,8 +7,8 @@ import { topicOf } from '../connect/table-names.ts';
 import type { KeyTexts, Passed, TableReader, Verification, VerifiedTable } from '../connect/verify.ts';
 import { cursorOfRow, type QueryRows } from './query-page.ts';
 import type { QueryReader } from './query-reader.ts';
-import { type Cursor, conditionsOf, cursorOf, selectOf, whereOf } from './query-statement.ts';
-import { fieldsOf, keyOf, missingTables, nameOf, type QueryColumn, type QueryTable } from './query-table.ts';
+import { backwards, type Cursor, conditionsOf, cursorOf, selectOf, whereOf } from './query-statement.ts';
+import { fieldsOf, keyOf, nameOf, type QueryColumn, type QueryTable, requireTables } from './query-table.ts';
 import { firstRowBytes, maxPageBytes, pageRowsOf, requireKey } from './verify.ts';
 
 /** A place behind what a query source has read by then, as far as its mode can tell. */
@@ -39,9 +39,8 @@ export const verifyQuery = <C extends TypedColumn>(
         'the rows of a `query` are of its own making: only those of `tables` can be compared',
       );
     const { tables } = await reader.look();
-    const missing = missingTables(config, tables);
-    if (missing.length === 0) return tables;
-    throw new ConnectError('NOT_FOUND', `there is no table ${missing.join(', ')}, or the account may not read it`);
+    requireTables(config, tables);
+    return tables;
   };
 
   const find = async (name: string): Promise<QueryTable<C>> => {
@@ -96,8 +95,11 @@ const readerOf = <C extends TypedColumn>(
   // By their key, whatever the source reads them by.
   const byKey = cursorOf(table, { ...config, mode: 'bulk' }, dialect);
   const sought = key.map((name) => table.columns.find((column) => column.name === name)!);
-  // What the source reads at all, and by now.
-  const bounds = conditionsOf(cursor, { after: null }, dialect);
+  // What the source reads at all, and by now: no row without a number or a time.
+  const bounds = [
+    ...conditionsOf(cursor, { after: null }, dialect),
+    ...(config.mode === 'bulk' ? [] : [backwards(cursor).condition]),
+  ];
   let rowBytes = firstRowBytes;
   let last: QueryRows | undefined;
 
@@ -134,10 +136,10 @@ const readerOf = <C extends TypedColumn>(
     },
     async position(): Promise<QueryPlace> {
       if (config.mode === 'bulk') return { atMs: Date.now() };
-      const backwards = { ...cursor, parts: cursor.parts.map((part) => ({ ...part, order: `${part.sql} DESC` })) };
+      const fromEnd = { ...cursor, parts: cursor.parts.map((part) => ({ ...part, order: `${part.sql} DESC` })) };
       // A row without a value stops the source by itself.
       const isThere = cursor.parts.map(({ sql }) => `${sql} IS NOT NULL`);
-      const rows = await select(backwards, [...bounds, ...isThere], 1, maxPageBytes);
+      const rows = await select(fromEnd, [...bounds, ...isThere], 1, maxPageBytes);
       return { last: rows.count === 0 ? null : cursorOfRow(rows, 0, cursor, table) };
     },
   };

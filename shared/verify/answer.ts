@@ -3,7 +3,7 @@ import { hash } from 'node:crypto';
 import type { Position } from '../connect/connector.ts';
 import { ConnectError } from '../connect/errors.ts';
 import type { KeyTexts, Passed, RowPage, TableReader, Verification, VerifiedTable } from '../connect/verify.ts';
-import { createSums, type RowForm, rowForms } from './row-forms.ts';
+import { type BucketSum, createSums, type RowForm, rowForms } from './row-forms.ts';
 
 /** One row of an answer: its key, its hash, and where asked for its values. */
 export interface AnsweredRow {
@@ -45,7 +45,7 @@ export type VerifyQuestion =
 export interface VerifyAnswers {
   readonly tables: { readonly tables: readonly VerifiedTable[]; readonly ofChanges: boolean };
   readonly describe: Pick<TableReader, 'table' | 'ignored' | 'keeps'>;
-  readonly sum: { readonly counts: readonly number[]; readonly sums: readonly string[]; readonly next?: KeyTexts };
+  readonly sum: { readonly buckets: readonly BucketSum[]; readonly next?: KeyTexts };
   readonly list: { readonly rows: readonly AnsweredRow[]; readonly next?: KeyTexts };
   readonly rows: { readonly rows: readonly AnsweredRow[]; readonly position?: unknown };
   readonly passed: { readonly passed: Passed };
@@ -121,7 +121,7 @@ const sum = async (
     for (const part of parts) for (const { bucket, hash } of forms(part)) all.add(bucket, hash);
     return 'more';
   });
-  return { counts: all.counts, sums: all.sums, ...next };
+  return { buckets: all.all(), ...next };
 };
 
 const list = async (

@@ -4,8 +4,11 @@ import type { KeyTexts, RowPart, VerifiedTable } from '../connect/verify.ts';
 import { murmur2 } from '../log/murmur2.ts';
 import { writersOf } from './canonical.ts';
 
-/** Rows are counted and summed by a hash of their key: the order in which a database keeps keys does not matter then. */
-export const buckets = 1024;
+/**
+ * Rows are counted and summed by a hash of their key: the order in which a database keeps keys does not matter then. Of buckets that
+ * differ all rows are listed, so that many buckets make short lists; those of all fit one answer.
+ */
+const buckets = 65_536;
 
 /** One row in canonical form. Valid until the next one. */
 export interface RowForm {
@@ -70,12 +73,12 @@ const writeMarked = (out: TextOutput, write: () => boolean): void => {
   out.length = at + 1;
 };
 
-/** Counts and checksums of buckets: the sum of the rows' hashes modulo 2^64, which no order of rows changes. */
+/** A bucket that has rows: its number, their count, and the sum of their hashes modulo 2^64, which no order of rows changes, in hexadecimal. */
+export type BucketSum = readonly [bucket: number, count: number, sum: string];
+
 export interface Sums {
   add(bucket: number, hash: Buffer): void;
-  readonly counts: readonly number[];
-  /** As 16 hexadecimal digits. */
-  readonly sums: readonly string[];
+  all(): readonly BucketSum[];
 }
 
 export const createSums = (): Sums => {
@@ -86,11 +89,9 @@ export const createSums = (): Sums => {
       counts[bucket]!++;
       sums[bucket]! += rowHash.readBigUInt64BE(0);
     },
-    get counts() {
-      return Array.from(counts);
-    },
-    get sums() {
-      return Array.from(sums, (sum) => sum.toString(16).padStart(16, '0'));
-    },
+    all: () =>
+      Array.from(counts.entries()).flatMap(([bucket, count]) =>
+        count === 0 ? [] : [[bucket, count, sums[bucket]!.toString(16)] as const],
+      ),
   };
 };

@@ -1,4 +1,4 @@
-import { symlink } from 'node:fs/promises';
+import { readFile, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { type DatabaseServer, startServer } from '../kit/databases.ts';
@@ -18,11 +18,13 @@ afterAll(async () => {
   await postgres?.[Symbol.asyncDispose]();
 });
 
-const app = `import { type BuildPipelines, mysqlCdcSource, mysqlQuerySource, mysqlSink, Pipeline, postgresCdcSource, postgresSink, Trigger } from 'sluice';
+const app = `import { appendFileSync } from 'node:fs';
+import { type BuildPipelines, mysqlCdcSource, mysqlQuerySource, mysqlSink, Pipeline, postgresCdcSource, postgresSink, Trigger } from 'sluice';
 
 const my = '\${env:MY_URL}';
 const pg = '\${env:PG_URL}';
 const build: BuildPipelines = (scope, platform) => {
+  appendFileSync('synths', 'one ');
   const copy = new Pipeline(scope, 'Copy', { platform, name: 'copy' });
   const trigger = Trigger.continuous();
   const changes = copy.addSource('changes', {
@@ -105,4 +107,11 @@ test('continuous sources of an app that have nothing more to read pass a place t
   });
   dev.kill('SIGINT');
   await dev.ended;
+
+  // Where nothing runs, it is started, as it is synthesized to know its names.
+  const synths = async () => (await readFile(place.path('synths'), 'utf8')).split(' ').length - 1;
+  const before = await synths();
+  const started = await place.sluice(['verify', 'app.ts', '--json'], env);
+  expect(toldOf(started)).toMatchObject({ 'shop.orders': ['different 2'] });
+  expect((await synths()) - before).toBe(1);
 });

@@ -42,8 +42,9 @@ const toldOf = (ended: Ended) => {
   );
 };
 
-/** By number, by time with an hour of delay, in bulk, and in bulk that is shown whole. */
-const tables = ['numbers', 'times', 'bulks', 'wholes'] as const;
+/** By number, by time with an hour of delay, two in bulk, and one in bulk that is shown whole. */
+const sources = { numbers: ['numbers'], times: ['times'], bulks: ['bulks', 'others'], wholes: ['wholes'] } as const;
+const tables = Object.values(sources).flat();
 
 const pipeline = (from: System, to: System, source: Database, schema: string) => {
   const modes = {
@@ -52,11 +53,11 @@ const pipeline = (from: System, to: System, source: Database, schema: string) =>
     bulks: 'mode: bulk, excludeColumns: [secret]',
     wholes: 'mode: bulk, runs: true',
   };
-  const sources = tables.map(
-    (table) => `  ${table}:
+  const nodes = Object.entries(modes).map(
+    ([node, mode]) => `  ${node}:
     connector: ${from === 'postgres' ? 'postgres-query' : 'mysql-query'}
     cron: 0 3 * * ? *
-    config: { url: '\${env:SOURCE_URL}', topicPrefix: s, tables: [${schema}.${table}], ${modes[table]} }
+    config: { url: '\${env:SOURCE_URL}', topicPrefix: s, tables: [${sources[node as keyof typeof sources].map((table) => `${schema}.${table}`)}], ${mode} }
 `,
   );
   const sink = (name: string, from: string, more: string) => `  ${name}:
@@ -67,7 +68,7 @@ const pipeline = (from: System, to: System, source: Database, schema: string) =>
   return `name: ${source.name}
 topics: { s.${schema}.wholes: { queues: 1 } }
 sources:
-${sources.join('')}sinks:
+${nodes.join('')}sinks:
 ${sink('out', 'numbers, times, bulks', '')}${sink('whole', 'wholes', ', visibility: batch')}`;
 };
 
@@ -96,6 +97,7 @@ describe.each([
       INSERT INTO times VALUES (1000, 'late', 7, '2024-01-01'), (1001, 'new', 7, '2025-01-01'), (1002, 'young', 7, now());
       UPDATE times SET name = 'young', changed = now() WHERE id = 3; DELETE FROM times WHERE id = 4;
       UPDATE bulks SET name = 'new' WHERE id = 1; DELETE FROM bulks WHERE id = 2; UPDATE bulks SET secret = 8 WHERE id = 5;
+      UPDATE others SET name = 'new' WHERE id = 1;
       UPDATE wholes SET name = 'new' WHERE id = 1; DELETE FROM wholes WHERE id = 2`);
     await sink.run('DELETE FROM numbers WHERE id = 5; DELETE FROM bulks WHERE id = 6');
     const found = await sluice('verify');
@@ -103,6 +105,7 @@ describe.each([
       numbers: ['different 1 name', 'missing -1', 'missing 5', 1],
       times: ['missing 1000', 2],
       bulks: [1],
+      others: [0],
       wholes: [0],
     });
     expect(found.code).toBe(1);
@@ -112,8 +115,14 @@ describe.each([
       [901, 1],
       [899, 1],
       [899, 2],
+      [900, 1],
       [899, 2],
     ]);
+    // Of both tables in bulk one reading was enough, behind the first.
+    const { offsets } = envelopeOf(await place.sluice(['offsets', 'get', `${source.name}-bulks`, '--json'])).result as {
+      readonly offsets: readonly { readonly offset: { readonly reading: number } }[];
+    };
+    expect(offsets.map(({ offset }) => offset.reading)).toEqual([2, 2]);
 
     const repair = await sluice('verify', '--repair');
     expect([repair.code, resultOf(repair).error?.message]).toEqual([2, expect.stringContaining('offsets reset')]);

@@ -126,6 +126,19 @@ export const describeQueryRuns = (name: string, server: QueryServer): void => {
       });
     });
 
+    test('rows without a number make no window, and no run', async () => {
+      const schema = await server.schema();
+      await run('CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, NULL)');
+      const config = { tables: [`${schema}.t`], mode: 'incrementing', incrementingColumn: 'n', runs: true };
+      expect(await more(config, new Map())).toBe(false);
+      expect(await more({ ...config, runs: false }, new Map()), 'it is told of, by an error').toBe(true);
+      await run('INSERT INTO t VALUES (2, 7)');
+      expect(await more(config, new Map())).toBe(true);
+      const { offsets, records } = await readAll(config);
+      expect(told({ records })).toEqual([['begin', isRun(/\/1\/7$/), 'merge'], 2, ['end', isRun(/\/1\/7$/)]]);
+      expect(await more(config, offsets)).toBe(false);
+    });
+
     test('each table is a run of its own', async () => {
       const { schema } = await threeRows();
       await run(`CREATE TABLE u (id int PRIMARY KEY, at ${server.instant}); INSERT INTO u VALUES (9, '2024-01-01')`);

@@ -31,11 +31,11 @@ const settled = async (
     const row = { key: ['1'], hash, columns: ['1', hash ?? null] };
     return { rows: hash === undefined ? [] : [row], ...(side === 'source' ? { position: looks.source } : {}) } as never;
   };
-  const result = await settleKeys(ask, { ...pair, keeps }, [['1']], {
-    passed: async (position) => void asked.push(`passed ${position}`),
+  const [result] = await settleKeys(ask, [{ pair: { ...pair, keeps }, keys: [['1']] }], {
+    passed: async (_, position) => void asked.push(`passed ${position}`),
     values: false,
   });
-  return { ...result, asked };
+  return { ...result!, asked };
 };
 
 test('a row is looked at in the destination after that has passed the place of the source’s row, and what is equal then was on its way', async () => {

@@ -92,11 +92,32 @@ describe.each(Object.keys(sinks) as (keyof typeof sinks)[])(
       expect(kit.writes()).not.toContain('wake');
     });
 
-    it('look anew after the release: what was waited for may have been committed meanwhile', async () => {
-      const { kit, run } = start();
+    it('go on in the same run where the other one has committed meanwhile', async () => {
+      const { kit, rows, run } = start();
+      const outcomes: string[] = [];
       // The other task does its part at once, and finds this one's lease held.
-      const wakeOthers = async () => void (await run(1));
-      expect(await run(0, { wakeOthers })).toMatchObject({ outcome: 'waiting' });
+      const wakeOthers = async () => void outcomes.push((await run(1)).outcome);
+      expect(await run(0, { wakeOthers })).toMatchObject({ outcome: 'drained', records: 1 });
+      expect(outcomes).toEqual(['waiting']);
+      expect(rows).toHaveLength(1);
+      expect(kit.writes()).not.toContain('wake');
+    });
+
+    it('look anew after the release: what was waited for may have been committed since the last look', async () => {
+      const { kit, run } = start();
+      let waits = 0;
+      const openSource = async (): Promise<SourceTask<unknown>> => {
+        const task = planner();
+        return {
+          ...task,
+          async poll(offsets, budget) {
+            const poll = await task.poll(offsets, budget);
+            if (poll.waits === true && ++waits === 2) await run(1);
+            return poll;
+          },
+        };
+      };
+      expect(await run(0, { openSource })).toMatchObject({ outcome: 'waiting' });
       expect(kit.writes()).toContain('wake');
       expect(await run(0)).toMatchObject({ outcome: 'drained', records: 1 });
     });
