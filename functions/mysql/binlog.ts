@@ -15,6 +15,7 @@ import { classify, lostPosition } from './errors.ts';
 import { partsOf } from './query-tables.ts';
 import type { TableDefinition } from './row-schema.ts';
 import { type RowsEvent, readRowsEvent, rowsTableOf } from './rows-event.ts';
+import { formOf, tableIdOf, tableMapOf, tableNameOf } from './table-map.ts';
 import { truncatedTable } from './truncate-statement.ts';
 import type { ReadValues } from './value-column.ts';
 import {
@@ -258,10 +259,11 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
             if (table !== undefined) pushRows(table, readRowsEvent(buffer, offset, end - checksum()));
             return this.binlogData;
           }
-          if (isTableMap(buffer, offset)) {
-            tableMap = buffer.subarray(offset + bodyOffset, end - checksum());
+          const body = tableMapOf(buffer, offset, end - checksum());
+          if (body !== undefined) {
+            tableMap = body;
             // Each statement describes its tables anew, mostly as the last one did.
-            const tableId = tableMap.readUIntLE(0, 6);
+            const tableId = tableIdOf(tableMap);
             if (inner.tableMap[tableId] !== undefined && tables.get(tableId)?.told.equals(tableMap) === true) {
               isInTransaction = true;
               hasRows = true;
@@ -277,7 +279,7 @@ export const openBinlog = (options: BinlogOptions): BinlogReader => {
               delete inner.tableMap[tableId];
               return super.binlogData(packet, connection) && this.binlogData;
             }
-            const form = Buffer.from(tableMap.subarray(tableHeaderBytes));
+            const form = Buffer.from(formOf(tableMap));
             if (options.isIncluded(name) && !isKnown(name, form)) {
               const kept = keptPacket(packet);
               lookUp(name, () => {
@@ -471,25 +473,8 @@ interface InnerConnection {
 const beginsRows = /^(BEGIN|SAVEPOINT|XA (START|END))\b/i;
 const endsRows = /^(COMMIT|ROLLBACK(?! +(WORK +)?TO\b)|XA (COMMIT|ROLLBACK))\b/i;
 
-const bodyOffset = headerBytes + 1;
-const TABLE_MAP = 0x13;
-
 /** The driver uses a packet again for the next one, and not what it points to. */
 const keptPacket = (packet: Packet): Packet => Object.assign(Object.create(Object.getPrototypeOf(packet)), packet);
-
-/** The id of a table and flags, which say nothing of its columns. */
-const tableHeaderBytes = 8;
-
-/** Both names have their length before them, and a zero behind them. */
-const tableNameOf = (body: Buffer): string => {
-  const databaseAt = tableHeaderBytes + 1;
-  const databaseEnd = databaseAt + body[tableHeaderBytes]!;
-  const nameAt = databaseEnd + 2;
-  return `${body.toString('utf8', databaseAt, databaseEnd)}.${body.toString('utf8', nameAt, nameAt + body[databaseEnd + 1]!)}`;
-};
-
-const isTableMap = (buffer: Buffer, offset: number): boolean =>
-  buffer[offset] === 0 && buffer[offset + 5] === TABLE_MAP;
 
 /** The transactions of a MySQL GTID set (`uuid:1-5`) or up to a MariaDB GTID position (`0-1-1234`). */
 export interface Gtids {
