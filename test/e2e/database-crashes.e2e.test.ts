@@ -1,7 +1,7 @@
-import { afterAll, beforeAll, expect, test, vi } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import type { Budget, Offsets } from '../../shared/connect/connector.ts';
 import { memoryTable } from '../../shared/state/memory/table.ts';
-import { type Database, type System, startDatabase } from '../kit/database.ts';
+import { type DatabaseServer, type System, useDatabases } from '../kit/database.ts';
 import { captureTables, writeTables } from '../kit/database-tasks.ts';
 import { type Fault, type FaultPlan, faultPlan } from '../kit/faults.ts';
 import { createWorld, manualClock, type WorldTask } from '../kit/world.ts';
@@ -18,13 +18,7 @@ const pairs: readonly (readonly [from: System, to: System])[] = [
 ];
 const faults = ['crash before', 'crash after', 'lost answer', 'zombie'] as const satisfies readonly Fault[];
 
-const servers = new Map<System, Database>();
-beforeAll(async () => {
-  for (const system of ['mariadb', 'mysql', 'postgres'] as const) servers.set(system, await startDatabase(system));
-}, 120_000);
-afterAll(async () => {
-  for (const server of servers.values()) await server.stop();
-});
+const server = useDatabases();
 
 const tables = { t: 'id, n, added', u: 'id, word' };
 
@@ -54,8 +48,8 @@ let made = 0;
 
 /** Runs it all with the faults of a plan, or none, and compares. `before`: what the source's session does before each statement. */
 const schedule = async (
-  from: Database,
-  to: Database,
+  from: DatabaseServer,
+  to: DatabaseServer,
   plan: FaultPlan,
   { clock = manualClock(), before = (): string => '' } = {},
 ): Promise<FaultPlan> => {
@@ -106,8 +100,7 @@ test.each(pairs)(
     timeout: 400_000,
   },
   async (from, to) => {
-    const run = (fault: { at?: number; fault?: Fault }) =>
-      schedule(servers.get(from)!, servers.get(to)!, faultPlan(fault));
+    const run = (fault: { at?: number; fault?: Fault }) => schedule(server(from), server(to), faultPlan(fault));
     const { names } = await run({});
     const puts = [...names.keys()].filter((at) => names[at] === 'put');
     expect(puts.length).toBeGreaterThan(10);
@@ -124,7 +117,7 @@ test.each(pairs)(
 );
 
 /** All of the source's sessions end at its server while it polls or acknowledges: each third time, in the next run one later. */
-const cutting = (source: Database): FaultPlan & { readonly cuts: readonly string[] } => {
+const cutting = (source: DatabaseServer): FaultPlan & { readonly cuts: readonly string[] } => {
   const names: string[] = [];
   const cuts: string[] = [];
   let runs = 0;
@@ -143,7 +136,7 @@ const cutting = (source: Database): FaultPlan & { readonly cuts: readonly string
   return { names, cuts, process, wakeUp: () => {}, fired: () => cuts.length > 0 };
 };
 
-const cutSessions = async (source: Database): Promise<void> => {
+const cutSessions = async (source: DatabaseServer): Promise<void> => {
   if (source.system === 'postgres')
     return source.run(`SELECT pg_terminate_backend(pid) FROM pg_stat_activity
       WHERE pid <> pg_backend_pid() AND backend_type = 'client backend'`);
@@ -163,8 +156,8 @@ test.each<readonly [from: System, to: System]>([
   '%s to %s: whatever poll or acknowledgement the connections to the source are cut at, all rows are the same in the end',
   { timeout: 120_000 },
   async (from, to) => {
-    const plan = cutting(servers.get(from)!);
-    await schedule(servers.get(from)!, servers.get(to)!, plan);
+    const plan = cutting(server(from));
+    await schedule(server(from), server(to), plan);
     expect(plan.cuts.length).toBeGreaterThanOrEqual(7);
     expect(plan.cuts).toContain('poll');
     expect(plan.cuts).toContain('source commit');
@@ -175,8 +168,7 @@ test.each(pairs)(
   '%s to %s: whatever poll or acknowledgement a process dies or sleeps at, all rows are the same in the end',
   { timeout: 240_000 },
   async (from, to) => {
-    const run = (fault: { at?: number; fault?: Fault }) =>
-      schedule(servers.get(from)!, servers.get(to)!, faultPlan(fault));
+    const run = (fault: { at?: number; fault?: Fault }) => schedule(server(from), server(to), faultPlan(fault));
     const { names } = await run({});
     const places = [...names.keys()].filter((at) => names[at] === 'poll' || names[at] === 'source commit');
     // Each second one, with one fault; the next pair has the others.
@@ -222,7 +214,7 @@ test.each(pairs)(
     // What a server that jumps writes into its log; SYSDATE() is the real time.
     const ofSession = () => `SET timestamp = UNIX_TIMESTAMP(SYSDATE()) + ${[3600, -3600, 0][jumps % 3]};`;
     try {
-      await schedule(servers.get(from)!, servers.get(to)!, plan, {
+      await schedule(server(from), server(to), plan, {
         clock,
         ...(from === 'postgres' ? {} : { before: ofSession }),
       });
