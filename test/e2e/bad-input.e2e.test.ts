@@ -219,7 +219,7 @@ const rightsOf = (
     [`REVOKE ${name} ON ${on} FROM ${account}`, `GRANT ${name} ON ${on} TO ${account}`, told] as const;
   if (system === 'postgres')
     return [
-      right('SELECT', 't', /permission denied for table t/),
+      right('SELECT', 't', /permission denied for table t.*: GRANT SELECT ON "bad_\d+"\."t" TO "reader_\d+"$/),
       right('SELECT', 't'),
       right('USAGE', `SCHEMA ${schema}`),
       [`ALTER ROLE ${account} NOREPLICATION`, `ALTER ROLE ${account} REPLICATION`, /REPLICATION/],
