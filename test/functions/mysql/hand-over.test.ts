@@ -131,37 +131,69 @@ describe.each(['mariadb', 'mysql'] as const)('from rows to changes on %s', (flav
     await run('UPDATE u SET n = 3 WHERE id = 1');
   });
 
-  test('a commit that is in the binlog and not visible yet is not lost (H6)', async () => {
-    const name = await database();
-    await run('CREATE TABLE t (id int PRIMARY KEY, n int)');
-    const writer = await connect();
+  /** Does something while a commit is in the binlog and, where the server lets it wait, not visible. */
+  const whileCommitting = async <T>(sql: string, work: (isVisible: () => boolean) => Promise<T>): Promise<T> => {
     const end = async () => ((await run('SHOW MASTER STATUS')) as unknown as [[{ Position: number }]])[0][0].Position;
+    const writer = await connect();
     await run(slowCommits[flavour].on);
     try {
-      // Not every commit waits on MySQL: it is the one that is to be synced.
-      for (let id = 1; id <= 5; id++) {
-        const from = await end();
-        let committed = false;
-        const commit = writer.query(`INSERT INTO ${name}.t VALUES (${id}, 0)`).then(() => {
-          committed = true;
-        });
-        await until(async () => (await end()) > from);
-        const of = runnerOf({ tables: [`${name}.t`] });
-        const offsets: OffsetMap = new Map();
-        const rows = await pollTimes(of, offsets, 3, 100);
-        const waited = !committed;
-        await commit;
-        const { records } = await of.withTask((task) => of.readAll(task, offsets));
-        expect(applied([...rows, ...records]).map((row) => row.id)).toEqual(
-          Array.from({ length: id }, (_, i) => i + 1),
-        );
-        if (waited && !told(rows).includes(`r ${id}`)) return;
-      }
-      throw new Error('no commit was seen to wait');
+      const from = await end();
+      let isVisible = false;
+      const commit = writer.query(sql).then(() => {
+        isVisible = true;
+      });
+      await until(async () => (await end()) > from);
+      const done = await work(() => isVisible);
+      await commit;
+      return done;
     } finally {
       await run(slowCommits[flavour].off);
       await writer.end();
     }
+  };
+  /** Not every commit waits on MySQL: it is the one that is to be synced. `attempt` says whether its own was seen to. */
+  const untilOneWaits = async (attempt: (number: number) => Promise<boolean>): Promise<void> => {
+    for (let number = 1; number <= 5; number++) if (await attempt(number)) return;
+    throw new Error('no commit was seen to wait');
+  };
+
+  test('a commit that is in the binlog and not visible yet is not lost (H6)', async () => {
+    const name = await database();
+    await run('CREATE TABLE t (id int PRIMARY KEY, n int)');
+    await untilOneWaits(async (id) => {
+      const of = runnerOf({ tables: [`${name}.t`] });
+      const offsets: OffsetMap = new Map();
+      const [rows, waited] = await whileCommitting(`INSERT INTO ${name}.t VALUES (${id}, 0)`, async (isVisible) => [
+        await pollTimes(of, offsets, 3, 100),
+        !isVisible(),
+      ]);
+      const { records } = await of.withTask((task) => of.readAll(task, offsets));
+      expect(applied([...rows, ...records]).map((row) => row.id)).toEqual(Array.from({ length: id }, (_, i) => i + 1));
+      return waited && !told(rows).includes(`r ${id}`);
+    });
+  });
+
+  test('nor is one to a table that comes while changes are read: its rows are read when they have what was passed over', async () => {
+    await untilOneWaits(async () => {
+      const name = await database();
+      await run('CREATE TABLE t_a (id int PRIMARY KEY)');
+      const of = runnerOf({ topic: 'all', tables: [`${name}.t_*`] });
+      return of.withTask(async (task) => {
+        const { offsets } = await of.readAll(task);
+        await run('CREATE TABLE t_b (id int PRIMARY KEY)');
+        const [records, waited] = await whileCommitting(`INSERT INTO ${name}.t_b VALUES (1)`, async (isVisible) => {
+          const plan = partitionKey({ server: 'shop', table: `${name}.t_b` });
+          await until(async () => {
+            of.advance(offsets, (await of.pollOnce(task, offsets)).offsets);
+            return offsets.has(plan);
+          });
+          const isWaiting = !isVisible();
+          return [(await of.readAll(task, offsets)).records, isWaiting];
+        });
+        expect(told(records)).toEqual(['r 1']);
+        return waited;
+      });
+    });
   });
 });
 
