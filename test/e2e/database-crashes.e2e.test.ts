@@ -1,9 +1,11 @@
 import { expect, test, vi } from 'vitest';
 import type { Budget, Offsets } from '../../shared/connect/connector.ts';
+import { ConnectError } from '../../shared/connect/errors.ts';
 import { memoryTable } from '../../shared/state/memory/table.ts';
 import { type DatabaseServer, type System, useDatabases } from '../kit/database.ts';
 import { captureTables, writeTables } from '../kit/database-tasks.ts';
 import { type Fault, type FaultPlan, faultPlan } from '../kit/faults.ts';
+import { historyOf, versionsInOrder } from '../kit/history.ts';
 import { createWorld, manualClock, type WorldTask } from '../kit/world.ts';
 
 /*
@@ -20,13 +22,14 @@ const faults = ['crash before', 'crash after', 'lost answer', 'zombie'] as const
 
 const server = useDatabases();
 
-const tables = { t: 'id, n, added', u: 'id, word' };
+/** Each change gives a row of t a larger n. */
+const tables = { t: 'id, n, added', u: 'id, word', made: 'id' };
 
 const numbers = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, i) => from + i);
 
-/** Written while rows are read, before the fifth poll. */
+/** Written when the first rows are read; then the run ends, and the next one reads the others in another view. */
 const during = [
-  'BEGIN; UPDATE t SET n = n + 1; DELETE FROM t WHERE id IN (2, 11); INSERT INTO t VALUES (0, 7); COMMIT',
+  'BEGIN; UPDATE t SET n = n + 1; DELETE FROM t WHERE id IN (2, 11); INSERT INTO t VALUES (0, 7); UPDATE t SET n = n + 1 WHERE id < 6; COMMIT',
   "BEGIN; UPDATE t SET id = 40 WHERE id = 1; UPDATE t SET id = -1 WHERE id = 12; UPDATE u SET word = concat(word, ' now'); COMMIT",
 ];
 /** Written once all of that has arrived. */
@@ -35,7 +38,7 @@ const after = [
     .map((id) => `INSERT INTO t VALUES (${id}, 1)`)
     .join('; ')}; UPDATE u SET id = id + 100; DELETE FROM t WHERE id = 40; COMMIT`,
   'ALTER TABLE t ADD COLUMN added varchar(20)',
-  "BEGIN; UPDATE t SET added = 'yes' WHERE id > 103; INSERT INTO t (id, n, added) VALUES (40, 4, 'again'); COMMIT",
+  "BEGIN; UPDATE t SET added = 'yes', n = n + 1 WHERE id > 103; INSERT INTO t (id, n, added) VALUES (40, 4, 'again'); COMMIT",
   'DELETE FROM t WHERE id = 105',
   // Two rows swap a unique value, and the fifth change is the last of its batch (hazard H11).
   `BEGIN; ${numbers(100, 103)
@@ -58,8 +61,11 @@ const schedule = async (
     from.run(`${from.system === 'postgres' ? `SET search_path = ${source}` : `USE ${source}`}; ${before()} ${sql}`);
   await from.run(`CREATE SCHEMA ${source}`);
   await to.run(`CREATE SCHEMA ${copy}`);
-  await to.run(`CREATE TABLE ${copy}.u (id int PRIMARY KEY, word varchar(20) UNIQUE)`);
+  // The third table is the sink's to make.
+  await to.run(`CREATE TABLE ${copy}.u (id int PRIMARY KEY, word varchar(20) UNIQUE);
+    CREATE TABLE ${copy}.t (id int PRIMARY KEY, n int); ${historyOf(to.system, copy)}`);
   await inSource(`CREATE TABLE t (id int PRIMARY KEY, n int); CREATE TABLE u (id int PRIMARY KEY, word varchar(20));
+    CREATE TABLE made (id int PRIMARY KEY); INSERT INTO made VALUES (1);
     INSERT INTO t VALUES ${numbers(1, 12)
       .map((id) => `(${id}, 0)`)
       .join()}; INSERT INTO u VALUES (1, 'a'), (2, 'b'), (3, 'c')`);
@@ -72,7 +78,10 @@ const schedule = async (
       return {
         ...opened,
         async poll(offsets: Offsets<unknown>, budget: Budget) {
-          if (++polls === 5) for (const statement of during) await inSource(statement);
+          if (++polls === 6) {
+            for (const statement of during) await inSource(statement);
+            throw new ConnectError('UNAVAILABLE', 'the first run ends here', { retriable: true });
+          }
           return opened.poll(offsets, budget);
         },
       };
@@ -90,6 +99,7 @@ const schedule = async (
     ];
     expect(found, table).toEqual(expected);
   }
+  await versionsInOrder(to, copy);
   await capture.forget();
   return plan;
 };

@@ -1,4 +1,5 @@
-import type { System } from './database.ts';
+import { expect } from 'vitest';
+import type { DatabaseServer, System } from './database.ts';
 
 /** Triggers of a table `t (id, n)` that keep every value that a row is given, in the order in which it is. */
 export const historyOf = (system: System, schema: string): string => {
@@ -11,4 +12,16 @@ export const historyOf = (system: System, schema: string): string => {
   const note = (event: string) =>
     `CREATE TRIGGER ${schema}.note_${event} AFTER ${event} ON ${schema}.t FOR EACH ROW INSERT INTO ${history} (id, n) VALUES (NEW.id, NEW.n)`;
   return `CREATE TABLE ${history} (at bigint PRIMARY KEY AUTO_INCREMENT, id int, n int); ${note('insert')}; ${note('update')}`;
+};
+
+/** The values of each key in the order in which it was given them: none of them twice, and none after a larger one. */
+export const versionsInOrder = async (
+  server: DatabaseServer,
+  schema: string,
+): Promise<ReadonlyMap<string, readonly number[]>> => {
+  const history = await server.rows(`SELECT id, n FROM ${schema}.history ORDER BY at`);
+  const versions = new Map<string, number[]>();
+  for (const [id, n] of history) versions.set(id!, [...(versions.get(id!) ?? []), Number(n)]);
+  for (const [id, seen] of versions) expect(seen, `key ${id}`).toEqual([...new Set(seen)].toSorted((a, b) => a - b));
+  return versions;
 };
