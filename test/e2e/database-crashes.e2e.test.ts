@@ -181,10 +181,10 @@ test.each(pairs)(
     const run = (fault: { at?: number; fault?: Fault }) => schedule(server(from), server(to), faultPlan(fault));
     const { names } = await run({});
     const places = [...names.keys()].filter((at) => names[at] === 'poll' || names[at] === 'source commit');
-    // Each second one, with one fault; the next pair has the others.
+    // Each third one, with one fault; the other pairs have the others.
     const first = pairs.findIndex((pair) => pair[0] === from);
-    for (let i = first % 2; i < places.length; i += 2) {
-      const fault = faults[((i >> 1) + first) % faults.length]!;
+    for (let i = first; i < places.length; i += pairs.length) {
+      const fault = faults[i % faults.length]!;
       const plan = await run({ at: places[i]!, fault }).catch((cause: Error) => {
         throw new Error(`${fault} at ${names[places[i]!]} ${i} of ${places.length}: ${cause.message}`, { cause });
       });
