@@ -23,11 +23,11 @@ const faults = ['crash before', 'crash after', 'lost answer', 'zombie'] as const
 const server = useDatabases();
 
 /** Each change gives a row of t a larger n. */
-const tables = { t: 'id, n, added', u: 'id, word', made: 'id' };
+const tables = { t: 'id, n, added', u: 'id, word', v: 'id' };
 
 const numbers = (from: number, to: number) => Array.from({ length: to - from + 1 }, (_, i) => from + i);
 
-/** Written when the first rows are read; then the run ends, and the next one reads the others in another view. */
+/** Written when the first rows of t are read; then the run ends, and the next one reads the others in another view. */
 const during = [
   'BEGIN; UPDATE t SET n = n + 1; DELETE FROM t WHERE id IN (2, 11); INSERT INTO t VALUES (0, 7); UPDATE t SET n = n + 1 WHERE id < 6; COMMIT',
   "BEGIN; UPDATE t SET id = 40 WHERE id = 1; UPDATE t SET id = -1 WHERE id = 12; UPDATE u SET word = concat(word, ' now'); COMMIT",
@@ -55,7 +55,7 @@ const schedule = async (
   to: DatabaseServer,
   plan: FaultPlan,
   { clock = manualClock(), before = (): string => '' } = {},
-): Promise<FaultPlan> => {
+): Promise<FaultPlan & { readonly versions: ReadonlyMap<string, readonly number[]> }> => {
   const [source, copy] = [`from_${made}`, `to_${made++}`];
   const inSource = (sql: string) =>
     from.run(`${from.system === 'postgres' ? `SET search_path = ${source}` : `USE ${source}`}; ${before()} ${sql}`);
@@ -65,12 +65,13 @@ const schedule = async (
   await to.run(`CREATE TABLE ${copy}.u (id int PRIMARY KEY, word varchar(20) UNIQUE);
     CREATE TABLE ${copy}.t (id int PRIMARY KEY, n int); ${historyOf(to.system, copy)}`);
   await inSource(`CREATE TABLE t (id int PRIMARY KEY, n int); CREATE TABLE u (id int PRIMARY KEY, word varchar(20));
-    CREATE TABLE made (id int PRIMARY KEY); INSERT INTO made VALUES (1);
+    CREATE TABLE v (id int PRIMARY KEY); INSERT INTO v VALUES (1);
     INSERT INTO t VALUES ${numbers(1, 12)
       .map((id) => `(${id}, 0)`)
       .join()}; INSERT INTO u VALUES (1, 'a'), (2, 'b'), (3, 'c')`);
   const capture = captureTables(from, source, Object.keys(tables));
-  let polls = 0;
+  let isBegun = false;
+  let isCut = false;
   const task: WorldTask = {
     name: 'c',
     source() {
@@ -78,11 +79,14 @@ const schedule = async (
       return {
         ...opened,
         async poll(offsets: Offsets<unknown>, budget: Budget) {
-          if (++polls === 6) {
+          if (isBegun && !isCut) {
+            isCut = true;
             for (const statement of during) await inSource(statement);
             throw new ConnectError('UNAVAILABLE', 'the first run ends here', { retriable: true });
           }
-          return opened.poll(offsets, budget);
+          const poll = await opened.poll(offsets, budget);
+          isBegun ||= poll.batch.count > 0;
+          return poll;
         },
       };
     },
@@ -99,9 +103,9 @@ const schedule = async (
     ];
     expect(found, table).toEqual(expected);
   }
-  await versionsInOrder(to, copy);
+  const versions = await versionsInOrder(to, copy);
   await capture.forget();
-  return plan;
+  return { ...plan, versions };
 };
 
 test.each(pairs)(
@@ -111,7 +115,9 @@ test.each(pairs)(
   },
   async (from, to) => {
     const run = (fault: { at?: number; fault?: Fault }) => schedule(server(from), server(to), faultPlan(fault));
-    const { names } = await run({});
+    const { names, versions } = await run({});
+    // One row was read before its change, the other with it.
+    expect([versions.get('5'), versions.get('6')]).toEqual([[0, 1, 2], [1]]);
     const puts = [...names.keys()].filter((at) => names[at] === 'put');
     expect(puts.length).toBeGreaterThan(10);
     // One at each; the next pair has another one there.
