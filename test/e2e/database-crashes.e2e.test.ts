@@ -1,6 +1,8 @@
 import { expect, test, vi } from 'vitest';
 import type { Budget, Offsets } from '../../shared/connect/connector.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
+import { memoryObjects } from '../../shared/log/objects.ts';
+import { defaultErrorPolicy } from '../../shared/state/connectors.ts';
 import { memoryTable } from '../../shared/state/memory/table.ts';
 import { type DatabaseServer, type System, useDatabases } from '../kit/database.ts';
 import { captureTables, writeTables } from '../kit/database-tasks.ts';
@@ -92,7 +94,9 @@ const schedule = async (
     },
     sink: () => writeTables(to, copy),
   };
-  const world = createWorld(memoryTable(), clock);
+  // A put whose answer was lost is put again.
+  const errors = { ...defaultErrorPolicy, retryTimeoutMs: 10_000 };
+  const world = createWorld(memoryTable(), clock, memoryObjects(), errors);
   await world.drain(task, plan);
   for (const statement of after) await inSource(statement);
   await world.drain(task, plan);
