@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { partitionKey } from '../../../shared/connect/connector.ts';
 import type { Struct } from '../../../shared/connect/schema.ts';
+import { repairPartition } from '../../../shared/sql/repair-partition.ts';
 import {
   createRunner,
   type Delivered,
@@ -191,6 +192,28 @@ describe.each(['mariadb', 'mysql'] as const)('from rows to changes on %s', (flav
           return [(await of.readAll(task, offsets)).records, isWaiting];
         });
         expect(told(records)).toEqual(['r 1']);
+        return waited;
+      });
+    });
+  });
+
+  test('nor is one that was told taken back by a row that is sent again', async () => {
+    await untilOneWaits(async () => {
+      const name = await database();
+      await run('CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t VALUES (1, 0)');
+      const of = runnerOf({ tables: [`${name}.t`] });
+      return of.withTask(async (task) => {
+        const { offsets } = await of.readAll(task);
+        const [records, waited] = await whileCommitting(`UPDATE ${name}.t SET n = 1`, async (isVisible) => {
+          const changed = await of.readAll(task, offsets);
+          const partition = repairPartition({ server: 'shop' }, `${name}.t`);
+          const order = { repair: [['1']], passed: 0, views: [] };
+          changed.offsets.set(partitionKey(partition), { partition, offset: order });
+          const isWaiting = !isVisible();
+          return [[...changed.records, ...(await of.readAll(task, changed.offsets)).records], isWaiting];
+        });
+        expect(told(records)).toEqual(['u 1', 'r 1']);
+        expect(applied(records)).toEqual([{ id: 1, n: 1 }]);
         return waited;
       });
     });
