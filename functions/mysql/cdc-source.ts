@@ -189,7 +189,6 @@ const createTask = (context: OpenContext<MysqlCdcConfig>, server: Server): Sourc
     for (const table of unread) soughtFor.add(table);
     unread.clear();
     tables = undefined;
-    closeStream();
     return { ...poll, caughtUp: false };
   };
 

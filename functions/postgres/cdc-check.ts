@@ -3,6 +3,7 @@ import { isCode } from '../../shared/connect/errors.ts';
 import { checkThrough } from '../../shared/sql/check.ts';
 import type { PostgresCdcConfig } from './cdc-config.ts';
 import { connect, quote } from './client.ts';
+import { readGrants } from './grants.ts';
 import { includedTables, missingTables, type PublishedTable } from './publication.ts';
 import { readSlot, requirePosition, type SlotNames, type SlotState, slotNames } from './slot.ts';
 
@@ -104,8 +105,9 @@ const sqlName = ({ schema, name }: PublishedTable): string => `${quote(schema)}.
 const tableProblems = ({ role, hasPublication }: Server, table: PublishedTable): Problem[] => {
   const name = sqlName(table);
   const problems: Problem[] = [];
-  if (!table.maySelect)
-    problems.push(`role ${role} may not SELECT on ${name}: GRANT SELECT ON ${name} TO ${quote(role)}`);
+  const grants = readGrants(name, role);
+  if (!table.mayUse) problems.push(`role ${role} may not use the schema of ${name}: ${grants.schema}`);
+  if (!table.maySelect) problems.push(`role ${role} may not SELECT on ${name}: ${grants.table}`);
   if (!hasPublication && !table.isOwned)
     problems.push(
       `role ${role} does not own ${name}, and so may not publish it: have its owner make the publication and name it as publicationName`,

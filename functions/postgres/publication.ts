@@ -15,6 +15,8 @@ export interface PublishedTable {
   /** As of its last ANALYZE; -1: there was none. */
   readonly rows: number;
   readonly maySelect: boolean;
+  /** Its schema. */
+  readonly mayUse: boolean;
   /** By a policy for the role. */
   readonly hidesRows: boolean;
   readonly isOwned: boolean;
@@ -23,7 +25,8 @@ export interface PublishedTable {
 
 const tablesQuery = `SELECT n.nspname AS schema, c.relname AS name, c.relreplident AS identity,
     EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid AND i.indisprimary) AS "hasKey", c.reltuples AS rows,
-    has_table_privilege(c.oid, 'SELECT') AS "maySelect", row_security_active(c.oid) AS "hidesRows", pg_has_role(c.relowner, 'USAGE') AS "isOwned",
+    has_table_privilege(c.oid, 'SELECT') AS "maySelect", has_schema_privilege(n.oid, 'USAGE') AS "mayUse",
+    row_security_active(c.oid) AS "hidesRows", pg_has_role(c.relowner, 'USAGE') AS "isOwned",
     EXISTS (SELECT FROM pg_publication_tables p WHERE p.pubname = $1 AND p.schemaname = n.nspname AND p.tablename = c.relname) AS "isPublished"
   FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
   WHERE c.relkind IN ('r', 'p') AND c.relpersistence = 'p' AND n.nspname NOT IN ('pg_catalog', 'information_schema')

@@ -1,12 +1,10 @@
 import type { OpenContext, Problem } from '../../shared/connect/connector.ts';
 import { checkThrough } from '../../shared/sql/check.ts';
 import { type Index, queryProblems } from '../../shared/sql/query-check.ts';
-import { type Connection, connect, quote, sqlStateOf } from './client.ts';
+import { type Connection, connect } from './client.ts';
+import { grantFor } from './grants.ts';
 import type { PostgresQueryConfig } from './query-config.ts';
 import { createReader } from './query-reader.ts';
-import type { PostgresTable } from './query-tables.ts';
-
-const INSUFFICIENT_PRIVILEGE = '42501';
 
 export const checkQuery = ({
   config,
@@ -19,18 +17,9 @@ export const checkQuery = ({
     (connection) =>
       queryProblems(config, createReader(connection, config), {
         indexes: ({ name, from }) => (name === undefined ? Promise.resolve(undefined) : indexesOf(connection, from)),
-        grant: async (table, error) =>
-          sqlStateOf(error) === INSUFFICIENT_PRIVILEGE ? grantOf(connection, table, error.message) : undefined,
+        grant: ({ name, from }, error) => grantFor(connection, name === undefined ? undefined : from, error),
       }),
   );
-
-const grantOf = async (connection: Connection, { name, from }: PostgresTable, message: string): Promise<string> => {
-  const [account] = await connection.query<{ role: string }>('SELECT current_user AS role');
-  const role = quote(account!.role);
-  return name !== undefined && message.includes('denied for schema')
-    ? `GRANT USAGE ON SCHEMA ${from.slice(0, from.indexOf('.'))} TO ${role}; GRANT SELECT ON ${from} TO ${role}`
-    : `GRANT SELECT ON ${name === undefined ? 'what the query reads' : from} TO ${role}`;
-};
 
 const indexesOf = async (connection: Connection, from: string): Promise<readonly Index[] | undefined> => {
   const [table] = await connection.query<{ kind: string }>(

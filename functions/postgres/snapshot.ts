@@ -8,6 +8,7 @@ import type { PostgresCdcOffset, RangeOffset, StreamOffset, View } from './cdc-o
 import type { Layouts, Session } from './cdc-session.ts';
 import type { Connection } from './client.ts';
 import { type CopyRows, createCopyRows } from './copy-rows.ts';
+import { granted } from './grants.ts';
 import { requireOneHistory, type TableViews } from './hand-over.ts';
 import type { SourceNames } from './row-columns.ts';
 import { lost, readSlot, requirePosition, type SlotNames } from './slot.ts';
@@ -131,7 +132,8 @@ export const createSnapshot = (
       return session.use(signal, async (connection) => {
         const { system } = await readSlot(connection, names.slot);
         const table = await readTable(connection, layouts, name, names.publication);
-        const offset = { server: system, plan, ...(await planTable(connection, table)), sinceMs: Date.now() };
+        const planned = await granted(connection, sqlNameOf(name), () => planTable(connection, table));
+        const offset = { server: system, plan, ...planned, sinceMs: Date.now() };
         return { ...committing({ partition, offset }, runRecords.begin(name, offset)), wakes: true };
       });
     },
@@ -159,10 +161,13 @@ const leftOf = ({ partition, offset }: Pick<Range<View>, 'partition' | 'offset'>
  * takes no longer than a function runs. A policy that hides rows is to be told and not followed.
  */
 export const openView = async (connection: Connection, table: string): Promise<Pick<View, 'xids' | 'lsn'>> => {
-  await connection.run(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
-    SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off; SET LOCAL row_security = off;
-    SET LOCAL idle_in_transaction_session_timeout = '15min';
-    LOCK TABLE ${sqlNameOf(table)} IN ACCESS SHARE MODE`);
+  const name = sqlNameOf(table);
+  await granted(connection, name, () =>
+    connection.run(`BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY;
+      SET LOCAL enable_sort = off; SET LOCAL enable_incremental_sort = off; SET LOCAL row_security = off;
+      SET LOCAL idle_in_transaction_session_timeout = '15min';
+      LOCK TABLE ${name} IN ACCESS SHARE MODE`),
+  );
   // The position is looked at when the snapshot is there: what commits behind it is not visible.
   const [seen] = await connection.query<Pick<View, 'xids' | 'lsn'>>(
     'SELECT pg_current_snapshot()::text AS xids, pg_current_wal_insert_lsn()::text AS lsn',

@@ -4,12 +4,12 @@ import { memoryObjects } from '../../shared/log/objects.ts';
 import { defaultErrorPolicy } from '../../shared/state/connectors.ts';
 import { readTask, restartTask } from '../../shared/state/lease.ts';
 import { memoryTable } from '../../shared/state/memory/table.ts';
-import { type Database, type System, startDatabase } from '../kit/database.ts';
+import { type DatabaseServer, type System, startDatabase } from '../kit/database.ts';
 import { captureTables, writeTables } from '../kit/database-tasks.ts';
 import { faultPlan } from '../kit/faults.ts';
 import { createWorld, manualClock, type WorldTask } from '../kit/world.ts';
 
-const started: Database[] = [];
+const started: DatabaseServer[] = [];
 const start = async (system: System) => {
   const server = await startDatabase(system);
   started.push(server);

@@ -1,7 +1,7 @@
 import { readFile } from 'node:fs/promises';
 import { setTimeout as delay } from 'node:timers/promises';
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type Database, type System, startDatabase } from '../kit/database.ts';
+import { beforeAll, expect, test } from 'vitest';
+import { type DatabaseServer, type System, systems, useDatabases } from '../kit/database.ts';
 import { countsOf, difference, same } from '../kit/rows.ts';
 import { type Seeded, seeded } from '../kit/seed.ts';
 import { type Ended, killIfThere, makeWorkplace, messageOf, type Running, type Workplace } from '../kit/sluice.ts';
@@ -20,18 +20,14 @@ const placeOf = (from: System, way: (typeof ways)[number]) => `${from}_${way}`;
 /** What is compared in the end. */
 const tables = { customers: 'id, name, remark', orders: 'id, line, customer, price, tag', words: 'word, n' };
 
-const servers = new Map<System, Database>();
+const server = useDatabases();
 beforeAll(async () => {
-  for (const system of ['mariadb', 'mysql', 'postgres'] as const) {
-    const server = await startDatabase(system);
-    servers.set(system, server);
+  for (const system of systems) {
+    const { run } = server(system);
     const places = pairs.filter(([, to]) => to === system).flatMap(([from]) => ways.map((way) => placeOf(from, way)));
-    for (const name of ['shop', 'offsets', ...places]) await server.run(`CREATE SCHEMA ${name}`);
-    await server.run(system === 'postgres' ? 'SET search_path = shop' : 'USE shop');
+    for (const name of ['shop', 'offsets', ...places]) await run(`CREATE SCHEMA ${name}`);
+    await run(system === 'postgres' ? 'SET search_path = shop' : 'USE shop');
   }
-}, 120_000);
-afterAll(async () => {
-  for (const server of servers.values()) await server.stop();
 });
 
 const variableOf = (system: System, database: string) => `SLUICE_${system}_${database}`.toUpperCase();
@@ -57,7 +53,7 @@ ${pairs.map((pair) => `  ${pair.join('-')}-direct: { every: 1m, ${common}, sourc
 const letters = 'abcdefghijklmnopqrstuvwxyz';
 
 /** Transactions of one server, valid because it knows which keys are there. */
-const createWriter = ({ run }: Database, random: Seeded) => {
+const createWriter = ({ run }: DatabaseServer, random: Seeded) => {
   const customers = new Set<number>();
   const orders = new Set<string>();
   const words = new Set<string>();
@@ -181,14 +177,14 @@ test('tables that change all the time are the same at every destination, directl
   await using place = await makeWorkplace();
   await place.file('p.yaml', pipeline());
   const env = Object.fromEntries(
-    [...servers].flatMap(([system, { url }]) =>
-      ['shop', 'offsets'].map((database) => [variableOf(system, database), url(database)]),
+    systems.flatMap((system) =>
+      ['shop', 'offsets'].map((database) => [variableOf(system, database), server(system).url(database)]),
     ),
   );
   const random = seeded('pairs');
   const writers = [];
-  for (const server of servers.values()) {
-    const writer = createWriter(server, random);
+  for (const system of systems) {
+    const writer = createWriter(server(system), random);
     await writer.fill();
     writers.push(write(random, writer));
   }
@@ -207,10 +203,10 @@ test('tables that change all the time are the same at every destination, directl
 
   for (const [from, to] of pairs)
     for (const [table, columns] of Object.entries(tables)) {
-      const source = countsOf(await servers.get(from)!.rows(`SELECT ${columns} FROM shop.${table}`));
+      const source = countsOf(await server(from).rows(`SELECT ${columns} FROM shop.${table}`));
       expect(source.size).toBeGreaterThan(100);
       for (const way of ways) {
-        const copy = countsOf(await copiedRows(servers.get(to)!, placeOf(from, way), table, columns));
+        const copy = countsOf(await copiedRows(server(to), placeOf(from, way), table, columns));
         expect(difference(copy, source), `${placeOf(from, way)}.${table} in ${to}`).toEqual(same);
       }
     }
@@ -218,7 +214,7 @@ test('tables that change all the time are the same at every destination, directl
 });
 
 /** Of a column that was renamed after rows had come, these have the old one, and all that came since the new one. */
-const copiedRows = async (server: Database, place: string, table: string, columns: string) => {
+const copiedRows = async (server: DatabaseServer, place: string, table: string, columns: string) => {
   const known = await server.rows(
     `SELECT column_name FROM information_schema.columns WHERE table_schema = '${place}' AND table_name = '${table}'`,
   );

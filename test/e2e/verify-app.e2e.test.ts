@@ -1,22 +1,14 @@
 import { readFile, symlink } from 'node:fs/promises';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type DatabaseServer, startServer } from '../kit/databases.ts';
-import { type Ended, envelopeOf, makeWorkplace, messageOf, repository } from '../kit/sluice.ts';
+import { expect, test } from 'vitest';
+import { type Database, useDatabases } from '../kit/database.ts';
+import { makeWorkplace, repository } from '../kit/sluice.ts';
 import { until } from '../kit/until.ts';
+import { differencesOf, verifiedOf } from '../kit/verify-pipeline.ts';
 
 const timeout = 400_000;
 
-let mariadb: DatabaseServer;
-let postgres: DatabaseServer;
-beforeAll(async () => {
-  mariadb = await startServer('mariadb');
-  postgres = await startServer('postgres');
-}, timeout);
-afterAll(async () => {
-  await mariadb?.[Symbol.asyncDispose]();
-  await postgres?.[Symbol.asyncDispose]();
-});
+const server = useDatabases(['mariadb', 'postgres']);
 
 const app = `import { appendFileSync } from 'node:fs';
 import { type BuildPipelines, mysqlCdcSource, mysqlQuerySource, mysqlSink, Pipeline, postgresCdcSource, postgresSink, Trigger } from 'sluice';
@@ -46,27 +38,11 @@ const build: BuildPipelines = (scope, platform) => {
 export default build;
 `;
 
-interface Verified {
-  readonly tables: readonly {
-    readonly table: string;
-    readonly differences: readonly { kind: string; key: readonly string[] }[];
-  }[];
-  readonly error?: object;
-}
-
-const toldOf = (ended: Ended) => {
-  const { tables, error } = envelopeOf(ended).result as Verified;
-  expect(error, messageOf(ended)).toBeUndefined();
-  return Object.fromEntries(
-    tables.map(({ table, differences }) => [table, differences.map(({ kind, key }) => `${kind} ${key}`).toSorted()]),
-  );
-};
-
 test('continuous sources of an app that have nothing more to read pass a place that they commit nothing for', {
   timeout,
 }, async () => {
-  await using shop = await mariadb.database('shop');
-  await using people = await postgres.database('people');
+  await using shop = await server('mariadb').database('shop');
+  await using people = await server('postgres').database('people');
   await shop.run(`CREATE TABLE orders (id int PRIMARY KEY, n int); CREATE TABLE items (id int PRIMARY KEY, n int);
     CREATE TABLE other (id int AUTO_INCREMENT PRIMARY KEY, n int);
     INSERT INTO orders VALUES (1, 1), (2, 2), (3, 3); INSERT INTO items VALUES (1, 1), (2, 2)`);
@@ -77,7 +53,7 @@ test('continuous sources of an app that have nothing more to read pass a place t
   await place.file('app.ts', app);
   const env = { MY_URL: shop.url, PG_URL: people.url };
   const dev = place.start(['dev', 'app.ts'], env);
-  const count = async (db: typeof shop, table: string) =>
+  const count = async (db: Database, table: string) =>
     Number((await db.rows(`SELECT count(*) FROM ${table}`).catch(() => [['0']]))[0]![0]);
   const arrived = async () =>
     (await count(people, 'orders')) === 3 &&
@@ -93,11 +69,9 @@ test('continuous sources of an app that have nothing more to read pass a place t
   await people.run('UPDATE orders SET n = 0 WHERE id = 2; DELETE FROM items WHERE id = 1');
   await shop.run('UPDATE people SET n = 0 WHERE id = 1');
   const found = await place.sluice(['verify', 'app.ts', '--json'], env);
-  expect(toldOf(found)).toEqual({
-    'shop.orders': ['different 2'],
-    'shop.items': ['missing 1'],
-    'public.people': ['different 1'],
-  });
+  expect(differencesOf(found)).toEqual({ orders: ['different 2 n'], items: ['missing 1'], people: ['different 1 n'] });
+  const tables = verifiedOf(found).map(({ table }) => table);
+  expect(tables.toSorted()).toEqual(['public.people', 'shop.items', 'shop.orders']);
   expect(found.code).toBe(1);
   // They go on by themselves.
   await shop.run('INSERT INTO orders VALUES (5, 5)');
@@ -112,6 +86,6 @@ test('continuous sources of an app that have nothing more to read pass a place t
   const synths = async () => (await readFile(place.path('synths'), 'utf8')).split(' ').length - 1;
   const before = await synths();
   const started = await place.sluice(['verify', 'app.ts', '--json'], env);
-  expect(toldOf(started)).toMatchObject({ 'shop.orders': ['different 2'] });
+  expect(differencesOf(started)).toMatchObject({ orders: ['different 2 n'] });
   expect((await synths()) - before).toBe(1);
 });

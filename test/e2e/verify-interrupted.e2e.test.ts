@@ -1,20 +1,12 @@
-import { afterAll, beforeAll, expect, test } from 'vitest';
-import { type DatabaseServer, startServer } from '../kit/databases.ts';
+import { expect, test } from 'vitest';
+import { useDatabases } from '../kit/database.ts';
 import { type Ended, envelopeOf, killIfThere, makeWorkplace, messageOf } from '../kit/sluice.ts';
 import { until } from '../kit/until.ts';
+import { verifiedOf } from '../kit/verify-pipeline.ts';
 
 const timeout = 400_000;
 
-let mariadb: DatabaseServer;
-let postgres: DatabaseServer;
-beforeAll(async () => {
-  mariadb = await startServer('mariadb');
-  postgres = await startServer('postgres');
-}, timeout);
-afterAll(async () => {
-  await mariadb?.[Symbol.asyncDispose]();
-  await postgres?.[Symbol.asyncDispose]();
-});
+const server = useDatabases(['mariadb', 'postgres']);
 
 /** A window, and a table that is read in ranges by two tasks; both are shown whole, in batches that are small, so that both are found open. */
 const pipeline = `name: p
@@ -35,36 +27,23 @@ sinks:
   out: { connector: postgres, from: [orders, stock], config: { url: "\${env:PG}", table: "\${table}", visibility: batch } }
 `;
 
-interface Verified {
-  readonly tables: readonly {
-    readonly table: string;
-    readonly rows: { readonly source: number; readonly destination: number };
-    readonly differences: readonly { kind: string; key: readonly string[] }[];
-    readonly inFlight: number;
-  }[];
-  readonly error?: object;
-}
-
 interface Offsets {
   readonly offsets: readonly { readonly offset: { readonly endedMs?: number } }[];
 }
 
-const toldOf = (ended: Ended) => {
-  const { tables, error } = envelopeOf(ended).result as Verified;
-  expect(error, messageOf(ended)).toBeUndefined();
-  return Object.fromEntries(
-    tables.map(({ table, rows, differences, inFlight }) => [
+const toldOf = (ended: Ended) =>
+  Object.fromEntries(
+    verifiedOf(ended).map(({ table, rows, differences, inFlight }) => [
       table,
       [rows.source, rows.destination, inFlight, ...differences.map(({ kind, key }) => `${kind} ${key}`)],
     ]),
   );
-};
 
 test('what a run that died had begun of a window and of ranges is brought to its end, and compared then', {
   timeout,
 }, async () => {
-  await using shop = await mariadb.database('shop');
-  await using copy = await postgres.database('copy');
+  await using shop = await server('mariadb').database('shop');
+  await using copy = await server('postgres').database('copy');
   await shop.run(`CREATE TABLE orders (id int PRIMARY KEY); INSERT INTO orders SELECT seq FROM seq_1_to_1000;
     CREATE TABLE stock (id int PRIMARY KEY, pad longtext); INSERT INTO stock SELECT seq, repeat('x', 60000) FROM seq_1_to_1200; ANALYZE TABLE stock`);
   await copy.run('CREATE TABLE orders (id int PRIMARY KEY); CREATE TABLE stock (id int PRIMARY KEY)');

@@ -1,38 +1,11 @@
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { type DatabaseServer, type System, startServer, systems } from '../kit/databases.ts';
-import { type Ended, envelopeOf, makeWorkplace, messageOf } from '../kit/sluice.ts';
+import { describe, expect, test } from 'vitest';
+import { useDatabases } from '../kit/database.ts';
+import { makeWorkplace, messageOf } from '../kit/sluice.ts';
+import { differencesOf, verifiedOf } from '../kit/verify-pipeline.ts';
 
 const timeout = 300_000;
 
-const servers = new Map<System, DatabaseServer>();
-beforeAll(async () => {
-  for (const system of systems) servers.set(system, await startServer(system));
-}, timeout);
-afterAll(async () => {
-  for (const server of servers.values()) await server[Symbol.asyncDispose]();
-});
-
-interface Verified {
-  readonly tables: readonly {
-    readonly table: string;
-    readonly destination: string;
-    readonly differences: readonly { kind: string; key: readonly string[]; columns: readonly string[] }[];
-    readonly repaired?: number;
-  }[];
-}
-
-const tablesOf = (ended: Ended) => {
-  const { result } = envelopeOf(ended) as { result: Verified & { error?: object } };
-  expect(result.error, messageOf(ended)).toBeUndefined();
-  return result.tables;
-};
-const differencesOf = (ended: Ended) =>
-  Object.fromEntries(
-    tablesOf(ended).map(({ table, differences }) => [
-      table.split('.')[1],
-      differences.map(({ kind, key, columns }) => `${kind} ${key.join('/')} ${columns.join()}`.trimEnd()).sort(),
-    ]),
-  );
+const server = useDatabases();
 
 describe.each([
   ['mariadb', 'postgres', 'sources', 'atomic'],
@@ -41,11 +14,11 @@ describe.each([
   ['postgres', 'postgres', 'direct', 'atomic'],
 ] as const)('%s to %s, %s, transactions %s', (from, to, through, transactions) => {
   test('tables of one topic are told apart by their source, compared and repaired', { timeout }, async () => {
-    await using source = await servers.get(from)!.database(`${from}_${to}_s`);
-    await using sink = await servers.get(to)!.database(`${from}_${to}_d`);
+    await using source = await server(from).database(`${from}_${to}_s`);
+    await using sink = await server(to).database(`${from}_${to}_d`);
     await source.run(`CREATE TABLE a (id int PRIMARY KEY, n int); CREATE TABLE b (id int PRIMARY KEY, s varchar(9));
       INSERT INTO a VALUES (1, 1), (2, 2), (3, 3); INSERT INTO b VALUES (1, 'x'), (2, 'y')`);
-    const schema = from === 'postgres' ? 'public' : source.name;
+    const { schema } = source;
     const read = `connector: ${from === 'postgres' ? 'postgres-cdc' : 'mysql-cdc'}
       config: { url: '\${env:SOURCE_URL}', topicPrefix: s, topic: all, transactions: ${transactions === 'atomic'}, tables: [${schema}.a, ${schema}.b] }`;
     const write = `connector: ${to === 'postgres' ? 'postgres' : 'mysql'}
@@ -71,8 +44,8 @@ describe.each([
     expect(differencesOf(await sluice('verify'))).toEqual(expected);
     const repaired = await sluice('verify', '--repair');
     expect(differencesOf(repaired), messageOf(repaired)).toEqual({ a: [], b: [] });
-    expect(tablesOf(repaired).map((table) => table.repaired)).toEqual([2, 2]);
-    expect(tablesOf(repaired).map(({ destination }) => destination.split('.')[1])).toEqual(['copy_a', 'copy_b']);
+    expect(verifiedOf(repaired).map((table) => table.repaired)).toEqual([2, 2]);
+    expect(verifiedOf(repaired).map(({ destination }) => destination.split('.')[1])).toEqual(['copy_a', 'copy_b']);
     expect(differencesOf(await sluice('verify'))).toEqual({ a: [], b: [] });
     // What is written after a repair is told as ever.
     await source.run(`UPDATE a SET n = 9; DELETE FROM b WHERE id = 2`);

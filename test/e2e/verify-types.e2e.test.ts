@@ -1,24 +1,14 @@
 import fc from 'fast-check';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import { values } from '../functions/mysql/type-values.ts';
 import { extra, types } from '../functions/postgres/type-values.ts';
-import { type Database, type DatabaseServer, type System, startServer, systems } from '../kit/databases.ts';
-import { envelopeOf, makeWorkplace, messageOf } from '../kit/sluice.ts';
-import { copyPipeline, environmentOf } from '../kit/verify-pipeline.ts';
+import { type Database, type System, systems, useDatabases } from '../kit/database.ts';
+import { makeWorkplace, messageOf } from '../kit/sluice.ts';
+import { copyPipeline, environmentOf, verifiedOf } from '../kit/verify-pipeline.ts';
 
 const timeout = 400_000;
 
-interface Verified {
-  readonly tables: readonly { readonly differences: readonly unknown[] }[];
-}
-
-const servers = new Map<System, DatabaseServer>();
-beforeAll(async () => {
-  for (const system of systems) servers.set(system, await startServer(system));
-}, timeout);
-afterAll(async () => {
-  for (const server of servers.values()) await server[Symbol.asyncDispose]();
-});
+const server = useDatabases();
 
 /** MySQL has no NaN and no infinity, and of a number 65 digits, 30 of them behind the point: the sink refuses the others. */
 const isKnownToMysql = (type: string) => (text: string) => {
@@ -27,7 +17,8 @@ const isKnownToMysql = (type: string) => (text: string) => {
 };
 
 /** A table t with a row of every type's test values, one of nulls, and generated ones. */
-const makeTypes = async (system: System, db: Database, to: System): Promise<void> => {
+const makeTypes = async (db: Database, to: System): Promise<void> => {
+  const { system } = db;
   if (system === 'postgres') {
     const kept = Object.entries(types);
     await db.run(extra);
@@ -61,21 +52,18 @@ const pairs = systems.flatMap((from) => systems.map((to) => [from, to] as const)
 
 describe.each(pairs)('%s to %s', (from, to) => {
   test('every type is equal on both sides', { timeout }, async () => {
-    await using source = await servers.get(from)!.database(`${from}_${to}_a`);
-    await using sink = await servers.get(to)!.database(`${from}_${to}_b`);
-    await makeTypes(from, source, to);
+    await using source = await server(from).database(`${from}_${to}_a`);
+    await using sink = await server(to).database(`${from}_${to}_b`);
+    await makeTypes(source, to);
     await using place = await makeWorkplace();
-    const ends = [
-      { system: from, database: source },
-      { system: to, database: sink },
-    ] as const;
-    const pipeline = copyPipeline(...ends, ['t'], from === to ? 'direct' : 'the log', `p_${from}_${to}`);
+    const pipeline = copyPipeline(source, sink, ['t'], from === to ? 'direct' : 'the log', `p_${from}_${to}`);
     await place.file('p.yaml', pipeline);
-    const ran = await place.sluice(['run', 'p.yaml'], environmentOf(...ends));
+    const ran = await place.sluice(['run', 'p.yaml'], environmentOf(source, sink));
     expect(ran.code, messageOf(ran)).toBe(0);
-    const verified = await place.sluice(['verify', 'p.yaml', '--values', '--json'], environmentOf(...ends));
-    const { tables } = envelopeOf(verified).result as Verified;
-    const told = tables.flatMap(({ differences }) => differences.slice(0, 8).map((one) => JSON.stringify(one)));
+    const verified = await place.sluice(['verify', 'p.yaml', '--values', '--json'], environmentOf(source, sink));
+    const told = verifiedOf(verified).flatMap(({ differences }) =>
+      differences.slice(0, 8).map((one) => JSON.stringify(one)),
+    );
     expect(told, messageOf(verified).slice(0, 300)).toEqual([]);
     expect(verified.code).toBe(0);
   });

@@ -4,7 +4,7 @@ import { postgresCdcSource } from '../../functions/postgres/cdc-source.ts';
 import { postgresSink } from '../../functions/postgres/sink.ts';
 import type { SinkTask, SourceConnector, SourceTask } from '../../shared/connect/connector.ts';
 import type { Struct } from '../../shared/connect/schema.ts';
-import type { Database } from './database.ts';
+import type { DatabaseServer } from './database.ts';
 
 const context = () => ({
   ...{ deployment: 'test', connector: 'c', incarnation: 'i1', taskId: 0, tasks: 1 },
@@ -12,7 +12,7 @@ const context = () => ({
 });
 
 /** The tables of a schema, read and then followed. `name` is also that of a slot. */
-export const captureTables = (database: Database, schema: string, tables: readonly string[]) => {
+export const captureTables = (database: DatabaseServer, schema: string, tables: readonly string[]) => {
   const common = { topicPrefix: 'p', tables: tables.map((table) => `${schema}.${table}`) };
   const isPostgres = database.system === 'postgres';
   const config = {
@@ -41,7 +41,7 @@ export const captureTables = (database: Database, schema: string, tables: readon
 };
 
 /** A sink into tables of a schema, which are called like those of the source. */
-export const writeTables = (database: Database, schema: string, more: Struct = {}): SinkTask => {
+export const writeTables = (database: DatabaseServer, schema: string, more: Struct = {}): SinkTask => {
   const config = { url: database.url(schema), table: '${table}', ...more };
   let opening: Promise<SinkTask> | undefined;
   const opened = () => {

@@ -40,14 +40,14 @@ export const describeLogRead = (makeStore: () => Promise<LogStore>): void => {
       };
       const growing = await wait(12);
       expect(growing).toEqual([...growing].sort((a, b) => a - b));
-      expect([growing[0], growing.at(-1)]).toEqual([10, 200]);
+      expect([growing[0], growing.at(-1)]).toEqual([5, 200]);
       const nothing = createLedger([]);
       nothing.advance((await source.poll(nothing.polled as never, unlimited)).offsets);
-      expect(await wait(1)).toEqual([10]);
+      expect(await wait(1)).toEqual([5]);
       await source.poll(nothing.polled as never, unlimited);
-      expect(await wait(1)).toEqual([15]);
-      await source.wait!(5, unlimited.signal);
-      expect(pauses).toEqual([5]);
+      expect(await wait(1)).toEqual([7.5]);
+      await source.wait!(2, unlimited.signal);
+      expect(pauses).toEqual([2]);
     });
 
     test.each([1, 2, 3, 7, 100])(

@@ -3,19 +3,8 @@ import { mysqlCdcSource } from '../../../functions/mysql/cdc-source.ts';
 import { useMysql } from './cdc-fixture.ts';
 
 describe.each(['mariadb', 'mysql'] as const)('the check of a source of %s', (flavour) => {
-  const { run, database, server } = useMysql(flavour);
-  const check = (config: object) => {
-    const { host, port, user, password } = server();
-    return mysqlCdcSource.check!({
-      config: mysqlCdcSource.config.parse({ host, port, user, password, topicPrefix: 'x', ...config }),
-      connector: 'c',
-      incarnation: 'i',
-      deployment: 'd',
-      taskId: 0,
-      tasks: 1,
-      signal: new AbortController().signal,
-    });
-  };
+  const { run, database, contextOf } = useMysql(flavour);
+  const check = (config: object) => mysqlCdcSource.check!(contextOf(config));
 
   test('finds nothing where nothing is wrong', async () => {
     const name = await database();

@@ -31,6 +31,15 @@ export const useMysql = (flavour: Flavour | OldFlavour, settings: readonly strin
       await connection.query(`CREATE DATABASE ${name}; USE ${name}; SET time_zone = '+00:00'`);
       return name;
     },
+    /** The connector's context, with a config of defaults. */
+    contextOf: (config: object) => {
+      const { host, port, user, password } = server;
+      return {
+        ...{ connector: 'c', incarnation: 'i', deployment: 'd', taskId: 0, tasks: 1 },
+        signal: new AbortController().signal,
+        config: mysqlCdcSource.config.parse({ host, port, user, password, topicPrefix: 'shop', ...config }),
+      };
+    },
     fixture: (config: object) => {
       const { host, port, user, password } = server;
       return {

@@ -16,7 +16,7 @@ const alterations = [
 describe.each(['mariadb-10.2', 'mysql-5.7'] as const)(
   'columns of a binlog of %s, which has no names of them',
   (flavour) => {
-    const { run, database, fixture, server, connect } = useMysql(flavour);
+    const { run, database, fixture, contextOf, server, connect } = useMysql(flavour);
     const reading = (config: object) => {
       const { withTask, readAll } = createRunner({ ...fixture(config), expected: [] } as SourceFixture);
       return async (offsets?: OffsetMap) => {
@@ -47,17 +47,7 @@ describe.each(['mariadb-10.2', 'mysql-5.7'] as const)(
     test('the check asks for no setting that the server has not', async () => {
       const name = await database();
       await run(create);
-      const { host, port, user, password } = server();
-      const config = mysqlCdcSource.config.parse({
-        host,
-        port,
-        user,
-        password,
-        topicPrefix: 'x',
-        tables: [`${name}.t`],
-      });
-      const context = { connector: 'c', incarnation: 'i', deployment: 'd', taskId: 0, tasks: 1 };
-      expect(await mysqlCdcSource.check!({ ...context, config, signal: new AbortController().signal })).toEqual([]);
+      expect(await mysqlCdcSource.check!(contextOf({ tables: [`${name}.t`] }))).toEqual([]);
     });
 
     test('a table that no change was read of is known since the first run', async () => {

@@ -8,27 +8,21 @@ const stream = partitionKey({ server: 'shop' });
 
 describe.each(['mariadb', 'mysql'] as const)('the lag of a source of %s', (flavour) => {
   const server = useMysql(flavour);
-  const { run, database, fixture } = server;
+  const { run, database, fixture, contextOf } = server;
 
   /** A table whose rows are read, and what the source says of where it stands. */
   const started = async () => {
     const name = await database();
     await run('CREATE TABLE t (id int PRIMARY KEY, text longtext)');
-    const of = { ...fixture({ tables: [`${name}.t`] }), expected: [] } as SourceFixture;
+    const config = { tables: [`${name}.t`] };
+    const of = { ...fixture(config), expected: [] } as SourceFixture;
     const { withTask, readAll } = createRunner(of);
     const read = async (from: OffsetMap = new Map()) => (await withTask((task) => readAll(task, from))).offsets;
     const lag = (offsets: OffsetMap) =>
-      mysqlCdcSource.lag!(
-        {
-          ...{ connector: 'c', incarnation: 'i', deployment: 'd', taskId: 0, tasks: 1 },
-          config: mysqlCdcSource.config.parse(of.config),
-          signal: new AbortController().signal,
-        },
-        {
-          get: (partition) => offsets.get(partitionKey(partition))?.offset as never,
-          all: () => [...offsets.values()] as never,
-        },
-      );
+      mysqlCdcSource.lag!(contextOf(config), {
+        get: (partition) => offsets.get(partitionKey(partition))?.offset as never,
+        all: () => [...offsets.values()] as never,
+      });
     return { read, lag };
   };
   /** As if the server had written the next events so long ago. */

@@ -1,13 +1,13 @@
 import { describe, expect, test } from 'vitest';
 import { memoryTable } from '../../../shared/state/memory/table.ts';
-import { type Database, startDatabase } from '../../kit/database.ts';
+import { type DatabaseServer, startDatabase } from '../../kit/database.ts';
 import { captureTables, writeTables } from '../../kit/database-tasks.ts';
 import { faultPlan } from '../../kit/faults.ts';
 import { until } from '../../kit/until.ts';
 import { createWorld, type WorldTask } from '../../kit/world.ts';
 
 /** Everything but the file that is written now is gone. */
-const purge = async (server: Database) => {
+const purge = async (server: DatabaseServer) => {
   await server.run('FLUSH BINARY LOGS');
   await until(async () => {
     const [[file]] = (await server.rows('SHOW MASTER STATUS')) as [[string]];

@@ -34,7 +34,7 @@ const applied = (records: readonly Delivered[]) => {
 };
 
 describe.each(['mariadb', 'mysql'] as const)('tables by pattern on %s', (flavour) => {
-  const { run, database, fixture, server } = useMysql(flavour);
+  const { run, database, fixture, contextOf } = useMysql(flavour);
   const runnerOf = (config: object) => createRunner({ ...fixture({ topic: 'all', ...config }), expected: [] } as never);
 
   test('a pattern takes what matches it, also tables that come while changes are read, and exclusions leave out', async () => {
@@ -191,18 +191,7 @@ describe.each(['mariadb', 'mysql'] as const)('tables by pattern on %s', (flavour
   test('the check and the comparison take the tables that are there', async () => {
     const name = await database();
     await run('CREATE TABLE a_x (id int PRIMARY KEY); CREATE TABLE a_y (id int); CREATE VIEW a_v AS SELECT * FROM a_x');
-    const { host, port, user, password } = server();
-    const context = (tables: readonly string[]) => ({
-      config: mysqlCdcSource.config.parse({ host, port, user, password, topicPrefix: 'x', topic: 'all', tables }),
-      ...{
-        connector: 'c',
-        incarnation: 'i',
-        deployment: 'd',
-        taskId: 0,
-        tasks: 1,
-        signal: new AbortController().signal,
-      },
-    });
+    const context = (tables: readonly string[]) => contextOf({ topic: 'all', tables });
     expect(await mysqlCdcSource.check!(context([`${name}.a_*`, `${name}.b_*`]))).toEqual([
       expect.stringMatching(`^no table matches ${name}.b_\\*, or the account may not read`),
       expect.stringMatching(`^${name}.a_y has no primary key`),

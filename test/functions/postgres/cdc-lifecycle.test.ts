@@ -119,18 +119,22 @@ describe('check', () => {
       CREATE TABLE nothing (id int PRIMARY KEY); ALTER TABLE nothing REPLICA IDENTITY NOTHING;
       CREATE TABLE whole (a int); ALTER TABLE whole REPLICA IDENTITY FULL;
       CREATE ROLE poor_${schema()} LOGIN PASSWORD 'p'; GRANT USAGE ON SCHEMA ${schema()} TO poor_${schema()};
-      GRANT SELECT ON ALL TABLES IN SCHEMA ${schema()} TO poor_${schema()}; REVOKE SELECT ON t FROM poor_${schema()}`);
+      GRANT SELECT ON ALL TABLES IN SCHEMA ${schema()} TO poor_${schema()}; REVOKE SELECT ON t FROM poor_${schema()};
+      CREATE SCHEMA closed_${schema()}; CREATE TABLE closed_${schema()}.t (id int PRIMARY KEY); GRANT SELECT ON closed_${schema()}.t TO poor_${schema()}`);
     const poor = config(['t', 'keyless', 'nothing', 'whole', 'gone'], { url: as(`poor_${schema()}`) });
-    const problems = await check(poor);
+    const problems = await check({ ...poor, tables: [...(poor.tables as string[]), `closed_${schema()}.t`] });
     const has = (pattern: RegExp) => expect(problems.filter((problem) => pattern.test(problem))).toHaveLength(1);
     has(/ALTER ROLE "poor_t\d+" REPLICATION/);
     has(/GRANT CREATE ON DATABASE "postgres" TO "poor_t\d+"/);
     has(/GRANT SELECT ON "t\d+"."t" TO "poor_t\d+"/);
+    has(
+      /^role poor_t\d+ may not use the schema of "closed_t\d+"."t": GRANT USAGE ON SCHEMA "closed_t\d+" TO "poor_t\d+"$/,
+    );
     has(/there is no table t\d+\.gone/);
     has(/table "t\d+"."keyless" has no primary key.*REPLICA IDENTITY FULL/);
     has(/table "t\d+"."nothing" has no primary key/);
-    expect(problems.filter((problem) => /does not own/.test(problem))).toHaveLength(4);
-    expect(problems).toHaveLength(10);
+    expect(problems.filter((problem) => /does not own/.test(problem))).toHaveLength(5);
+    expect(problems).toHaveLength(12);
   });
 
   test('names the tables that a publication lacks', async () => {

@@ -1,7 +1,7 @@
 import pg from 'pg';
 import { expect } from 'vitest';
 import { postgresCdcSource } from '../../../functions/postgres/cdc-source.ts';
-import { type Poll, partitionKey, type SourceTask } from '../../../shared/connect/connector.ts';
+import { type Partition, type Poll, partitionKey, type SourceTask } from '../../../shared/connect/connector.ts';
 import { writeJson } from '../../../shared/connect/json.ts';
 import type { Struct } from '../../../shared/connect/schema.ts';
 import { type OffsetMap, offsetsOf, recordsOf } from '../../kit/source-runner.ts';
@@ -83,9 +83,8 @@ export const createRuns = (config: Struct, { tasks = 1, isStrict = true, state =
     told,
     open,
     run,
-    set: (partition: { readonly [name: string]: string | number }, offset: unknown) =>
-      void offsets.set(partitionKey(partition), { partition, offset }),
-    remove: (partition: { readonly [name: string]: string | number }) => void offsets.delete(partitionKey(partition)),
+    set: (partition: Partition, offset: unknown) => void offsets.set(partitionKey(partition), { partition, offset }),
+    remove: (partition: Partition) => void offsets.delete(partitionKey(partition)),
     /** What is in the sink of a topic. */
     rows: (topic: string): readonly Row[] => [...(rows.get(topic)?.values() ?? [])],
   };

@@ -210,6 +210,32 @@ describe('a table', () => {
     ]);
   });
 
+  test('that the role may not read is told with what lets it', async () => {
+    await run(`CREATE TABLE t (id int PRIMARY KEY); INSERT INTO t VALUES (1);
+      CREATE ROLE poor_${schema()} LOGIN REPLICATION PASSWORD 'p'`);
+    const { config: made } = await capture(['t'], initial);
+    const url = new URL(server().url);
+    url.username = `poor_${schema()}`;
+    url.password = 'p';
+    const runs = createRuns({ ...made, url: url.href });
+    const refused = (pattern: RegExp) =>
+      expect(runs.run()).rejects.toMatchObject({
+        code: 'CONFIG_INVALID',
+        retriable: false,
+        message: expect.stringMatching(pattern),
+      });
+    await refused(
+      /denied for schema t\d+.*: GRANT USAGE ON SCHEMA "t\d+" TO "poor_t\d+"; GRANT SELECT ON "t\d+"\."t" TO "poor_t\d+"$/,
+    );
+    await run(`GRANT USAGE ON SCHEMA ${schema()} TO poor_${schema()}`);
+    await refused(/denied for table t.*: GRANT SELECT ON "t\d+"\."t" TO "poor_t\d+"$/);
+    // Taken back between the plan and the first row.
+    await run(`GRANT SELECT ON t TO poor_${schema()}`);
+    await runs.run({ polls: 1 });
+    await run(`REVOKE SELECT ON t FROM poor_${schema()}`);
+    await refused(/denied for table t.*: GRANT SELECT ON "t\d+"\."t" TO "poor_t\d+"$/);
+  });
+
   test('that is rewritten while its view is opened is read whole', async () => {
     await run('CREATE TABLE t (id int PRIMARY KEY, n int); INSERT INTO t SELECT n, n FROM generate_series(1, 10) n');
     const runs = await runsOf(['t']);
