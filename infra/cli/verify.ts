@@ -62,6 +62,7 @@ const verifyAll = async (file: string | undefined, options: VerifyOptions, signa
       'CONFIG_INVALID',
       'say what to compare: the file of a pipeline, or --connector with the name of a sink or a direct connector',
     );
+  const what = file ?? connector.join(', ');
   await using platform = await platformOf(file, options);
   const names = file === undefined ? new Set(connector) : await writersOf(file, platform.assembly);
   const rows = await rowsOf(platform.table, names);
@@ -89,8 +90,8 @@ const verifyAll = async (file: string | undefined, options: VerifyOptions, signa
     throw new ConnectError(
       'NOT_FOUND',
       options.table === undefined
-        ? `${file ?? connector.join(', ')} has no table to compare`
-        : `no source of ${file ?? connector.join(', ')} reads a table ${options.table}`,
+        ? `${what} has no table to compare`
+        : `no source of ${what} reads a table ${options.table}`,
     );
   return answerOf(results);
 };

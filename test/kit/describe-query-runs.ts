@@ -1,7 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { QueryOffset } from '../../shared/connect/query-config.ts';
 import type { Struct } from '../../shared/connect/schema.ts';
-import { type QueryServer, readerOf } from './query-server.ts';
+import { type QueryServer, readerOf, ways } from './query-server.ts';
 import { type Delivered, type OffsetMap, offsetsOf } from './source-runner.ts';
 
 /** Rows by their id, what is told of runs by its event. */
@@ -10,12 +10,6 @@ const told = ({ records }: { readonly records: readonly Delivered[] }) =>
     const { event, run, scope, id } = value as Struct;
     return event === undefined ? id : event === 'begin' ? [event, run, scope] : [event, run];
   });
-
-const ways = [
-  { mode: 'incrementing', incrementingColumn: 'id' },
-  { mode: 'timestamp', timestampColumns: ['at'] },
-  { mode: 'timestamp+incrementing', timestampColumns: ['at'], incrementingColumn: 'id' },
-];
 
 /** What is told to begin and to end, so that a sink can show it whole. */
 export const describeQueryRuns = (name: string, server: QueryServer): void => {

@@ -2,16 +2,10 @@ import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { QueryOffset } from '../../shared/connect/query-config.ts';
 import type { Verification, VerifiedTable } from '../../shared/connect/verify.ts';
 import { answerTo } from '../../shared/verify/answer.ts';
-import { type QueryServer, readerOf } from './query-server.ts';
+import { type QueryServer, readerOf, ways } from './query-server.ts';
 import type { OffsetMap } from './source-runner.ts';
 
 const signal = new AbortController().signal;
-
-const ways = [
-  { mode: 'incrementing', incrementingColumn: 'id' },
-  { mode: 'timestamp', timestampColumns: ['at'] },
-  { mode: 'timestamp+incrementing', timestampColumns: ['at'], incrementingColumn: 'id' },
-];
 
 /** What of a source's rows `sluice verify` looks at, and whether offsets are behind them. */
 export const describeQueryVerify = (name: string, server: QueryServer): void => {

@@ -3,6 +3,13 @@ import type { SourceConnector } from '../../shared/connect/connector.ts';
 import type { QueryOffset } from '../../shared/connect/query-config.ts';
 import { createRunner, type SourceFixture } from './source-runner.ts';
 
+/** The modes that read what is new, of a table of `id` and `at`. */
+export const ways = [
+  { mode: 'incrementing', incrementingColumn: 'id' },
+  { mode: 'timestamp', timestampColumns: ['at'] },
+  { mode: 'timestamp+incrementing', timestampColumns: ['at'], incrementingColumn: 'id' },
+];
+
 /** A server whose tables are read by queries. */
 export interface QueryServer {
   readonly source: SourceConnector<z.ZodType, QueryOffset>;
