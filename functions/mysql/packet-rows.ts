@@ -1,16 +1,18 @@
-import { type BytesColumn, type Column, columnKind, NULL } from '../../shared/connect/batch.ts';
+import { type Column, type ColumnKind, columnKind, NULL } from '../../shared/connect/batch.ts';
+import { freeBuffer, shortCopy } from '../../shared/connect/buffers.ts';
+import { contiguous } from '../../shared/connect/contiguous.ts';
 import { type ConnectError, rowError } from '../../shared/connect/errors.ts';
 import type { SourceColumn } from './row-schema.ts';
 
 /**
- * Rows of MySQL's text protocol as columns, without a string or an object per value: a row's bytes are copied once, and most columns
- * are where they are in it, because MySQL's texts are the canonical ones.
+ * Rows of MySQL's text protocol as columns, without a string or an object per value: a packet's numbers are read where they are, and
+ * texts are copied once, to those of their column, because MySQL's texts are the canonical ones.
  */
 export interface PacketRows {
   readonly count: number;
   /** Of the packets so far. */
   readonly bytes: number;
-  add(buffer: Buffer, start: number, end: number): void;
+  add(packet: Buffer, start: number, end: number): void;
   columns(): readonly Column[];
   /** By row: why it can be no record. */
   readonly refused: ReadonlyMap<number, ConnectError>;
@@ -29,50 +31,112 @@ const ZERO = 0x30;
 const TWO = 0x32;
 const COLON = 0x3a;
 
-/** For at most so many rows. */
-export const createPacketRows = (columns: readonly SourceColumn[], capacity: number): PacketRows => {
-  // A byte behind each row, for the Z of a timestamp that comes last.
-  let data = Buffer.allocUnsafe(64 * 1024);
-  let length = 0;
-  let count = 0;
-  const fields = columns.map(({ name, type }) => ({
+/** What a column has so far: only the array of its kind has room. */
+interface Field extends SourceColumn {
+  readonly kind: ColumnKind;
+  readonly ints: Int32Array;
+  readonly longs: BigInt64Array;
+  /** The same memory as `longs`: the lower half of each, and the upper one. */
+  readonly halves: Int32Array;
+  readonly doubles: Float64Array;
+  readonly flags: Uint8Array;
+  /** Where each text ends in `data`, from the second element on. */
+  readonly places: Uint32Array;
+  data: Buffer;
+  readonly state: Uint8Array;
+  hasNulls: boolean;
+  readonly isOdd: IsOdd | undefined;
+}
+
+const fieldOf = ({ name, type }: SourceColumn, capacity: number): Field => {
+  const kind = columnKind(type.schema);
+  const room = (wanted: ColumnKind, elements = capacity) => (kind === wanted ? elements : 0);
+  const longs = new BigInt64Array(room('int64'));
+  return {
     name,
     type,
-    starts: new Uint32Array(capacity),
-    ends: new Uint32Array(capacity),
+    kind,
+    ints: new Int32Array(room('int32')),
+    longs,
+    halves: new Int32Array(longs.buffer),
+    doubles: new Float64Array(room('float64')),
+    flags: new Uint8Array(room('boolean')),
+    places: new Uint32Array(room('bytes', capacity + 1)),
+    data: Buffer.allocUnsafeSlow(room('bytes', Math.max(64, 8 * capacity))),
     state: new Uint8Array(capacity),
     hasNulls: false,
     isOdd: oddOf(type.schema.type),
-  }));
-  const refused = new Map<number, ConnectError>();
+  };
+};
 
-  const makeRoom = (bytes: number) => {
-    if (length + bytes <= data.length) return;
-    const larger = Buffer.allocUnsafe(Math.max(data.length * 2, length + bytes));
-    data.copy(larger, 0, 0, length);
-    data = larger;
+/** For at most so many rows. */
+export const createPacketRows = (columns: readonly SourceColumn[], capacity: number): PacketRows => {
+  const fields = columns.map((column) => fieldOf(column, capacity));
+  const refused = new Map<number, ConnectError>();
+  let count = 0;
+  let length = 0;
+
+  const setNull = (field: Field) => {
+    field.state[count] = NULL;
+    field.hasNulls = true;
+    if (field.kind === 'bytes') field.places[count + 1] = field.places[count]!;
   };
 
-  /** Of the row that was added last. */
-  const canonize = (field: (typeof fields)[number]) => {
-    const start = field.starts[count]!;
-    const end = field.ends[count]!;
-    if (field.isOdd!(data, start)) {
-      try {
-        if (field.type.read(data.toString('latin1', start, end)) === null) {
-          field.state[count] = NULL;
-          field.hasNulls = true;
-          return;
-        }
-      } catch (error) {
-        refused.set(count, rowError(`column ${field.name}: ${(error as Error).message}`, error));
-      }
+  /** A value, null where its type takes it for that; where it refuses it, the row is refused. */
+  const read = (field: Field, text: string): unknown => {
+    try {
+      return field.type.read(text);
+    } catch (error) {
+      refused.set(count, rowError(`column ${field.name}: ${(error as Error).message}`, error));
+      return undefined;
     }
-    if (field.type.schema.type !== 'timestamp') return;
+  };
+
+  /** With room for a byte behind it. */
+  const addText = (field: Field, packet: Buffer, start: number, end: number) => {
+    let at = field.places[count]!;
+    makeRoom(field, at + end - start + 1);
+    const { data } = field;
+    if (end - start > shortCopy) at += packet.copy(data, at, start, end);
+    else for (let i = start; i < end; i++) data[at++] = packet[i]!;
+    field.places[count + 1] = at;
+    if (field.isOdd !== undefined) canonize(field, field.isOdd);
+  };
+
+  /** A date or time that was added last. */
+  const canonize = (field: Field, isOdd: IsOdd) => {
+    const { data, places, type } = field;
+    const start = places[count]!;
+    const end = places[count + 1]!;
+    if (isOdd(data, start) && read(field, data.toString('latin1', start, end)) === null) {
+      setNull(field);
+      return;
+    }
+    if (type.schema.type !== 'timestamp') return;
     if (data[start + 10] === SPACE) data[start + 10] = LETTER_T;
-    if (field.type.schema.local) return;
+    if (type.schema.local) return;
     data[end] = LETTER_Z;
-    field.ends[count] = end + 1;
+    places[count + 1] = end + 1;
+  };
+
+  const addValue = (field: Field, packet: Buffer, start: number, end: number) => {
+    switch (field.kind) {
+      case 'int32':
+        field.ints[count] = integerAt(packet, start, end);
+        return;
+      case 'int64':
+        if (end - start >= 16) field.longs[count] = BigInt(packet.toString('latin1', start, end));
+        else setHalves(field.halves, 2 * count, integerAt(packet, start, end));
+        return;
+      case 'float64':
+        field.doubles[count] = field.type.read(packet.toString('latin1', start, end)) as number;
+        return;
+      case 'boolean':
+        field.flags[count] = packet[end - 1]! & 1;
+        return;
+      case 'bytes':
+        addText(field, packet, start, end);
+    }
   };
 
   return {
@@ -83,47 +147,68 @@ export const createPacketRows = (columns: readonly SourceColumn[], capacity: num
       return length;
     },
     refused,
-    add(buffer, start, end) {
-      makeRoom(end - start + 1);
-      buffer.copy(data, length, start, end);
-      let at = length;
+    add(packet, start, end) {
+      let at = start;
       for (const field of fields) {
-        let bytes = data[at++]!;
+        let bytes = packet[at++]!;
         if (bytes === NULL_VALUE) {
-          field.state[count] = NULL;
-          field.hasNulls = true;
+          setNull(field);
           continue;
         }
         if (bytes >= TWO_BYTES) {
           const width = bytes === TWO_BYTES ? 2 : bytes === THREE_BYTES ? 3 : 8;
-          bytes = width === 8 ? Number(data.readBigUInt64LE(at)) : data.readUIntLE(at, width);
+          bytes = width === 8 ? Number(packet.readBigUInt64LE(at)) : packet.readUIntLE(at, width);
           at += width;
         }
-        field.starts[count] = at;
+        addValue(field, packet, at, at + bytes);
         at += bytes;
-        field.ends[count] = at;
       }
-      length += end - start + 1;
-      // Behind the whole row, whose lengths are read: a Z takes the place of the next one's.
-      for (const field of fields) if (field.isOdd !== undefined && field.state[count] !== NULL) canonize(field);
+      length += end - start;
       count++;
     },
-    columns: () =>
-      fields.map(({ name, type, starts, ends, state, hasNulls }) => {
-        const places = { starts: starts.subarray(0, count), ends: ends.subarray(0, count) };
-        const common = { name, schema: type.schema, ...(hasNulls ? { state: state.subarray(0, count) } : {}) };
-        return columnFrom({ ...common, kind: 'bytes', data, ...places }, type.read);
-      }),
+    columns: () => fields.map((field) => columnFrom(field, count)),
     text(row, column) {
-      const { starts, ends, state, type } = fields[column]!;
+      const { kind, state, ints, longs, doubles, flags, places, data, type } = fields[column]!;
       if (state[row] === NULL) return null;
-      return data.toString(type.schema.type === 'bytes' ? 'latin1' : 'utf8', starts[row], ends[row]);
+      if (kind === 'int32') return String(ints[row]);
+      if (kind === 'int64') return String(longs[row]);
+      if (kind === 'float64') return String(doubles[row]);
+      if (kind === 'boolean') return String.fromCharCode(flags[row]!);
+      return data.toString(type.schema.type === 'bytes' ? 'latin1' : 'utf8', places[row], places[row + 1]);
     },
   };
 };
 
+const makeRoom = (field: Field, bytes: number) => {
+  const { data } = field;
+  if (bytes <= data.length) return;
+  const larger = Buffer.allocUnsafeSlow(Math.max(data.length * 2, bytes));
+  data.copy(larger);
+  freeBuffer(data);
+  field.data = larger;
+};
+
+const columnFrom = ({ name, type, kind, hasNulls, ...field }: Field, count: number): Column => {
+  const { schema } = type;
+  const common = { name, schema, ...(hasNulls ? { state: field.state.subarray(0, count) } : {}) };
+  switch (kind) {
+    case 'int32':
+      return { ...common, kind, values: field.ints.subarray(0, count) };
+    case 'int64':
+      return { ...common, kind, values: field.longs.subarray(0, count) };
+    case 'float64':
+      return { ...common, kind, values: field.doubles.subarray(0, count) };
+    case 'boolean':
+      return { ...common, kind, values: field.flags.subarray(0, count) };
+    case 'bytes':
+      return { ...common, kind, data: field.data, ...contiguous(field.places.subarray(0, count + 1)) };
+  }
+};
+
+type IsOdd = (data: Buffer, start: number) => boolean;
+
 /** Whether a text, which most are not, may be no date or time elsewhere; only types that have such texts have it. */
-const oddOf = (type: string): ((data: Buffer, start: number) => boolean) | undefined => {
+const oddOf = (type: string): IsOdd | undefined => {
   if (type === 'time')
     return (data, start) => data[start + 2] !== COLON || data[start]! >= TWO || data[start] === MINUS;
   if (type !== 'date' && type !== 'timestamp') return undefined;
@@ -131,48 +216,15 @@ const oddOf = (type: string): ((data: Buffer, start: number) => boolean) | undef
   return (data, start) => isZero(data, start) || isZero(data, start + 5) || isZero(data, start + 8);
 };
 
-/** The column of texts as one of values. */
-const columnFrom = (text: BytesColumn, read: (value: unknown) => unknown): Column => {
-  const { name, schema, starts, ends, state } = text;
-  const data = text.data as Buffer;
-  const common = { name, schema, ...(state === undefined ? {} : { state }) };
-  const kind = columnKind(schema);
-  if (kind === 'bytes') return text;
-  const count = starts.length;
-  const isThere = (row: number) => state === undefined || state[row] !== NULL;
-  switch (kind) {
-    case 'int32': {
-      const values = new Int32Array(count);
-      for (let row = 0; row < count; row++) if (isThere(row)) values[row] = integerAt(data, starts[row]!, ends[row]!);
-      return { ...common, kind, values };
-    }
-    case 'int64': {
-      const values = new BigInt64Array(count);
-      for (let row = 0; row < count; row++) {
-        if (!isThere(row)) continue;
-        const from = starts[row]!;
-        const to = ends[row]!;
-        values[row] = to - from < 16 ? BigInt(integerAt(data, from, to)) : BigInt(data.toString('latin1', from, to));
-      }
-      return { ...common, kind, values };
-    }
-    case 'float64': {
-      const values = new Float64Array(count);
-      for (let row = 0; row < count; row++)
-        if (isThere(row)) values[row] = read(data.toString('latin1', starts[row], ends[row])) as number;
-      return { ...common, kind, values };
-    }
-    case 'boolean': {
-      const values = new Uint8Array(count);
-      for (let row = 0; row < count; row++) if (isThere(row)) values[row] = data[ends[row]! - 1]! & 1;
-      return { ...common, kind, values };
-    }
-  }
-};
-
 const integerAt = (data: Buffer, start: number, end: number): number => {
   const negative = data[start] === MINUS;
   let value = 0;
   for (let i = negative ? start + 1 : start; i < end; i++) value = value * 10 + data[i]! - ZERO;
   return negative ? -value : value;
+};
+
+/** An integer that a double holds, as the halves of an int64 in memory: little-endian, as every processor is that Node runs on. */
+const setHalves = (halves: Int32Array, at: number, value: number): void => {
+  halves[at] = value;
+  halves[at + 1] = Math.floor(value / 2 ** 32);
 };

@@ -1,4 +1,11 @@
-import { batchOfGroups, type Column, gatherBatch, type RecordGroup, sliceBatch } from '../../shared/connect/batch.ts';
+import {
+  batchOfGroups,
+  type Column,
+  freeGroup,
+  gatherBatch,
+  type RecordGroup,
+  sliceBatch,
+} from '../../shared/connect/batch.ts';
 import { type Budget, movedBytes, type Poll, type RejectedSourceRecord } from '../../shared/connect/connector.ts';
 import { constantColumn, nullColumn } from '../../shared/connect/constant-columns.ts';
 import { ConnectError } from '../../shared/connect/errors.ts';
@@ -52,7 +59,8 @@ export const pollRange = async (
     else isWhole = false;
   };
   await connection.rows(sql, values, onRow).catch((error: unknown) => throwAltered(error, table));
-  const all = batchOfGroups([groupOf(rows, table)]);
+  const group = groupOf(rows, table);
+  const all = batchOfGroups([group]);
   const kept = fitting(all, budget.maxBytes);
   const done = isWhole && rows.count < limit && kept === rows.count;
   if (!hasKey && !done)
@@ -95,6 +103,7 @@ export const pollRange = async (
     // That a range is done is worth a commit, even where it has no row; the others may wait for it.
     ...(done ? { moved: movedBytes, wakes: true } : {}),
     ...(rejected.length === 0 ? {} : { rejected }),
+    release: () => freeGroup(group),
   };
 };
 

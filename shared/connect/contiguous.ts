@@ -12,13 +12,17 @@ type Places = Pick<Bytes, 'starts' | 'ends'>;
 const isContiguous = ({ starts, ends }: Places): boolean =>
   starts.buffer === ends.buffer && ends.byteOffset === starts.byteOffset + starts.BYTES_PER_ELEMENT;
 
-const split = (places: Uint32Array): Places => ({ starts: places.subarray(0, -1), ends: places.subarray(1) });
+/** The rows whose places are these: row i's bytes are from element i to the next one. */
+export const contiguous = (places: Uint32Array): Places => ({
+  starts: places.subarray(0, -1),
+  ends: places.subarray(1),
+});
 
 /** The places of contiguous rows of these lengths. */
 export const placesOf = (lengths: Uint32Array): Places => {
   const places = new Uint32Array(lengths.length + 1);
   for (let row = 0, at = 0; row < lengths.length; row++) places[row + 1] = at += lengths[row]!;
-  return split(places);
+  return contiguous(places);
 };
 
 /** The same rows, contiguous, in memory of their own. */
@@ -32,7 +36,7 @@ export const toContiguous = (rows: Bytes): Bytes => {
   for (let row = 0; row < starts.length; row++) places[row + 1] = at += ends[row]! - starts[row]!;
   const data = Buffer.allocUnsafe(at);
   gatherBytes(rows, data, 0);
-  return { data, ...split(places) };
+  return { data, ...contiguous(places) };
 };
 
 /** Copies the rows' bytes without gaps. Short rows are copied by hand: a call per row costs more than the bytes. */
