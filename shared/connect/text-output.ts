@@ -47,22 +47,24 @@ export const writeByte = (out: TextOutput, byte: number): void => {
 
 export const writeBytes = (out: TextOutput, data: Buffer, start: number, end: number): void => {
   reserve(out, end - start);
-  if (end - start > shortCopy) {
-    out.length += data.copy(out.data, out.length, start, end);
-    return;
-  }
-  const target = out.data;
-  let at = out.length;
+  out.length = putBytes(out.data, out.length, data, start, end);
+};
+
+/** Puts bytes where there is room for them, and returns the index behind them; so do its sisters. */
+export const putBytes = (target: Buffer, at: number, data: Buffer, start: number, end: number): number => {
+  if (end - start > shortCopy) return at + data.copy(target, at, start, end);
   for (let i = start; i < end; i++) target[at++] = data[i]!;
-  out.length = at;
+  return at;
 };
 
 export const writeAscii = (out: TextOutput, text: string): void => {
   reserve(out, text.length);
-  const target = out.data;
-  let at = out.length;
+  out.length = putAscii(out.data, out.length, text);
+};
+
+export const putAscii = (target: Buffer, at: number, text: string): number => {
   for (let i = 0; i < text.length; i++) target[at++] = text.charCodeAt(i);
-  out.length = at;
+  return at;
 };
 
 const ZERO = 0x30;
@@ -93,6 +95,13 @@ export const writeInt64 = (out: TextOutput, value: bigint): void => {
   const number = Number(value);
   if (number >= -int32Max && number <= int32Max) writeInt32(out, number);
   else writeAscii(out, value.toString());
+};
+
+/** Where there is room for 20 bytes. */
+export const putInt64 = (target: Buffer, at: number, values: BigInt64Array, row: number): number => {
+  const number = Number(values[row]);
+  if (number >= -int32Max && number <= int32Max) return putInt32(target, at, number);
+  return putAscii(target, at, String(values[row]));
 };
 
 /** The shortest decimal text of a double. `String` drops the sign of -0. */

@@ -1,20 +1,12 @@
 import { type BytesColumn, type FlatColumn, VALUE } from './batch.ts';
 import { bufferOf } from './buffers.ts';
-import {
-  floatText,
-  reserve,
-  type TextOutput,
-  writeAscii,
-  writeByte,
-  writeBytes,
-  writeInt32,
-  writeInt64,
-} from './text-output.ts';
+import { floatText, putAscii, putBytes, putInt32, putInt64, reserve, type TextOutput } from './text-output.ts';
 
 const TAB = 0x09;
 const NEWLINE = 0x0a;
 const RETURN = 0x0d;
 const BACKSLASH = 0x5c;
+const LARGE_N = 0x4e;
 const SMALL_F = 0x66;
 const SMALL_N = 0x6e;
 const SMALL_R = 0x72;
@@ -31,28 +23,52 @@ export interface CopyField {
 
 export type WriteRow = (row: number) => void;
 
+/** Puts a row's text where there is room for it, and returns the index behind it. */
+type PutRow = (target: Buffer, at: number, row: number) => number;
+
+/** How a column's rows are put, and the most bytes that all of them take. */
+interface Putter {
+  readonly put: PutRow;
+  readonly mostBytes: number;
+}
+
 /**
  * Appends rows [from, to) in the text format of PostgreSQL's COPY: one line per row, one field per column, `\N` where it is null or
  * missing. Every canonical text is PostgreSQL's own input text, so bytes go over as they are, but for the four that COPY escapes.
  */
 export const toCopyText = (fields: readonly CopyField[], from: number, to: number, out: TextOutput): void => {
-  const writers = fields.map((field) => fieldWriter(field, from, to, out));
+  const putters = fields.map((field) => putterOf(field, from, to));
+  // Room for all of it at once: to ask for each value costs as much as the value.
+  const separators = Math.max(1, fields.length) * (to - from);
+  reserve(
+    out,
+    putters.reduce((sum, { mostBytes }) => sum + mostBytes, separators),
+  );
+  const puts = putters.map(({ put }) => put);
+  const target = out.data;
+  let at = out.length;
   for (let row = from; row < to; row++) {
-    for (let i = 0; i < writers.length; i++) {
-      if (i > 0) writeByte(out, TAB);
-      writers[i]!(row);
+    for (let i = 0; i < puts.length; i++) {
+      if (i > 0) target[at++] = TAB;
+      at = puts[i]!(target, at, row);
     }
-    writeByte(out, NEWLINE);
+    target[at++] = NEWLINE;
   }
+  out.length = at;
 };
 
-const fieldWriter = (field: CopyField, from: number, to: number, out: TextOutput): WriteRow => {
-  const write = valueWriter(field, from, to, out);
+const putterOf = (field: CopyField, from: number, to: number): Putter => {
+  const { put, mostBytes } = valuePutter(field, from, to);
   const { nulls, column } = field;
-  if (column.state === undefined && nulls === undefined) return write;
-  return (row) => {
-    if (hasValue(field, row)) write(row);
-    else writeAscii(out, '\\N');
+  if (column.state === undefined && nulls === undefined) return { put, mostBytes };
+  return {
+    mostBytes: mostBytes + 2 * (to - from),
+    put(target, at, row) {
+      if (hasValue(field, row)) return put(target, at, row);
+      target[at] = BACKSLASH;
+      target[at + 1] = LARGE_N;
+      return at + 2;
+    },
   };
 };
 
@@ -60,31 +76,42 @@ const fieldWriter = (field: CopyField, from: number, to: number, out: TextOutput
 export const hasValue = ({ column: { state }, nulls }: CopyField, row: number): boolean =>
   (state === undefined || state[row] === VALUE) && (nulls === undefined || nulls[row] === 0);
 
-const valueWriter = (field: CopyField, from: number, to: number, out: TextOutput): WriteRow => {
+const valuePutter = (field: CopyField, from: number, to: number): Putter => {
   const { column } = field;
+  const count = to - from;
   switch (column.kind) {
     case 'int32': {
       const { values } = column;
-      return (row) => writeInt32(out, values[row]!);
+      return { mostBytes: 11 * count, put: (target, at, row) => putInt32(target, at, values[row]!) };
     }
     case 'int64': {
       const { values } = column;
-      return (row) => writeInt64(out, values[row]!);
+      return { mostBytes: 20 * count, put: (target, at, row) => putInt64(target, at, values, row) };
     }
     case 'float64': {
       const { values } = column;
-      return (row) => writeAscii(out, floatText(values[row]!));
+      return { mostBytes: 25 * count, put: (target, at, row) => putAscii(target, at, floatText(values[row]!)) };
     }
     case 'boolean': {
       const { values } = column;
-      return (row) => writeByte(out, values[row] === 1 ? SMALL_T : SMALL_F);
+      return {
+        mostBytes: count,
+        put(target, at, row) {
+          target[at] = values[row] === 1 ? SMALL_T : SMALL_F;
+          return at + 1;
+        },
+      };
     }
     case 'bytes': {
-      if (column.schema.type === 'bytes') return hexWriter(column, out);
-      if (holdsAny(escaped, field, column, from, to)) return escapingWriter(column, out);
-      const { starts, ends } = column;
+      const { schema, starts, ends } = column;
+      const extent = extentOf(field, column, from, to);
+      if (schema.type === 'bytes') return { mostBytes: 3 * count + 2 * extent.bytes, put: hexPutter(column) };
+      if (mayHold(escaped, column, extent)) return { mostBytes: 2 * extent.bytes, put: escapingPutter(column) };
       const data = bufferOf(column.data);
-      return (row) => writeBytes(out, data, starts[row]!, ends[row]!);
+      return {
+        mostBytes: extent.bytes,
+        put: (target, at, row) => putBytes(target, at, data, starts[row]!, ends[row]!),
+      };
     }
   }
 };
@@ -100,40 +127,51 @@ for (const [byte, letter] of [
 
 const escaped = [TAB, NEWLINE, RETURN, BACKSLASH];
 
-/**
- * Whether some of rows [from, to) may hold one of these bytes. Most don't, and one native search over the range they lie in
- * costs a hundredth of a look at every byte; not so where they lie scattered among other data.
- */
-export const holdsAny = (
-  bytes: readonly number[],
-  field: CopyField,
-  { data, starts, ends }: BytesColumn,
-  from: number,
-  to: number,
-): boolean => {
+/** Where the texts of some rows lie, and how many bytes they are. */
+interface Extent {
+  readonly low: number;
+  readonly high: number;
+  readonly bytes: number;
+}
+
+const extentOf = (field: CopyField, { data, starts, ends }: BytesColumn, from: number, to: number): Extent => {
   let low = data.length;
   let high = 0;
-  let total = 0;
+  let bytes = 0;
   for (let row = from; row < to; row++) {
     if (!hasValue(field, row)) continue;
     low = Math.min(low, starts[row]!);
     high = Math.max(high, ends[row]!);
-    total += ends[row]! - starts[row]!;
+    bytes += ends[row]! - starts[row]!;
   }
-  if (high <= low) return false;
-  if (high - low > total * 2) return true;
-  const range = data.subarray(low, high);
-  return bytes.some((byte) => range.includes(byte));
+  return { low, high, bytes };
 };
 
-const escapingWriter = ({ data, starts, ends }: BytesColumn, out: TextOutput): WriteRow => {
-  return (row) => {
+/** Whether some of rows [from, to) may hold one of these bytes. */
+export const holdsAny = (
+  bytes: readonly number[],
+  field: CopyField,
+  column: BytesColumn,
+  from: number,
+  to: number,
+): boolean => mayHold(bytes, column, extentOf(field, column, from, to));
+
+/**
+ * Most don't, and one native search over the range they lie in costs a hundredth of a look at every byte; not so where they lie
+ * scattered among other data.
+ */
+const mayHold = (wanted: readonly number[], { data }: BytesColumn, { low, high, bytes }: Extent): boolean => {
+  if (high <= low) return false;
+  if (high - low > bytes * 2) return true;
+  const range = data.subarray(low, high);
+  return wanted.some((byte) => range.includes(byte));
+};
+
+const escapingPutter =
+  ({ data, starts, ends }: BytesColumn): PutRow =>
+  (target, at, row) => {
     const end = ends[row]!;
-    let from = starts[row]!;
-    reserve(out, (end - from) * 2);
-    const target = out.data;
-    let at = out.length;
-    for (; from < end; from++) {
+    for (let from = starts[row]!; from < end; from++) {
       const byte = data[from]!;
       const letter = escapeOf[byte]!;
       if (letter === 0) target[at++] = byte;
@@ -142,26 +180,21 @@ const escapingWriter = ({ data, starts, ends }: BytesColumn, out: TextOutput): W
         target[at++] = letter;
       }
     }
-    out.length = at;
+    return at;
   };
-};
 
 /** bytea's hex form, `\x…`, whose backslash COPY wants doubled. */
-const hexWriter = ({ data, starts, ends }: BytesColumn, out: TextOutput): WriteRow => {
-  return (row) => {
+const hexPutter =
+  ({ data, starts, ends }: BytesColumn): PutRow =>
+  (target, at, row) => {
     const end = ends[row]!;
-    let from = starts[row]!;
-    reserve(out, (end - from) * 2 + 3);
-    const target = out.data;
-    let at = out.length;
     target[at++] = BACKSLASH;
     target[at++] = BACKSLASH;
     target[at++] = SMALL_X;
-    for (; from < end; from++) {
+    for (let from = starts[row]!; from < end; from++) {
       const byte = data[from]!;
       target[at++] = hexDigits[byte >> 4]!;
       target[at++] = hexDigits[byte & 15]!;
     }
-    out.length = at;
+    return at;
   };
-};

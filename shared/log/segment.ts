@@ -23,7 +23,7 @@ import { type Field, isStruct, type Schema, type Value } from '../connect/schema
  *   uint32 LE: length of the header │ header, JSON │ padding to 8 │ arrays, each padded to 8, little-endian
  *
  * The header names each group's count, schemas and which arrays follow. A bytes column is its lengths (uint32) and its bytes without
- * gaps. The version of the layout is the segment item's `v`.
+ * gaps. What all rows have in common is there once: of an envelope that is most. The version of the layout is the segment item's `v`.
  */
 interface GroupHeader {
   readonly count: number;
@@ -40,10 +40,14 @@ interface SideHeader {
 }
 
 interface ColumnHeader {
-  /** Whether it has a state array. */
-  readonly state?: true;
+  /** Whether it has a state array, or one state for all rows. */
+  readonly state?: boolean | 'same';
+  /** All rows have the value that follows. */
+  readonly same?: boolean;
   /** The length of the bytes of a bytes column. */
   readonly bytes?: number;
+  /** All texts of a bytes column are so long: it has no lengths. */
+  readonly each?: number;
   /** The fields of a struct column. */
   readonly columns?: readonly ColumnHeader[];
 }
@@ -61,6 +65,14 @@ export interface Body {
 /** In the thread pool: the queues of a commit are compressed at once, and beside the poll of the next batch. */
 const compress = promisify(zstdCompress);
 const decompress = promisify(zstdDecompress);
+
+type NumberArray = Uint8Array | Int32Array | BigInt64Array | Float64Array;
+
+interface ArrayType<A> {
+  readonly BYTES_PER_ELEMENT: number;
+  new (length: number): A;
+  new (buffer: ArrayBufferLike, offset: number, length: number): A;
+}
 
 /** An array of a body: how long it is, and what writes it. */
 interface Part {
@@ -149,16 +161,44 @@ const sideHeader = (side: Side, parts: Part[]): SideHeader => {
 };
 
 const columnHeader = (column: Column, parts: Part[]): ColumnHeader => {
-  if (column.state !== undefined) parts.push(arrayPart(column.state));
-  const state = column.state === undefined ? {} : { state: true as const };
+  const state = column.state === undefined ? {} : { state: pushArray(column.state, parts) ? ('same' as const) : true };
   if (column.kind === 'struct') return { ...state, columns: column.columns.map((field) => columnHeader(field, parts)) };
-  if (column.kind === 'bytes') {
-    const bytes = bytesPart(column);
-    parts.push(lengthsPart(column), bytes);
-    return { ...state, bytes: bytes.bytes };
+  if (column.kind === 'bytes') return { ...state, ...pushBytes(column, parts) };
+  return { ...state, ...(pushArray(column.values, parts) ? { same: true } : {}) };
+};
+
+const isUniform = (array: NumberArray | Uint32Array): boolean => {
+  const bytes = bufferOf(array);
+  const size = array.BYTES_PER_ELEMENT;
+  return array.length > 1 && bytes.subarray(size).equals(bytes.subarray(0, -size));
+};
+
+/** Whether all elements are the same, and only one is written. */
+const pushArray = (array: NumberArray, parts: Part[]): boolean => {
+  const isSame = isUniform(array);
+  parts.push(arrayPart(isSame ? array.subarray(0, 1) : array));
+  return isSame;
+};
+
+const pushBytes = (column: BytesColumn, parts: Part[]): Pick<ColumnHeader, 'same' | 'bytes' | 'each'> => {
+  const { starts, ends, data } = column;
+  if (isUniform(starts) && isUniform(ends)) {
+    const text = data.subarray(starts[0], ends[0]);
+    parts.push(arrayPart(text));
+    return { same: true, bytes: text.length };
   }
-  parts.push(arrayPart(column.values));
-  return state;
+  const part = bytesPart(column);
+  const each = lengthOfEach(column);
+  if (each === undefined) parts.push(lengthsPart(column));
+  parts.push(part);
+  return { bytes: part.bytes, ...(each === undefined ? {} : { each }) };
+};
+
+const lengthOfEach = ({ starts, ends }: BytesColumn): number | undefined => {
+  if (starts.length === 0) return undefined;
+  const first = ends[0]! - starts[0]!;
+  for (let row = 1; row < starts.length; row++) if (ends[row]! - starts[row]! !== first) return undefined;
+  return first;
 };
 
 /** The records of a body. The columns point into the decompressed buffer. Throws CORRUPT where the bytes are not those that were written. */
@@ -206,12 +246,8 @@ const readGroup = (header: GroupHeader, topic: string, read: ReadArray): RecordG
   };
 };
 
-const view = <A>(type: new (buffer: ArrayBufferLike, offset: number, length: number) => A, bytes: Uint8Array): A =>
-  new type(
-    bytes.buffer,
-    bytes.byteOffset,
-    bytes.byteLength / (type as unknown as { BYTES_PER_ELEMENT: number }).BYTES_PER_ELEMENT,
-  );
+const view = <A>(type: ArrayType<A>, bytes: Uint8Array): A =>
+  new type(bytes.buffer, bytes.byteOffset, bytes.byteLength / type.BYTES_PER_ELEMENT);
 
 const readSide = (header: SideHeader, count: number, read: ReadArray): Side => {
   const { schema } = header;
@@ -227,23 +263,38 @@ const readColumns = (
   read: ReadArray,
 ): readonly Column[] => headers.map((header, index) => readColumn(fields[index]!, header, count, read));
 
-const readColumn = (field: Field, { state, bytes, columns }: ColumnHeader, count: number, read: ReadArray): Column => {
+const readColumn = (field: Field, header: ColumnHeader, count: number, read: ReadArray): Column => {
   const { schema } = field;
-  const common = { ...field, ...(state ? { state: read(count) } : {}) };
+  const { state, same = false, columns } = header;
+  const common = { ...field, ...(state ? { state: readNumbers(Uint8Array, count, state === 'same', read) } : {}) };
   if (columns !== undefined && isStruct(schema))
     return { ...common, schema, kind: 'struct', columns: readColumns(schema.fields, columns, count, read) };
-  switch (columnKind(schema)) {
+  const kind = columnKind(schema);
+  switch (kind) {
     case 'int32':
-      return { ...common, kind: 'int32', values: view(Int32Array, read(count * 4)) };
+      return { ...common, kind, values: readNumbers(Int32Array, count, same, read) };
     case 'int64':
-      return { ...common, kind: 'int64', values: view(BigInt64Array, read(count * 8)) };
+      return { ...common, kind, values: readNumbers(BigInt64Array, count, same, read) };
     case 'float64':
-      return { ...common, kind: 'float64', values: view(Float64Array, read(count * 8)) };
+      return { ...common, kind, values: readNumbers(Float64Array, count, same, read) };
     case 'boolean':
-      return { ...common, kind: 'boolean', values: read(count) };
-    case 'bytes': {
-      const places = placesOf(view(Uint32Array, read(count * 4)));
-      return { ...common, kind: 'bytes', data: read(bytes ?? 0), ...places };
-    }
+      return { ...common, kind, values: readNumbers(Uint8Array, count, same, read) };
+    case 'bytes':
+      return { ...common, kind, ...readBytes(header, count, read) };
   }
+};
+
+const readNumbers = <A extends NumberArray>(type: ArrayType<A>, count: number, isSame: boolean, read: ReadArray): A => {
+  const array = view(type, read((isSame ? 1 : count) * type.BYTES_PER_ELEMENT));
+  return isSame ? ((new type(count) as Uint8Array).fill((array as Uint8Array)[0]!) as A) : array;
+};
+
+const readBytes = (
+  { same = false, bytes = 0, each }: ColumnHeader,
+  count: number,
+  read: ReadArray,
+): Pick<BytesColumn, 'data' | 'starts' | 'ends'> => {
+  if (same) return { data: read(bytes), starts: new Uint32Array(count), ends: new Uint32Array(count).fill(bytes) };
+  const lengths = each === undefined ? view(Uint32Array, read(count * 4)) : new Uint32Array(count).fill(each);
+  return { data: read(bytes), ...placesOf(lengths) };
 };

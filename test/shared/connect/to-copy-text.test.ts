@@ -116,3 +116,17 @@ test('a text of backslash, dot is not the end of the data', () => {
   toCopyText([{ column: flatColumn(group!.value.columns[0]!, 1) }], 0, 1, out);
   expect(Buffer.from(written(out)).toString()).toBe('\\\\.\n');
 });
+
+test.each([
+  [{ type: 'int32' }, -(2 ** 31), '-2147483648'],
+  [{ type: 'int64' }, -(2n ** 63n), '-9223372036854775808'],
+  [{ type: 'float64' }, -2.2250738585072014e-308, '-2.2250738585072014e-308'],
+  [{ type: 'boolean' }, true, 't'],
+  [{ type: 'string' }, '\t\n\r\\', '\\t\\n\\r\\\\'],
+  [{ type: 'bytes' }, Buffer.from([0, 255]), '\\\\x00ff'],
+  [{ type: 'string', optional: true }, null, '\\N'],
+] as const)('there is room for the longest texts of %j', (schema, value, text) => {
+  const out = createTextOutput(1);
+  toCopyText([{ column: flatColumn(columnOf('c', schema, [value, value]), 2) }], 0, 2, out);
+  expect(Buffer.from(written(out)).toString()).toBe(`${text}\n${text}\n`);
+});

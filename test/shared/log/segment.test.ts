@@ -35,6 +35,36 @@ test('the bytes are the same, whether the columns are whole or parts of others',
   );
 });
 
+test('what all records have in common is there once', async () => {
+  await fc.assert(
+    fc.asyncProperty(records(['t']), fc.integer({ min: 2, max: 20 }), async ([record], count) => {
+      fc.pre(record !== undefined);
+      const batch = batchOf(Array.from({ length: count }, () => record!));
+      const body = await encodeBody(batch.groups);
+      expectRecords(await decodeBody(body, 't', 'test'), batch);
+      // So are a source's columns of one text, which lie in its memory once.
+      const one = gatherBatch(batchOf([record!]), new Uint32Array(count));
+      expectRecords(await decodeBody(await encodeBody(one.groups), 't', 'test'), batch);
+    }),
+    { numRuns: 100 },
+  );
+  const told = { op: 'r', table: 'orders', pos: 7n, snapshot: true, gtid: null };
+  const rawLength = async (count: number) => {
+    const batch = gatherBatch(batchOf([{ topic: 't', value: told }]), new Uint32Array(count));
+    return (await encodeBody(batch.groups)).rawLength;
+  };
+  // But for the digits of the count.
+  expect((await rawLength(10_000)) - (await rawLength(2))).toBeLessThanOrEqual(8);
+  const days = batchOf(
+    Array.from({ length: 10_000 }, (_, i) => ({
+      topic: 't',
+      value: `day ${10_000 + i}`,
+      valueSchema: { type: 'string' } as const,
+    })),
+  );
+  expect((await encodeBody(days.groups)).rawLength).toBeLessThan(10_000 * 'day 10000'.length + 1_000);
+});
+
 test('the topic is not in the body: it is that of the segment', async () => {
   const { groups } = batchOf([{ topic: 'written', value: 1 }]);
   const [record] = await decodeBody(await encodeBody(groups), 'read', 'test');
