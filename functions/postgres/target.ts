@@ -6,6 +6,7 @@ import { rememberTargets } from '../../shared/sql/targets.ts';
 import { type Connection, quote } from './client.ts';
 import type { PostgresSinkConfig } from './config.ts';
 import { makeStaging, prepareTable, sqlName, type Table, tableOf } from './table.ts';
+import { hasBinary } from './to-copy-binary.ts';
 import { columnCheck } from './types.ts';
 
 /** A table that is ready for records of one layout, and the statements that write them. */
@@ -16,6 +17,8 @@ export interface PostgresTarget extends Target {
   statements(deletes: boolean): readonly string[];
   /** The COPY of rows that are all new, into the table itself; undefined where no row is made. */
   readonly direct: string | undefined;
+  /** The same of rows in binary; undefined where some column has no such form. */
+  readonly binary?: string | undefined;
 }
 
 export const createTargets = (connection: Connection, config: PostgresSinkConfig): Targets<PostgresTarget> => {
@@ -59,6 +62,7 @@ export const createTargets = (connection: Connection, config: PostgresSinkConfig
     const checks = checksOf(columns, (column) => columnCheck(table.columns.get(column.name)!, column.schema));
     const direct = `COPY ${table.sql} (${names.join(', ')}) FROM STDIN`;
     if (layout.mode === 'insert') return { table, columns, checks, staged: false, statements: () => [direct], direct };
+    const isBinary = columns.every(({ name, schema }) => hasBinary(table.columns.get(name)!, schema));
     return {
       table,
       columns,
@@ -66,6 +70,7 @@ export const createTargets = (connection: Connection, config: PostgresSinkConfig
       staged: true,
       statements: mergeStatements(table, await stagingOf(table), names, layout),
       direct: layout.untold === undefined ? direct : undefined,
+      binary: isBinary ? `${direct} (FORMAT binary)` : undefined,
     };
   };
 

@@ -4,6 +4,7 @@ import { flatColumn } from '../../shared/connect/to-json-lines.ts';
 import { sideOf } from '../../shared/sql/layout.ts';
 import { countFrom, type Part, type Run, rowsOf } from '../../shared/sql/plan.ts';
 import type { PostgresTarget } from './target.ts';
+import { copyHeader, copyTrailer, toCopyBinary } from './to-copy-binary.ts';
 
 /** Rows of one target that are written together, in order. */
 export interface Unit {
@@ -14,6 +15,8 @@ export interface Unit {
   origin(row: number): number;
   /** Rows [from, to) as lines of COPY, a chunk at a time in one buffer: for the target's statements, or, of a staged one, for its `direct`. */
   lines(from: number, to: number, out: TextOutput, direct?: boolean): Iterable<Uint8Array>;
+  /** All rows for the target's `binary`. Throws UnusualValue. */
+  binary(out: TextOutput): Iterable<Uint8Array>;
 }
 
 const CHUNK_ROWS = 512;
@@ -45,8 +48,28 @@ export const unitOf = (parts: Run<PostgresTarget>): Unit => {
       }
       yield written(out);
     },
+    *binary(out) {
+      out.length = 0;
+      yield copyHeader;
+      for (const [i, { group }] of parts.entries()) {
+        const these = fields[i]!.slice(STAGING_FIELDS).map((field, column) => ({
+          ...field,
+          type: typeAt(target, column),
+        }));
+        for (let row = 0; row < group.count; row += CHUNK_ROWS) {
+          toCopyBinary(these, row, Math.min(row + CHUNK_ROWS, group.count), out);
+          if (out.length < CHUNK_BYTES) continue;
+          yield written(out);
+          out.length = 0;
+        }
+      }
+      yield written(out);
+      yield copyTrailer;
+    },
   };
 };
+
+const typeAt = ({ table, columns }: PostgresTarget, at: number) => table.columns.get(columns[at]!.name)!;
 
 const fieldsOf = ({ target, group }: Part<PostgresTarget>, start: number): readonly CopyField[] => {
   const fields = target.columns.map((column): CopyField => {

@@ -13,7 +13,7 @@ const noting = (more = '') =>
   run(`CREATE TABLE how (said text UNIQUE);
     CREATE TABLE t (id integer PRIMARY KEY, s text ${more});
     CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER SET search_path FROM CURRENT AS
-      $$ BEGIN INSERT INTO how VALUES (CASE WHEN current_query() LIKE '%INSERT INTO%' THEN 'merged' ELSE 'copied' END) ON CONFLICT DO NOTHING; RETURN NULL; END $$;
+      $$ BEGIN INSERT INTO how VALUES (CASE WHEN current_query() LIKE '%INSERT INTO%' THEN 'merged' WHEN current_query() LIKE '%binary%' THEN 'binary' ELSE 'text' END) ON CONFLICT DO NOTHING; RETURN NULL; END $$;
     CREATE TRIGGER note AFTER INSERT ON t FOR EACH STATEMENT EXECUTE FUNCTION note()`);
 const how = async () => {
   const said = await all('SELECT said FROM how ORDER BY said');
@@ -26,9 +26,9 @@ describe('many rows of an upsert', () => {
     await noting();
     await withSink({}, async (task) => {
       await putRecords(task, rows(0, 1_000));
-      expect(await how()).toEqual(['copied']);
+      expect(await how()).toEqual(['binary']);
       await putRecords(task, rows(1_000, 2_500));
-      expect(await how()).toEqual(['copied']);
+      expect(await how()).toEqual(['binary']);
       await putRecords(task, rows(2_400, 3_500, 'y'));
       expect(await how()).toEqual(['merged']);
       await putRecords(task, rows(5_000, 6_000, 'y'));
@@ -40,6 +40,24 @@ describe('many rows of an upsert', () => {
     ]);
   });
 
+  test('go in binary, and as texts from a batch on that has a value which is not written as most are', async () => {
+    await noting(', at time');
+    await withSink({}, async (task) => {
+      const ats = (from: number, at: string) =>
+        Array.from({ length: 1_000 }, (_, i) => keyed(from + i, { s: 'x', at }, { s: 'string', at: 'time' }));
+      await putRecords(task, ats(1_000, '12:00:00'));
+      expect(await how()).toEqual(['binary']);
+      await putRecords(task, [
+        ...ats(2_000, '12:00:00'),
+        keyed(3_000, { s: 'y', at: '24:00:00' }, { s: 'string', at: 'time' }),
+      ]);
+      expect(await how()).toEqual(['text']);
+      await putRecords(task, ats(4_000, '12:00:00'));
+      expect(await how()).toEqual(['text']);
+    });
+    expect(await all('SELECT count(*)::int, max(at)::text FROM t')).toEqual([[3_001, '24:00:00']]);
+  });
+
   test('few rows, and batches with a tombstone, are merged at once', async () => {
     await noting();
     await withSink({}, async (task) => {
@@ -48,7 +66,7 @@ describe('many rows of an upsert', () => {
       await putRecords(task, [...rows(1_000, 2_000), keyed(1_500, null, { s: 'string' })]);
       expect(await how()).toEqual(['merged']);
       await putRecords(task, rows(2_000, 3_000));
-      expect(await how()).toEqual(['copied']);
+      expect(await how()).toEqual(['binary']);
     });
     expect(await all('SELECT count(*)::int FROM t')).toEqual([[2_998]]);
   });

@@ -220,13 +220,21 @@ const misfits: readonly (readonly [field: string, value: Value, problem: RegExp]
 ];
 
 test.each(misfits)('what PostgreSQL cannot hold is refused, not changed: %s %j', async (field, value, problem) => {
-  for (const mode of ['insert', 'upsert']) {
-    const task = await openSink({ table: `misfits_${mode}`, ...(mode === 'upsert' ? { keyFields: ['id'] } : {}) });
+  for (const [mode, more] of [
+    ['insert', 0],
+    ['upsert', 0],
+    ['upsert', 1_000],
+  ] as const) {
+    const table = `misfits_${mode}_${more}`;
+    const task = await openSink({ table, ...(mode === 'upsert' ? { keyFields: ['id'] } : {}) });
     const { rejected } = await putRecords(task, [
       record('t', 1, {}),
       record('t', 2, { [field]: value }),
-      record('t', 3, {}),
+      ...Array.from({ length: 1 + more }, (_, i) => record('t', 3 + i, {})),
     ]);
+    const { rows } = await reader.query(`SELECT count(*)::int AS n FROM ${table} WHERE id <> 2`);
+    expect(rows).toEqual([{ n: 2 + more }]);
+    await reader.query(`TRUNCATE ${table}`);
     expect(rejected.map(({ index }: Rejected) => index)).toEqual([1]);
     expect(rejected[0]!.error).toMatchObject({ blame: 'row', message: expect.stringMatching(problem) });
     await task.close();
