@@ -60,7 +60,7 @@ const putInt16 = (target: Buffer, at: number, value: number): number => {
 export const binaryDate = (data: Buffer, start: number, end: number, target: Buffer, at: number): number => {
   if (end - start !== dateBytes) return -1;
   const days = daysAt(data, start);
-  return days === undefined ? -1 : target.writeInt32BE(days, at);
+  return days === undefined ? -1 : putInt32(target, at, days);
 };
 
 /** Microseconds since midnight. */
@@ -110,13 +110,13 @@ const daysAt = (data: Buffer, at: number): number | undefined => {
   const year = 100 * twoAt(data, at) + twoAt(data, at + 2);
   const month = twoAt(data, at + 5);
   const day = twoAt(data, at + 8);
-  const isDate = data[at + 4] === MINUS && data[at + 7] === MINUS && year >= 1 && month >= 1 && month <= 12;
-  // Not-a-number is neither.
-  if (!(isDate && day >= 1 && day <= daysOf(year, month))) return undefined;
+  if (data[at + 4] !== MINUS || data[at + 7] !== MINUS || year < 1 || year > 9999 || month < 1 || month > 12)
+    return undefined;
+  if (day < 1 || day > daysOf(year, month)) return undefined;
   // A year that begins in March ends with the leap day (H. Hinnant, "chrono-compatible low-level date algorithms").
   const years = month > 2 ? year : year - 1;
-  const dayOfYear = Math.floor((153 * (month > 2 ? month - 3 : month + 9) + 2) / 5) + day - 1;
-  const leapDays = Math.floor(years / 4) - Math.floor(years / 100) + Math.floor(years / 400);
+  const dayOfYear = (((153 * (month > 2 ? month - 3 : month + 9) + 2) / 5) | 0) + day - 1;
+  const leapDays = (years >> 2) - ((years / 100) | 0) + ((years / 400) | 0);
   return 365 * years + leapDays + dayOfYear - daysTo2000;
 };
 
@@ -130,8 +130,7 @@ const microsecondsAt = (data: Buffer, at: number, end: number): number | undefin
   const hours = twoAt(data, at);
   const minutes = twoAt(data, at + 3);
   const seconds = twoAt(data, at + 6);
-  if (!(data[at + 2] === COLON && data[at + 5] === COLON && hours < 24 && minutes < 60 && seconds < 60))
-    return undefined;
+  if (data[at + 2] !== COLON || data[at + 5] !== COLON || hours > 23 || minutes > 59 || seconds > 59) return undefined;
   const length = end - at;
   if (length !== 8 && (length < 10 || length > 15 || data[at + 8] !== POINT)) return undefined;
   let fraction = 0;
@@ -143,14 +142,25 @@ const microsecondsAt = (data: Buffer, at: number, end: number): number | undefin
   return ((hours * 60 + minutes) * 60 + seconds) * 1_000_000 + fraction;
 };
 
-/** Two digits; NaN where one is none. */
+/** More than any sum of what may be there. */
+const noDigits = 1_000_000;
+
+/** Two digits; too many where one is none. */
 const twoAt = (data: Buffer, at: number): number => {
   const tens = data[at]! - ZERO;
   const ones = data[at + 1]! - ZERO;
-  return tens >= 0 && tens <= 9 && ones >= 0 && ones <= 9 ? 10 * tens + ones : Number.NaN;
+  return tens >= 0 && tens <= 9 && ones >= 0 && ones <= 9 ? 10 * tens + ones : noDigits;
 };
 
-const putInt64 = (target: Buffer, at: number, value: number): number => {
-  target.writeInt32BE(Math.floor(value / 2 ** 32), at);
-  return target.writeUInt32BE(value >>> 0, at + 4);
+/** Big-endian, as all numbers here. */
+export const putInt32 = (target: Buffer, at: number, value: number): number => {
+  target[at] = value >>> 24;
+  target[at + 1] = value >>> 16;
+  target[at + 2] = value >>> 8;
+  target[at + 3] = value;
+  return at + 4;
 };
+
+/** An integer that a double holds. */
+const putInt64 = (target: Buffer, at: number, value: number): number =>
+  putInt32(target, putInt32(target, at, Math.floor(value / 2 ** 32)), value);

@@ -3,7 +3,7 @@ import { bufferOf } from '../../shared/connect/buffers.ts';
 import type { Schema } from '../../shared/connect/schema.ts';
 import { putBytes, reserve, type TextOutput } from '../../shared/connect/text-output.ts';
 import { type CopyField, hasValue } from '../../shared/connect/to-copy-text.ts';
-import { binaryDate, binaryNumeric, binaryTime, binaryTimestamp, binaryUuid } from './binary-values.ts';
+import { binaryDate, binaryNumeric, binaryTime, binaryTimestamp, binaryUuid, putInt32 } from './binary-values.ts';
 import type { ColumnType } from './types.ts';
 
 /** A column of the output, and the column of the table that it goes to. */
@@ -69,11 +69,12 @@ export const toCopyBinary = (fields: readonly BinaryField[], from: number, to: n
     target[at++] = fields.length & 0xff;
     for (let i = 0; i < fields.length; i++) {
       const start = at + 4;
-      if (!hasValue(fields[i]!, row)) {
+      const { put, isOptional } = putters[i]!;
+      if (isOptional && !hasValue(fields[i]!, row)) {
         at = putInt32(target, at, NULL_LENGTH);
         continue;
       }
-      const end = putters[i]!.put(target, start, row);
+      const end = put(target, start, row);
       if (end < 0) throw new UnusualValue(`column ${fields[i]!.column.name} has a value that is written as text`);
       putInt32(target, at, end - start);
       at = end;
@@ -82,23 +83,18 @@ export const toCopyBinary = (fields: readonly BinaryField[], from: number, to: n
   out.length = at;
 };
 
-const putInt32 = (target: Buffer, at: number, value: number): number => {
-  target[at] = value >>> 24;
-  target[at + 1] = value >>> 16;
-  target[at + 2] = value >>> 8;
-  target[at + 3] = value;
-  return at + 4;
-};
-
 interface Putter {
   readonly put: PutValue;
   readonly mostBytes: number;
+  /** Whether some row may have no value. */
+  readonly isOptional: boolean;
 }
 
 const putterOf = (field: BinaryField, from: number, to: number): Putter => {
-  const { column, type } = field;
-  if (column.kind === 'bytes') return bytesPutter(field, column, from, to);
-  return { put: numberPutter(column, type.base), mostBytes: 8 * (to - from) };
+  const { column, type, nulls } = field;
+  const isOptional = column.state !== undefined || nulls !== undefined;
+  if (column.kind === 'bytes') return { isOptional, ...bytesPutter(field, column, from, to) };
+  return { isOptional, put: numberPutter(column, type.base), mostBytes: 8 * (to - from) };
 };
 
 const numberPutter = (column: Exclude<FlatColumn, BytesColumn>, base: string): PutValue => {
@@ -153,7 +149,7 @@ const integerPutter = (base: string, low: (row: number) => number, high: (row: n
   };
 };
 
-const bytesPutter = (field: BinaryField, column: BytesColumn, from: number, to: number): Putter => {
+const bytesPutter = (field: BinaryField, column: BytesColumn, from: number, to: number): Omit<Putter, 'isOptional'> => {
   const { schema, starts, ends } = column;
   const { base } = field.type;
   const data = bufferOf(column.data);
