@@ -2,6 +2,7 @@ import { laneLag, segmentOf } from '../../shared/management/lag.ts';
 import type { ConnectorState } from '../../shared/management/status.ts';
 import type { TaskRow } from '../../shared/state/lease.ts';
 import type { Table } from '../../shared/state/table.ts';
+import { elapsedMs } from './elapsed.ts';
 
 /**
  * Whether a task that waits for a backlog has waited long enough since its last run, or has enough to read. The last run, not the age of
@@ -11,7 +12,7 @@ import type { Table } from '../../shared/state/table.ts';
 export const backlogIsDue = async (
   table: Table,
   { row, lanes = [] }: ConnectorState,
-  { task, lastRunAtMs = 0 }: TaskRow,
+  { task, lastRunAtMs }: TaskRow,
   nowMs: number,
 ): Promise<boolean> => {
   if (row.backlog === undefined) return false;
@@ -19,7 +20,7 @@ export const backlogIsDue = async (
     ({ partition, offset, next }) => partition.queue % row.tasks === task && offset.base + offset.index < next,
   );
   if (behind.length === 0) return false;
-  if (nowMs - lastRunAtMs >= row.backlog.atMostMs) return true;
+  if (elapsedMs(nowMs, lastRunAtMs) >= row.backlog.atMostMs) return true;
   const unread = await Promise.all(behind.map((lane) => laneLag(segmentOf(table), lane, nowMs)));
   return unread.reduce((sum, { bytes }) => sum + bytes, 0) >= row.backlog.bytes;
 };

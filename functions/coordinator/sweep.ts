@@ -9,6 +9,7 @@ import { wakeKey } from '../../shared/state/keys.ts';
 import { isHeld, readTask, restartTask, type TaskRow } from '../../shared/state/lease.ts';
 import type { Table } from '../../shared/state/table.ts';
 import { backlogIsDue } from './backlog.ts';
+import { elapsedMs } from './elapsed.ts';
 import { failedTasks } from './failed-tasks.ts';
 import { holdWriters } from './hold.ts';
 import { askLag, fullUpstreams, logLags } from './lag.ts';
@@ -100,7 +101,7 @@ const mustAsk = ({ tasks, progress, lanes = [] }: ConnectorState, nowMs: number)
   if (progress.cached === undefined || progress.reset !== undefined) return false;
   // None: its first run is about to end.
   const runs = tasks.flatMap(({ row: { lastRunAtMs } }) => lastRunAtMs ?? []);
-  const quietMs = runs.length === 0 ? 0 : nowMs - Math.max(...runs);
+  const quietMs = runs.length === 0 ? 0 : elapsedMs(nowMs, Math.max(...runs));
   return quietMs >= Math.min(askMs, ...lanes.map(({ retentionMs }) => retentionMs / 2));
 };
 
@@ -108,7 +109,7 @@ const mustAsk = ({ tasks, progress, lanes = [] }: ConnectorState, nowMs: number)
 const restartIsDue = (lease: TaskRow, nowMs: number): boolean =>
   lease.state === 'FAILED' &&
   lease.retriable === true &&
-  nowMs - (lease.lastRunAtMs ?? 0) >= restartBackoffMs(lease.failures);
+  elapsedMs(nowMs, lease.lastRunAtMs) >= restartBackoffMs(lease.failures);
 
 /**
  * A run that finds nothing to do writes nothing, so a WAKE row or a dead holder's lease stays as it is: what it says is believed for an
@@ -116,11 +117,12 @@ const restartIsDue = (lease: TaskRow, nowMs: number): boolean =>
  */
 const isFresh = (atMs: unknown, nowMs: number): boolean => nowMs - Number(atMs) <= 60 * minuteMs;
 
-/** A WAKE row that is younger than the task's last run: the run that should have followed it did not happen. */
+/** A WAKE row that is younger than the task's last run, or may be: the run that should have followed it did not happen. */
 const wakeWasLost = async (table: Table, connector: string, lease: TaskRow, nowMs: number): Promise<boolean> => {
   const wake = await table.get(wakeKey(connector, lease.task));
   if (wake === undefined || !isFresh(wake.atMs, nowMs)) return false;
-  return Number(wake.atMs) >= (lease.lastRunAtMs ?? 0);
+  const { lastRunAtMs = 0 } = lease;
+  return Number(wake.atMs) >= lastRunAtMs || lastRunAtMs >= nowMs + minuteMs;
 };
 
 /** Hazard B3: the new task set becomes current when no lease of the old one is held; none is taken while it is pending. */

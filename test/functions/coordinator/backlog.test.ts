@@ -105,6 +105,15 @@ describe('a reader that waits for a backlog', () => {
     expect(await swept()).toEqual(['lake#0 backlog']);
   });
 
+  it('is woken where the clock of its last run was two hours ahead', async () => {
+    const { clock, write, swept, runAll } = await bench();
+    await write(1);
+    await runAll();
+    await write(1);
+    clock.advance(-120 * minuteMs);
+    expect(await swept()).toEqual(['lake#0 backlog']);
+  });
+
   it('each task by what is in its own queues', async () => {
     const { write, swept, runAll } = await bench({ tasks: 2 });
     const keys = Array.from({ length: 8 }, (_, k) => `key ${k}`);

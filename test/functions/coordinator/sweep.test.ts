@@ -6,7 +6,7 @@ import { applyConnector } from '../../../shared/management/apply.ts';
 import { changeOffsets } from '../../../shared/management/offsets.ts';
 import { readState } from '../../../shared/management/status.ts';
 import { changeTarget } from '../../../shared/management/tasks.ts';
-import { configKey } from '../../../shared/state/keys.ts';
+import { configKey, wakeKey } from '../../../shared/state/keys.ts';
 import { writeLag } from '../../../shared/state/lag.ts';
 import { readTask } from '../../../shared/state/lease.ts';
 import {
@@ -176,6 +176,18 @@ describe('a sweep', () => {
     clock.advance(minuteMs);
     expect(await swept()).toEqual([]);
   });
+
+  it('runs a task whose WAKE row went unheard, where the clock of its last run was an hour ahead', async () => {
+    const { platform, table, clock, swept } = world;
+    await platform.invoke('sink', 0);
+    const wake = () => table.write([{ put: { ...wakeKey('source', 0), atMs: clock.now() } }]);
+    clock.advance(-1);
+    await wake();
+    expect(await swept(), 'the last run came after it').toEqual([]);
+    clock.advance(-60 * minuteMs);
+    await wake();
+    expect(await swept()).toEqual(['source#0 sweep']);
+  });
 });
 
 describe('what waits for a run without being lag', () => {
@@ -253,6 +265,14 @@ describe('a failed task', () => {
     platform.plugins.set('sink', { sink: appendingDestination().sink });
     await platform.invoke('sink', 0);
     expect(await readTask(table, 'sink', 0)).toMatchObject({ state: 'RUNNING', failures: 0 });
+  });
+
+  it('is restarted at once where the clock of the run that failed was an hour ahead', async () => {
+    const { clock, swept } = await failing('UNAVAILABLE', true);
+    clock.advance(-minuteMs);
+    expect(await swept()).toEqual([]);
+    clock.advance(-59 * minuteMs);
+    expect(await swept()).toEqual(['sink#0 sweep']);
   });
 
   it.each(['LOST_POSITION', 'POISON', 'CONFIG_INVALID', 'RECORD_REJECTED'] as const)(
