@@ -31,6 +31,8 @@ export interface PostgresOptions {
   readonly password?: string;
   /** Lines of postgresql.conf: `max_connections=20`. */
   readonly settings?: readonly string[];
+  /** Variables of the server's process. */
+  readonly env?: Readonly<Record<string, string>>;
 }
 
 const START_TIMEOUT_MS = 60_000;
@@ -43,6 +45,7 @@ export const runPostgres = async ({
   port: wantedPort,
   password = 'sluice',
   settings = [],
+  env = {},
 }: PostgresOptions): Promise<PostgresServer> => {
   const port = wantedPort ?? (await freePort());
   const owner = await unprivileged();
@@ -54,7 +57,7 @@ export const runPostgres = async ({
   const flags = [`port=${port}`, `listen_addresses=${login.host}`, 'unix_socket_directories=', ...settings];
   const args = ['-D', data, ...flags.flatMap((flag) => ['-c', flag])];
 
-  let running = await spawnServer(binaries.postgres, args, owner);
+  let running = await spawnServer(binaries.postgres, args, owner, env);
   const url = new URL(`postgres://${login.host}:${port}/${login.database}`);
   url.username = login.user;
   url.password = encodeURIComponent(password);
@@ -66,7 +69,7 @@ export const runPostgres = async ({
     kill9: () => running.end('SIGKILL'),
     async restart() {
       await running.end('SIGKILL');
-      running = await spawnServer(binaries.postgres, args, owner);
+      running = await spawnServer(binaries.postgres, args, owner, env);
     },
     // SIGINT is PostgreSQL's fast shutdown: sessions are ended, the data is left clean.
     stop: () => running.end('SIGINT'),
@@ -140,10 +143,19 @@ interface Running {
 }
 
 /** Resolves when the server takes connections. */
-const spawnServer = async (postgres: string, args: readonly string[], owner: Owner): Promise<Running> => {
+const spawnServer = async (
+  postgres: string,
+  args: readonly string[],
+  owner: Owner,
+  env: Readonly<Record<string, string>>,
+): Promise<Running> => {
   const deadlineMs = Date.now() + START_TIMEOUT_MS;
   for (;;) {
-    const server = spawn(postgres, args, { ...owner, stdio: ['ignore', 'ignore', 'pipe'], env: { LC_ALL: 'C' } });
+    const server = spawn(postgres, args, {
+      ...owner,
+      stdio: ['ignore', 'ignore', 'pipe'],
+      env: { LC_ALL: 'C', ...env },
+    });
     const guard = guardAgainstOurDeath(server.pid);
     const log = await untilReady(server, deadlineMs);
     if (log === undefined) return { end: (signal) => endServer(server, guard, signal, STOP_TIMEOUT_MS) };

@@ -25,7 +25,8 @@ const cache = join(process.env.XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'slu
 export const installMysql = (flavour: Flavour | OldFlavour): Promise<Installed> =>
   flavour === 'mariadb' ? installMariadb() : installFromJar(jars[flavour]);
 
-const apt = `install() {
+/** Has a script `install` packages of the distribution. */
+export const apt = `install() {
   [ "$(id -u)" = 0 ] || { echo "install $* first: only root can" >&2; exit 1; }
   export DEBIAN_FRONTEND=noninteractive
   set -- apt-get install -y --no-install-recommends "$@"
@@ -91,7 +92,7 @@ const installFromJar = async ({ name, artifact, unpack }: Jar): Promise<Installe
 };
 
 /** Runs a script while no other process of this machine installs anything. */
-const alone = async (script: string, ...args: readonly string[]): Promise<void> => {
+export const alone = async (script: string, ...args: readonly string[]): Promise<void> => {
   await mkdir(cache, { recursive: true });
   await promisify(execFile)('flock', [join(cache, 'lock'), 'sh', '-ec', script, 'sh', ...args], {
     maxBuffer: 2 ** 26,

@@ -37,8 +37,9 @@ export interface Database extends Session, AsyncDisposable {
   readonly schema: string;
 }
 
-export const startDatabase = (system: System): Promise<DatabaseServer> =>
-  system === 'postgres' ? startOfPostgres() : startOfMysql(system);
+/** `env` is of PostgreSQL's process. */
+export const startDatabase = (system: System, env: Readonly<Record<string, string>> = {}): Promise<DatabaseServer> =>
+  system === 'postgres' ? startOfPostgres(env) : startOfMysql(system);
 
 /** Servers for all tests of a file, or of a `describe`. */
 export const useDatabases = (wanted: readonly System[] = systems): ((system: System) => DatabaseServer) => {
@@ -95,8 +96,8 @@ const startOfMysql = async (flavour: Flavour): Promise<DatabaseServer> => {
   };
 };
 
-const startOfPostgres = async (): Promise<DatabaseServer> => {
-  const server = await startPostgres(['wal_level=logical', 'max_wal_senders=0', 'max_replication_slots=20']);
+const startOfPostgres = async (env: Readonly<Record<string, string>>): Promise<DatabaseServer> => {
+  const server = await startPostgres(['wal_level=logical', 'max_wal_senders=0', 'max_replication_slots=20'], env);
   const types = { getTypeParser: () => String } as unknown as pg.CustomTypesConfig;
   const connect = async (url = server.url) => {
     const made = new pg.Client({ connectionString: url, types });
