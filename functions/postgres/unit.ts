@@ -28,42 +28,41 @@ export const unitOf = (parts: Run<PostgresTarget>): Unit => {
   const { target } = parts[0]!;
   const { count, starts, origin } = rowsOf(parts);
   const fields = parts.map((part, i) => fieldsOf(part, starts[i]!));
+  const own = target.staged ? fields.map((these) => these.slice(STAGING_FIELDS)) : fields;
+
+  /** What `put` appends for rows [from, to), of which it gets those of one part at a time. */
+  const chunks = function* (
+    from: number,
+    to: number,
+    out: TextOutput,
+    put: (part: number, from: number, to: number) => void,
+  ): Iterable<Uint8Array> {
+    out.length = 0;
+    for (const [i, { group }] of parts.entries()) {
+      const last = Math.min(to - starts[i]!, group.count);
+      for (let row = Math.max(from - starts[i]!, 0); row < last; row += CHUNK_ROWS) {
+        put(i, row, Math.min(row + CHUNK_ROWS, last));
+        if (out.length < CHUNK_BYTES) continue;
+        yield written(out);
+        out.length = 0;
+      }
+    }
+    yield written(out);
+  };
+
   return {
     target,
     count,
     deletes: target.staged && parts.some(({ group }) => group.value.nulls?.includes(1)),
     origin,
-    *lines(from, to, out, direct = false) {
-      const skipped = direct ? STAGING_FIELDS : 0;
-      out.length = 0;
-      for (const [i, { group }] of parts.entries()) {
-        const these = fields[i]!.slice(skipped);
-        const last = Math.min(to - starts[i]!, group.count);
-        for (let row = Math.max(from - starts[i]!, 0); row < last; row += CHUNK_ROWS) {
-          toCopyText(these, row, Math.min(row + CHUNK_ROWS, last), out);
-          if (out.length < CHUNK_BYTES) continue;
-          yield written(out);
-          out.length = 0;
-        }
-      }
-      yield written(out);
+    lines(from, to, out, direct = false) {
+      const these = direct ? own : fields;
+      return chunks(from, to, out, (part, row, end) => toCopyText(these[part]!, row, end, out));
     },
     *binary(out) {
-      out.length = 0;
+      const these = own.map((part) => part.map((field, i) => ({ ...field, type: typeAt(target, i) })));
       yield copyHeader;
-      for (const [i, { group }] of parts.entries()) {
-        const these = fields[i]!.slice(STAGING_FIELDS).map((field, column) => ({
-          ...field,
-          type: typeAt(target, column),
-        }));
-        for (let row = 0; row < group.count; row += CHUNK_ROWS) {
-          toCopyBinary(these, row, Math.min(row + CHUNK_ROWS, group.count), out);
-          if (out.length < CHUNK_BYTES) continue;
-          yield written(out);
-          out.length = 0;
-        }
-      }
-      yield written(out);
+      yield* chunks(0, count, out, (part, row, end) => toCopyBinary(these[part]!, row, end, out));
       yield copyTrailer;
     },
   };
