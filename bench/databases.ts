@@ -1,9 +1,10 @@
 /**
  * Databases: tables and their changes from MariaDB to PostgreSQL on the local host, and what a plain pipe takes for the same rows.
  *
- *     npx node bench/databases.ts [rows] [runs] [direct|log|direct-full|log-full|ingestr|back|changes|changes-log|transaction|idle …]
+ *     npx node bench/databases.ts [rows] [runs] [direct|log|direct-full|log-full|batch|ingestr|back|changes|changes-log|transaction|idle …]
  *
  * - direct, log: the whole table into an empty one with a primary key, without the topic log and through it; -full: into one that has all rows.
+ * - batch: the copy that is shown at its end (`runs`, `visibility: batch`), and how many rows readers saw meanwhile.
  * - ingestr: the program in BENCH_INGESTR (https://github.com/bruin-data/ingestr), merging by the key into an empty table.
  * - back: the copy from PostgreSQL into an empty table of MariaDB.
  * - changes: 100,000 changes in 1,000 transactions that wait in the binlog, captured and applied.
@@ -19,6 +20,7 @@ import { chmod, mkdir, mkdtemp, rm } from 'node:fs/promises';
 import { cpus, loadavg, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { createInterface } from 'node:readline';
+import { setTimeout as delay } from 'node:timers/promises';
 import { promisify } from 'node:util';
 import mysql from 'mysql2/promise';
 import pg from 'pg';
@@ -120,10 +122,13 @@ const from = (more: object = {}) => ({
   connector: 'mysql-cdc',
   config: { url: '${env:BENCH_SOURCE}', topicPrefix: 'mysql', tables: ['bench.lineitem'], ...more },
 });
-const to = (table: string) => ({ connector: 'postgres', config: { url: '${env:BENCH_TARGET}', table } });
+const to = (table: string, more: object = {}) => ({
+  connector: 'postgres',
+  config: { url: '${env:BENCH_TARGET}', table, ...more },
+});
 
-const direct = (table: string, more: object = {}) => ({
-  direct: { out: { source: from(more), sink: to(table), trigger: 'manual' } },
+const direct = (table: string, more: object = {}, ofSink: object = {}) => ({
+  direct: { out: { source: from(more), sink: to(table, ofSink), trigger: 'manual' } },
 });
 const throughLog = (table: string, more: object = {}) => ({
   sources: { in: { ...from(more), trigger: 'manual' } },
@@ -219,6 +224,31 @@ try {
       },
       () => pipe('copied', true),
     );
+  }
+  if (isAsked('batch')) {
+    const seen = new Map<number, number>();
+    const isOver = new AbortController();
+    await dropped('shown');
+    const reading = (async () => {
+      while (!isOver.signal.aborted) {
+        // Before the sink has made the table there is none.
+        const { rows: found } = await target
+          .query<{ n: number }>('SELECT count(*)::int AS n FROM shown')
+          .catch((error: { code?: string }) => {
+            if (error.code !== '42P01') throw error;
+            return { rows: [{ n: 0 }] };
+          });
+        seen.set(found[0]!.n, (seen.get(found[0]!.n) ?? 0) + 1);
+        await delay(5);
+      }
+    })();
+    await report('batch', 'MariaDB → PostgreSQL, direct, shown at its end', rows, () =>
+      measurePipeline(work, direct('shown', { runs: true }, { visibility: 'batch' }), env),
+    );
+    isOver.abort();
+    await reading;
+    const told = [...seen].map(([n, times]) => `${n} rows ${times} times`).join(', ');
+    process.stdout.write(`\nReaders saw ${told}\n\n`);
   }
   if (isAsked('ingestr') && process.env.BENCH_INGESTR !== undefined) {
     const seconds: number[] = [];
