@@ -35,7 +35,7 @@ interface Lane {
 }
 
 /** Between two looks of a continuous run at heads where nothing is new: each is a read of the table, and what is idle should cost little. */
-const pauseMs = { first: 5, growth: 1.5, longest: 200 };
+const pauseMs = { first: 5, growth: 1.2, longest: 200 };
 
 /** Segments that one query may bring: their bodies are read before the batch is handed on. */
 const segmentsPerQuery = 64;

@@ -55,9 +55,10 @@ interface ColumnHeader {
 /** JSON has neither bytes nor int64: such a value is text, and its type stands beside it. */
 type StoredHeader = readonly [key: string, value: Value, type?: 'bytes' | 'int64'];
 
-/** The compressed body, the length of what it decompresses to, and its checksum: all that a pointer must hold to trust the bytes. */
+/** The compressed body, and its checksum: all that a pointer must hold to trust the bytes. */
 export interface Body {
   readonly bytes: Uint8Array;
+  /** What it would decompress to if nothing were there once: what lag and budgets are counted in, for a reader's columns have it all. */
   readonly rawLength: number;
   readonly crc32: number;
 }
@@ -77,6 +78,8 @@ interface ArrayType<A> {
 /** An array of a body: how long it is, and what writes it. */
 interface Part {
   readonly bytes: number;
+  /** Where it is there once: what it stands for. */
+  readonly fullBytes?: number;
   write(target: Buffer, at: number): void;
 }
 
@@ -85,8 +88,9 @@ export const encodeBody = async (groups: readonly RecordGroup[]): Promise<Body> 
   const headers = groups.map((group) => groupHeader(group, parts));
   const header = Buffer.from(writeJson(headers as unknown as Value));
   const start = padded(4 + header.length);
-  const rawLength = parts.reduce((sum, part) => sum + padded(part.bytes), start);
-  const raw = Buffer.allocUnsafeSlow(rawLength);
+  const rawLength = parts.reduce((sum, { bytes, fullBytes = bytes }) => sum + padded(fullBytes), start);
+  const length = parts.reduce((sum, { bytes }) => sum + padded(bytes), start);
+  const raw = Buffer.allocUnsafeSlow(length);
   try {
     raw.writeUInt32LE(header.length, 0);
     header.copy(raw, 4);
@@ -101,7 +105,7 @@ export const encodeBody = async (groups: readonly RecordGroup[]): Promise<Body> 
     const bytes = await compress(raw, {
       params: { [constants.ZSTD_c_compressionLevel]: 1 },
       // Each chunk of output is a round through the thread pool; a whole body is seldom more than one.
-      chunkSize: Math.max(16 * 1024, rawLength >> 2),
+      chunkSize: Math.max(16 * 1024, length >> 2),
     });
     return { bytes, rawLength, crc32: crc32(bytes) };
   } finally {
@@ -115,6 +119,8 @@ const arrayPart = (array: ArrayBufferView): Part => ({
   bytes: array.byteLength,
   write: (target, at) => target.set(bufferOf(array), at),
 });
+
+const lengthsBytes = ({ starts }: BytesColumn): number => padded(starts.length * 4);
 
 const lengthsPart = ({ starts, ends }: BytesColumn): Part => ({
   bytes: starts.length * 4,
@@ -176,7 +182,7 @@ const isUniform = (array: NumberArray | Uint32Array): boolean => {
 /** Whether all elements are the same, and only one is written. */
 const pushArray = (array: NumberArray, parts: Part[]): boolean => {
   const isSame = isUniform(array);
-  parts.push(arrayPart(isSame ? array.subarray(0, 1) : array));
+  parts.push(isSame ? { ...arrayPart(array.subarray(0, 1)), fullBytes: array.byteLength } : arrayPart(array));
   return isSame;
 };
 
@@ -184,13 +190,13 @@ const pushBytes = (column: BytesColumn, parts: Part[]): Pick<ColumnHeader, 'same
   const { starts, ends, data } = column;
   if (isUniform(starts) && isUniform(ends)) {
     const text = data.subarray(starts[0], ends[0]);
-    parts.push(arrayPart(text));
+    parts.push({ ...arrayPart(text), fullBytes: lengthsBytes(column) + text.length * starts.length });
     return { same: true, bytes: text.length };
   }
   const part = bytesPart(column);
   const each = lengthOfEach(column);
-  if (each === undefined) parts.push(lengthsPart(column));
-  parts.push(part);
+  if (each === undefined) parts.push(lengthsPart(column), part);
+  else parts.push({ ...part, fullBytes: lengthsBytes(column) + part.bytes });
   return { bytes: part.bytes, ...(each === undefined ? {} : { each }) };
 };
 
@@ -211,26 +217,28 @@ export const decodeBody = async (body: Body, topic: string, where: string): Prom
     );
   // A chunk of the whole length saves a round through the thread pool per 16 KB.
   const raw = await decompress(body.bytes, { chunkSize: Math.max(64, body.rawLength + 64) });
-  if (raw.length !== body.rawLength)
-    throw new ConnectError('CORRUPT', `${where}: ${raw.length} bytes decompressed, written as ${body.rawLength}`);
   const headerLength = raw.readUInt32LE(0);
   const headers = parseJson(raw.toString('utf8', 4, 4 + headerLength)) as unknown as readonly GroupHeader[];
   // Typed arrays need an aligned buffer: the decompressed one may not be, where it is small.
   const aligned = raw.byteOffset % 8 === 0 ? raw : new Uint8Array(raw);
-  const read = arrayReader(aligned, padded(4 + headerLength));
-  return batchOfGroups(headers.map((header) => readGroup(header, topic, read)));
+  const { read, end } = arrayReader(aligned, padded(4 + headerLength));
+  const groups = headers.map((header) => readGroup(header, topic, read));
+  if (end() !== raw.length)
+    throw new ConnectError('CORRUPT', `${where}: ${raw.length} bytes decompressed, and its columns take ${end()}`);
+  return batchOfGroups(groups);
 };
 
 type ReadArray = (bytes: number) => Uint8Array;
 
 /** Hands out the arrays in the order in which they were written. */
-const arrayReader = (raw: Uint8Array, start: number): ReadArray => {
+const arrayReader = (raw: Uint8Array, start: number) => {
   let at = start;
-  return (bytes) => {
+  const read: ReadArray = (bytes) => {
     const array = raw.subarray(at, at + bytes);
     at += padded(bytes);
     return array;
   };
+  return { read, end: () => at };
 };
 
 const readGroup = (header: GroupHeader, topic: string, read: ReadArray): RecordGroup => {
