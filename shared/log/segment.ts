@@ -120,7 +120,7 @@ const arrayPart = (array: ArrayBufferView): Part => ({
   write: (target, at) => target.set(bufferOf(array), at),
 });
 
-const lengthsBytes = ({ starts }: BytesColumn): number => padded(starts.length * 4);
+const lengthsBytesOf = ({ starts }: BytesColumn): number => padded(starts.length * 4);
 
 const lengthsPart = ({ starts, ends }: BytesColumn): Part => ({
   bytes: starts.length * 4,
@@ -190,13 +190,13 @@ const pushBytes = (column: BytesColumn, parts: Part[]): Pick<ColumnHeader, 'same
   const { starts, ends, data } = column;
   if (isUniform(starts) && isUniform(ends)) {
     const text = data.subarray(starts[0], ends[0]);
-    parts.push({ ...arrayPart(text), fullBytes: lengthsBytes(column) + text.length * starts.length });
+    parts.push({ ...arrayPart(text), fullBytes: lengthsBytesOf(column) + text.length * starts.length });
     return { same: true, bytes: text.length };
   }
   const part = bytesPart(column);
   const each = lengthOfEach(column);
   if (each === undefined) parts.push(lengthsPart(column), part);
-  else parts.push({ ...part, fullBytes: lengthsBytes(column) + part.bytes });
+  else parts.push({ ...part, fullBytes: lengthsBytesOf(column) + part.bytes });
   return { bytes: part.bytes, ...(each === undefined ? {} : { each }) };
 };
 
@@ -221,24 +221,30 @@ export const decodeBody = async (body: Body, topic: string, where: string): Prom
   const headers = parseJson(raw.toString('utf8', 4, 4 + headerLength)) as unknown as readonly GroupHeader[];
   // Typed arrays need an aligned buffer: the decompressed one may not be, where it is small.
   const aligned = raw.byteOffset % 8 === 0 ? raw : new Uint8Array(raw);
-  const { read, end } = arrayReader(aligned, padded(4 + headerLength));
+  const { read, taken } = arrayReader(aligned, padded(4 + headerLength));
   const groups = headers.map((header) => readGroup(header, topic, read));
-  if (end() !== raw.length)
-    throw new ConnectError('CORRUPT', `${where}: ${raw.length} bytes decompressed, and its columns take ${end()}`);
+  const { bytes, fullBytes } = taken();
+  if (bytes !== raw.length || fullBytes !== body.rawLength)
+    throw new ConnectError(
+      'CORRUPT',
+      `${where}: its columns take ${bytes} of ${raw.length} bytes, and stand for ${fullBytes}, written as ${body.rawLength}`,
+    );
   return batchOfGroups(groups);
 };
 
-type ReadArray = (bytes: number) => Uint8Array;
+type ReadArray = (bytes: number, fullBytes?: number) => Uint8Array;
 
-/** Hands out the arrays in the order in which they were written. */
+/** Hands out the arrays in the order in which they were written, and counts what they take and what they stand for. */
 const arrayReader = (raw: Uint8Array, start: number) => {
   let at = start;
-  const read: ReadArray = (bytes) => {
+  let full = start;
+  const read: ReadArray = (bytes, fullBytes = bytes) => {
     const array = raw.subarray(at, at + bytes);
     at += padded(bytes);
+    full += padded(fullBytes);
     return array;
   };
-  return { read, end: () => at };
+  return { read, taken: () => ({ bytes: at, fullBytes: full }) };
 };
 
 const readGroup = (header: GroupHeader, topic: string, read: ReadArray): RecordGroup => {
@@ -293,7 +299,8 @@ const readColumn = (field: Field, header: ColumnHeader, count: number, read: Rea
 };
 
 const readNumbers = <A extends NumberArray>(type: ArrayType<A>, count: number, isSame: boolean, read: ReadArray): A => {
-  const array = view(type, read((isSame ? 1 : count) * type.BYTES_PER_ELEMENT));
+  const size = type.BYTES_PER_ELEMENT;
+  const array = view(type, read((isSame ? 1 : count) * size, count * size));
   return isSame ? ((new type(count) as Uint8Array).fill((array as Uint8Array)[0]!) as A) : array;
 };
 
@@ -302,7 +309,15 @@ const readBytes = (
   count: number,
   read: ReadArray,
 ): Pick<BytesColumn, 'data' | 'starts' | 'ends'> => {
-  if (same) return { data: read(bytes), starts: new Uint32Array(count), ends: new Uint32Array(count).fill(bytes) };
-  const lengths = each === undefined ? view(Uint32Array, read(count * 4)) : new Uint32Array(count).fill(each);
+  const lengthsBytes = padded(count * 4);
+  if (same)
+    return {
+      data: read(bytes, lengthsBytes + bytes * count),
+      starts: new Uint32Array(count),
+      ends: new Uint32Array(count).fill(bytes),
+    };
+  if (each !== undefined)
+    return { data: read(bytes, lengthsBytes + bytes), ...placesOf(new Uint32Array(count).fill(each)) };
+  const lengths = view(Uint32Array, read(count * 4));
   return { data: read(bytes), ...placesOf(lengths) };
 };

@@ -96,6 +96,7 @@ test('a changed or a missing byte is CORRUPT', async () => {
       await expect(decodeBody({ ...body, bytes }, 't', 'test')).rejects.toMatchObject(corrupt);
       const short = body.bytes.subarray(0, at % bytes.length);
       await expect(decodeBody({ ...body, bytes: short }, 't', 'test')).rejects.toMatchObject(corrupt);
+      await expect(decodeBody({ ...body, rawLength: body.rawLength + 1 }, 't', 'test')).rejects.toMatchObject(corrupt);
     }),
     { numRuns: 50 },
   );
